@@ -1,0 +1,255 @@
+"""The command line: parse, dispatch to a stage, print its result, turn errors into exit codes.
+
+Nothing heavy is imported before a command runs: a command's options come from a light dataclass in `stages/options`, and
+its stage is imported only when it is called.
+"""
+
+import dataclasses
+import importlib
+import json
+import sys
+import tomllib
+import types
+import typing
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+CONFIG_FILE = "deit-pipe.toml"
+INTERRUPTED = 130
+
+
+class Command(NamedTuple):
+    """Where a command lives: `options` and `run` are `module:name` below `deit_pipe.stages`."""
+
+    options: str
+    run: str
+    summary: str
+
+
+# In the order in which a newcomer needs them.
+COMMANDS: dict[str, Command] = {
+    "quickstart": Command(
+        "options.quickstart:QuickstartOptions", "quickstart:run", "The whole job on embedded data, in minutes."
+    ),
+    "cache-teacher": Command(
+        "options.cache_teacher:CacheTeacherOptions",
+        "cache_teacher:run",
+        "Stage one: run the teacher once, write its answers to a cache.",
+    ),
+    "train-student": Command(
+        "options.train_student:TrainStudentOptions",
+        "train_student:run",
+        "Stage two: train a DeiT student from a cache, on the same views.",
+    ),
+    "inspect-cache": Command(
+        "options.inspect_cache:InspectCacheOptions", "inspect_cache:run", "Show and prove what is in a cache."
+    ),
+    "train-teacher": Command(
+        "options.train_teacher:TrainTeacherOptions", "train_teacher:run", "Fine-tune a CNN teacher on your classes."
+    ),
+    "evaluate": Command(
+        "options.evaluate:EvaluateOptions", "evaluate:run", "Accuracy of a trained student's heads."
+    ),
+}
+
+
+class CommandGroup(click.Group):
+    """Commands in the table's order; each is built from its options class when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return build_command(cmd_name, COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], COMMANDS, n=2, cutoff=0.4)
+            ctx.fail(f"no command {args[0]!r}" + (f"; nearest: {', '.join(near)}" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+
+def _resolve(spec: str) -> Any:
+    module, name = spec.split(":")
+    return getattr(importlib.import_module(f"deit_pipe.stages.{module}"), name)
+
+
+def _value_type(annotation: Any) -> Any:
+    """`int | None` -> int; the plain type of a field."""
+    if isinstance(annotation, types.UnionType):
+        return next(part for part in typing.get_args(annotation) if part is not type(None))
+    return annotation
+
+
+def _click_type(annotation: Any, metadata: Any) -> Any:
+    kind = _value_type(annotation)
+    if metadata.get("choices"):
+        return click.Choice(list(metadata["choices"]))
+    low, high = metadata.get("minimum"), metadata.get("maximum")
+    if kind is int:
+        return click.IntRange(low, high) if (low, high) != (None, None) else click.INT
+    if kind is float:
+        return click.FloatRange(low, high) if (low, high) != (None, None) else click.FLOAT
+    return click.BOOL if kind is bool else click.STRING
+
+
+def _parameter(item: dataclasses.Field[Any], annotation: Any) -> click.Parameter:
+    """The click parameter of one options field."""
+    required = item.default is dataclasses.MISSING
+    default = None if required else item.default
+    meta = item.metadata
+    if meta["argument"]:
+        return click.Argument([item.name], required=required, default=default, metavar=meta["metavar"])
+    spelling = "--" + item.name.replace("_", "-")
+    shown = default if default not in (None, False, "") else None
+    settings: dict[str, Any] = {
+        "help": meta["help"],
+        "required": required,
+        "show_default": str(shown) if shown is not None else False,
+    }
+    if _value_type(annotation) is bool:
+        if default is False:  # a switch
+            return click.Option([spelling, item.name, *meta["flags"]], is_flag=True, default=False, **settings)
+        name = item.name.replace("_", "-")
+        settings["show_default"] = False if default is None else "on"
+        return click.Option([f"{spelling}/--no-{name}", item.name], default=default, **settings)
+    return click.Option(
+        [*meta["flags"], spelling, item.name],
+        default=default,
+        type=_click_type(annotation, meta),
+        metavar=meta["metavar"],
+        **settings,
+    )
+
+
+def build_command(name: str, command: Command) -> click.Command:
+    """The click command of one options class."""
+    options_class = _resolve(command.options)
+    annotations = typing.get_type_hints(options_class)
+    fields = dataclasses.fields(options_class)
+    params: list[click.Parameter] = [_parameter(item, annotations[item.name]) for item in fields]
+    params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON on stdout."))
+
+    def callback(as_json: bool, **values: Any) -> None:
+        sys.exit(call(lambda: _resolve(command.run)(options_class(**values)), as_json))
+
+    doc, _, examples = (options_class.__doc__ or "").partition("Examples:")
+    arguments = "".join(
+        f"\n\n{item.metadata['metavar'] or item.name.upper()}: {item.metadata['help']}"
+        for item in fields
+        if item.metadata["argument"]
+    )
+    return click.Command(
+        name,
+        params=params,
+        callback=callback,
+        help=doc.strip() + arguments,
+        epilog="\b\nExamples:" + examples.rstrip() if examples else None,
+        context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
+    )
+
+
+def call(run: Callable[[], Any], as_json: bool) -> int:
+    """Run a stage, print its result; the exit code. Errors with an `exit_code` are messages, all others tracebacks."""
+    try:
+        result = run()
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted; run the same command again to go on from here", err=True)
+        return INTERRUPTED
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if not isinstance(code, int) or isinstance(error, click.ClickException):
+            raise
+        click.echo(f"error: {error}", err=True)
+        return code
+    if as_json:
+        click.echo(json.dumps(result.data, indent=2, sort_keys=False, allow_nan=False))
+    elif isinstance(result.text, str):
+        click.echo(result.text)
+    else:
+        from rich.console import Console
+
+        console = Console(soft_wrap=not sys.stdout.isatty())
+        console.print(result.text)
+    return int(result.exit_code)
+
+
+def read_config(path: Path, *, must_exist: bool) -> dict[str, dict[str, Any]]:
+    """Defaults per command from a TOML file: a table per command, keys as the options are spelled.
+
+    Raises:
+        click.UsageError: no such file, not TOML, or a table or key that no command knows.
+    """
+    if not path.exists():
+        if must_exist:
+            raise click.UsageError(f"no file {path}")
+        return {}
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise click.UsageError(f"{path} is not TOML: {error}") from error
+    defaults: dict[str, dict[str, Any]] = {}
+    for table, values in tables.items():
+        if table not in COMMANDS or not isinstance(values, dict):
+            raise click.UsageError(
+                f"{path}: [{table}] is not a command; commands: {', '.join(COMMANDS)}"
+            )
+        known = {item.name for item in dataclasses.fields(_resolve(COMMANDS[table].options))}
+        for key in values:
+            if key.replace("-", "_") not in known:
+                near = get_close_matches(key.replace("-", "_"), known, n=1)
+                hint = f"; nearest: {near[0].replace('_', '-')}" if near else ""
+                raise click.UsageError(f"{path}: [{table}] has no option {key!r}{hint}")
+        defaults[table] = {key.replace("-", "_"): value for key, value in values.items()}
+    return defaults
+
+
+def print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """deit-pipe's version and those of the libraries that can change pixels, bytes or weights."""
+    if not value or ctx.resilient_parsing:
+        return
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from deit_pipe import __version__
+
+    click.echo(f"deit-pipe {__version__}  (Python {platform.python_version()}, {platform.platform()})")
+    names = ["torch", "torchvision", "timm", "numpy", "Pillow", "simplejpeg", "zarr", "numcodecs", "pyarrow"]
+    for name in names:
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = "not installed"
+        click.echo(f"  {name:<12}{found}")
+    ctx.exit()
+
+
+@click.group(
+    cls=CommandGroup,
+    context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
+    epilog=f"Defaults can be kept in ./{CONFIG_FILE}, a table per command. "
+    "Completion: add eval \"$(_DEIT_PIPE_COMPLETE=bash_source deit-pipe)\" to ~/.bashrc (zsh, fish likewise). "
+    "Exit codes: 0 ok, 2 usage, 3 missing or incomplete, 4 mismatch, 5 corrupt, 6 bad image, 7 diverged, "
+    "130 interrupted, 143 terminated.",
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version,
+              help="Show versions of deit-pipe and its libraries.")  # fmt: skip
+@click.option("--config", type=click.Path(path_type=Path), help=f"Defaults file instead of ./{CONFIG_FILE}.")
+@click.pass_context
+def main(ctx: click.Context, config: Path | None) -> None:
+    """Run the teacher once; train every DeiT student from its cached answers, on exactly the same views."""
+    ctx.default_map = read_config(config or Path(CONFIG_FILE), must_exist=config is not None)
+
+
+if __name__ == "__main__":
+    main()

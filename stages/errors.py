@@ -1,0 +1,43 @@
+"""What can go wrong in a stage, grouped by what the reader does next (the exit code)."""
+
+
+class StageError(Exception):
+    """A message for the user: what, where, expected and got, and on the last line the command that cures it."""
+
+    exit_code = 1
+
+
+class UsageProblem(StageError):
+    """An option or argument that cannot work as given."""
+
+    exit_code = 2
+
+
+class Missing(StageError):
+    """Something needed is not there: weights, a run folder, a checkpoint."""
+
+    exit_code = 3
+
+
+class Mismatch(StageError):
+    """Two things that must agree do not: classes, images, recipe, cache."""
+
+    exit_code = 4
+
+
+class Corrupt(StageError):
+    """Stored data is damaged, or a replayed view differs from the cached one."""
+
+    exit_code = 5
+
+
+class TrainingDiverged(StageError):
+    """The loss is not finite; the last good checkpoint is kept."""
+
+    exit_code = 7
+
+
+class Terminated(StageError):
+    """SIGTERM arrived; a checkpoint was saved. 143 = 128 + SIGTERM, as schedulers expect."""
+
+    exit_code = 143
