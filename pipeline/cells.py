@@ -1,0 +1,174 @@
+"""Make the views of some cells: read, decode, draw, render, fingerprint. NumPy only, so it runs without torch.
+
+Shapes: B cells, S the side of a view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from deit_pipe.pipeline.decode import decode
+from deit_pipe.pipeline.errors import BadImage, PlanError
+from deit_pipe.pipeline.plan import Cells, Purpose, ViewPlan
+from deit_pipe.pipeline.recipe import Recipe
+from deit_pipe.pipeline.render import fingerprint, render_decoded
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.pipeline.views import Mix, View, draw_mix, draw_view
+
+
+@dataclass
+class RenderedCells:
+    """The views of B cells of one epoch, in the order of `slots`.
+
+    Attributes:
+        epoch: of all cells.
+        slots: int64 [B].
+        samples: int64 [B].
+        labels: int64 [B].
+        pixels: uint8 [B, S, S, 3].
+        fingerprints: uint32 [B].
+        erase: int32 [B, 4], top, left, height, width; zeros: not erased.
+        noise_seed: int64 [B].
+        partner: int64 [B], position in the batch; itself when not mixed.
+        lam: float32 [B], weight of the own image.
+        mix_box: int32 [B, 4], top, left, height, width of the CutMix box; zeros for Mixup or none.
+        views: the draws.
+    """
+
+    epoch: int
+    slots: NDArray[np.int64]
+    samples: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    pixels: NDArray[np.uint8]
+    fingerprints: NDArray[np.uint32]
+    erase: NDArray[np.int32]
+    noise_seed: NDArray[np.int64]
+    partner: NDArray[np.int64]
+    lam: NDArray[np.float32]
+    mix_box: NDArray[np.int32]
+    views: list[View]
+
+
+def render_cells(
+    table: SampleTable,
+    recipe: Recipe,
+    plan: ViewPlan,
+    cells: Cells,
+    image_size: int,
+    samples: NDArray[np.int64] | None = None,
+    new_pixels: Callable[[tuple[int, ...]], NDArray[np.uint8]] | None = None,
+) -> RenderedCells:
+    """Make the views of `cells`, which must hold whole mix groups when the recipe mixes.
+
+    Repeats of a sample within the cells share one decode.
+
+    Args:
+        table: where images and labels come from.
+        recipe: what may be drawn.
+        plan: of the same recipe.
+        cells: which views.
+        image_size: S.
+        samples: the plan's samples of these slots, when the caller has them.
+        new_pixels: makes the output array of a given shape; default `np.empty`.
+
+    Raises:
+        BadImage: names the sample and its key.
+        PlanError: a torn group, or a slot beyond the epoch.
+    """
+    slots = np.asarray(cells.slots, dtype=np.int64)
+    if len(slots) and not 0 <= slots.min() <= slots.max() < plan.num_slots:
+        raise PlanError(f"slots {slots.min()}..{slots.max()} are not all in 0..{plan.num_slots - 1}")
+    if samples is None:
+        samples = plan.sample_at(cells.epoch)[slots]
+    count = len(slots)
+    shape = (count, image_size, image_size, 3)
+    pixels = np.empty(shape, np.uint8) if new_pixels is None else new_pixels(shape)
+    partner, mixes = pair_up(recipe, plan, cells.epoch, slots, image_size)
+    views: list[View] = [None] * count  # type: ignore[list-item]  # filled below, in another order
+    prints = np.empty(count, dtype=np.uint32)
+    # Copies of a sample side by side, so that one decoded image at a time is enough.
+    image, held = None, -1
+    for position in np.argsort(samples, kind="stable").tolist():
+        sample, slot = int(samples[position]), int(slots[position])
+        if image is None or sample != held:
+            image, held = _decode_sample(table, sample), sample
+        view = draw_view(recipe, plan.stream(cells.epoch, slot, Purpose.VIEW), image.size, image_size)
+        pixels[position] = render_decoded(image, view)
+        offset = int(slots[partner[position]]) - slot
+        prints[position] = fingerprint(pixels[position], view, mixes[position], offset)
+        views[position] = view
+    return RenderedCells(
+        epoch=cells.epoch,
+        slots=slots,
+        samples=samples,
+        labels=table.labels[samples],
+        pixels=pixels,
+        fingerprints=prints,
+        erase=_pack_boxes([view.erase for view in views]),
+        noise_seed=np.asarray([view.noise_seed for view in views], dtype=np.int64),
+        partner=partner,
+        lam=np.asarray([mix.lam if mix else 1.0 for mix in mixes], dtype=np.float32),
+        mix_box=_pack_boxes([mix.box if mix else None for mix in mixes]),
+        views=views,
+    )
+
+
+def pair_up(
+    recipe: Recipe, plan: ViewPlan, epoch: int, slots: NDArray[np.int64], image_size: int
+) -> tuple[NDArray[np.int64], list[Mix | None]]:
+    """Return each slot's partner (position in `slots`, int64 [B]) and mix; unmixed slots are their own partner.
+
+    Raises:
+        PlanError: the slots do not hold whole groups, one after the other.
+    """
+    count = len(slots)
+    partner = np.arange(count, dtype=np.int64)
+    mixes: list[Mix | None] = [None] * count
+    if not recipe.mixes:
+        return partner, mixes
+    if plan.mix_group != recipe.mix_group:
+        raise PlanError(
+            f"plan and recipe differ: mix group {plan.mix_group} and {recipe.mix_group}\n  use ViewPlan.for_recipe"
+        )
+    position = 0
+    while position < count:
+        group = plan.group_slots(int(slots[position]))
+        stop = position + len(group)
+        if stop > count or not np.array_equal(slots[position:stop], group):
+            raise PlanError(
+                f"batch tears the mix group of slots {group[0]}..{group[-1]} in epoch {epoch}\n"
+                f"  expected  whole groups of {plan.mix_group} slots, each in order\n"
+                f"  choose a batch size that is a multiple of {plan.mix_group}"
+            )
+        mix = draw_mix(recipe, plan.stream(epoch, int(group[0]), Purpose.MIX), image_size)
+        if mix is not None:
+            for own in range(position, stop):
+                other = position + stop - 1 - own
+                # A lone slot, or the middle of an odd group, would be mixed with itself.
+                if other != own:
+                    partner[own], mixes[own] = other, mix
+        position = stop
+    return partner, mixes
+
+
+def _decode_sample(table: SampleTable, sample: int) -> Image.Image:
+    try:
+        return decode(table.read(sample))
+    except BadImage as error:
+        if str(error).startswith("cannot read image"):
+            raise
+        raise BadImage(
+            f"cannot decode image: sample {sample} ({table.keys[sample]}) of {table.name}: {error}\n"
+            "  repair or remove the image; a view is never made from another one instead"
+        ) from error
+
+
+def _pack_boxes(boxes: list[tuple[int, int, int, int] | None]) -> NDArray[np.int32]:
+    """Pack (left, top, width, height) boxes as rows top, left, height, width."""
+    packed = np.asarray([box or (0, 0, 0, 0) for box in boxes], dtype=np.int32).reshape(-1, 4)
+    return np.ascontiguousarray(packed[:, [1, 0, 3, 2]])

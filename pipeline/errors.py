@@ -1,0 +1,55 @@
+"""What can go wrong between image files and views.
+
+Every class carries the exit code the command line ends with. A message says what and where in its first line, then what
+was expected and found, then the cure.
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Base of all errors a user can cure; anything else is a bug and keeps its traceback."""
+
+    exit_code = 1
+
+
+class RecipeError(PipelineError):
+    """A recipe that does not exist, cannot be read or has impossible numbers."""
+
+    exit_code = 2
+
+
+class PlanError(PipelineError):
+    """Seed, epoch or batch sizes that the plan cannot serve."""
+
+    exit_code = 2
+
+
+class DataMissing(PipelineError):
+    """No samples where they were looked for."""
+
+    exit_code = 3
+
+
+class DataCorrupt(PipelineError):
+    """A data set file whose own header does not agree with its content."""
+
+    exit_code = 5
+
+
+class BadImage(PipelineError):
+    """An image that cannot be decoded. Views are never made from a neighbour instead."""
+
+    exit_code = 6
+
+
+class ViewsDiffer(PipelineError):
+    """A view made again has another fingerprint than the one the teacher saw."""
+
+    exit_code = 4
+
+
+class WorkerDied(PipelineError):
+    """A loader process ended without an answer."""
+
+    exit_code = 1

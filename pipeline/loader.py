@@ -1,0 +1,199 @@
+"""Load views: cells in, batches of views out, in order, from worker processes.
+
+torch's own DataLoader does the work: the cells are its batch sampler, and the data set answers a whole batch at once
+(`__getitems__`). Workers send uint8; a float batch would cost 33 times as much to collate.
+
+Shapes: B views in a batch, S the side of a view.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from deit_pipe.pipeline.cells import RenderedCells, render_cells
+from deit_pipe.pipeline.errors import PipelineError, WorkerDied
+from deit_pipe.pipeline.plan import Cells, ViewPlan
+from deit_pipe.pipeline.recipe import Recipe
+from deit_pipe.pipeline.samples import SampleTable
+
+
+@dataclass
+class ViewBatch:
+    """The views of B cells of one epoch, not yet erased and mixed (see compose).
+
+    Attributes:
+        epoch: of all cells.
+        slots: int64 numpy [B].
+        samples: int64 numpy [B].
+        fingerprints: uint32 numpy [B], over pixels, erasing and mixing.
+        pixels: uint8 [B, S, S, 3], 0..255.
+        labels: int64 [B].
+        erase: int32 [B, 4], top, left, height, width; zeros: not erased.
+        noise_seed: int64 [B], 0..2**63-1.
+        partner: int64 [B], position in the batch of the view it is mixed with; itself when not mixed.
+        lam: float32 [B], weight of the own image after the CutMix box was clipped; 1 when not mixed.
+        mix_box: int32 [B, 4], top, left, height, width of the CutMix box; zeros for Mixup or none.
+        erased_pixels: sum of the erase boxes' areas, known on the host so that compose need not ask the device.
+        mixed: whether any view has a partner.
+    """
+
+    epoch: int
+    slots: NDArray[np.int64]
+    samples: NDArray[np.int64]
+    fingerprints: NDArray[np.uint32]
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    erase: torch.Tensor
+    noise_seed: torch.Tensor
+    partner: torch.Tensor
+    lam: torch.Tensor
+    mix_box: torch.Tensor
+    erased_pixels: int
+    mixed: bool
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ViewBatch:
+        """Return the batch with all tensors on `device`; the numpy arrays stay on the host."""
+        moved = {
+            field.name: value.to(device, non_blocking=non_blocking)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), torch.Tensor)
+        }
+        return replace(self, **moved)
+
+    def pin_memory(self) -> ViewBatch:
+        """Return the batch with the pixels in page-locked memory; called by torch's DataLoader."""
+        return replace(self, pixels=self.pixels.pin_memory())
+
+
+def load_views(
+    table: SampleTable,
+    recipe: Recipe,
+    plan: ViewPlan,
+    cells: Iterable[Cells],
+    *,
+    image_size: int,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[ViewBatch]:
+    """Yield one batch for each of `cells`, in their order.
+
+    Workers end when the iterator is exhausted, closed or dropped. At most two batches per worker are ahead of the caller.
+
+    Args:
+        table: images and labels.
+        recipe: what may be drawn.
+        plan: of the same recipe.
+        cells: what each batch holds: whole mix groups; read only as far as needed.
+        image_size: S.
+        workers: processes; 0 makes the views in this one.
+        pin_memory: put the pixels into page-locked memory, for CUDA.
+
+    Raises:
+        BadImage: names the sample; no view after it is made.
+        WorkerDied: a worker was killed, most often for memory.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _CellDataset(table, recipe, plan, image_size),
+        batch_sampler=_Tasks(plan, cells),  # type: ignore[arg-type]  # torch types it as lists of one index each
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=pin_memory,
+        worker_init_fn=_ignore_interrupt if workers else None,
+    )
+    batches: Iterator[Any] | None = iter(loader)
+    try:
+        while batches is not None:
+            try:
+                answer = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if workers and "DataLoader worker" in str(error):
+                    raise WorkerDied(
+                        f"a loader process died: {str(error).splitlines()[0]}\n"
+                        "  most often memory ran out; run the same command with fewer --workers or a smaller --batch-size"
+                    ) from error
+                raise
+            if isinstance(answer, PipelineError):
+                raise answer
+            yield answer
+    finally:
+        # Dropping the last reference stops the workers and waits for them.
+        batches = None
+
+
+def to_batch(cells: RenderedCells) -> ViewBatch:
+    """Wrap rendered cells as tensors, without copying the pixels."""
+    return ViewBatch(
+        epoch=cells.epoch,
+        slots=cells.slots,
+        samples=cells.samples,
+        fingerprints=cells.fingerprints,
+        pixels=torch.from_numpy(cells.pixels),
+        labels=torch.from_numpy(cells.labels),
+        erase=torch.from_numpy(cells.erase),
+        noise_seed=torch.from_numpy(cells.noise_seed),
+        partner=torch.from_numpy(cells.partner),
+        lam=torch.from_numpy(cells.lam),
+        mix_box=torch.from_numpy(cells.mix_box),
+        erased_pixels=int((cells.erase[:, 2].astype(np.int64) * cells.erase[:, 3]).sum()),
+        mixed=bool((cells.partner != np.arange(len(cells.partner))).any()),
+    )
+
+
+class _Task(NamedTuple):
+    """What a worker is asked for: the samples come along, so that workers need not sort the epoch."""
+
+    cells: Cells
+    samples: NDArray[np.int64]
+
+
+class _Tasks:
+    """The batch sampler: one task per batch."""
+
+    def __init__(self, plan: ViewPlan, cells: Iterable[Cells]) -> None:
+        self.plan = plan
+        self.cells = cells
+
+    def __iter__(self) -> Iterator[_Task]:
+        for cells in self.cells:
+            yield _Task(cells, self.plan.sample_at(cells.epoch)[cells.slots])
+
+
+class _CellDataset(Dataset[Any]):
+    """Answers a whole batch at once."""
+
+    def __init__(self, table: SampleTable, recipe: Recipe, plan: ViewPlan, image_size: int) -> None:
+        self.table = table
+        self.recipe = recipe
+        self.plan = plan
+        self.image_size = image_size
+
+    def __getitems__(self, task: _Task) -> ViewBatch | PipelineError:
+        """Make a batch; errors travel as values, because torch would bury their message in a traceback."""
+        try:
+            return to_batch(
+                render_cells(self.table, self.recipe, self.plan, task.cells, self.image_size, task.samples)
+            )
+        except PipelineError as error:
+            return error
+
+
+def _as_it_is(batch: ViewBatch) -> ViewBatch:
+    return batch
+
+
+def _ignore_interrupt(worker: int) -> None:
+    """Leave Ctrl-C to the main process, which stops the workers; their tracebacks would only hide its message."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

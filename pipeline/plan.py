@@ -1,0 +1,253 @@
+"""The plan: which sample sits in which slot of an epoch, and the random stream of every cell.
+
+A cell (epoch, slot) is an address. Its random numbers are a pure function of (seed, purpose, epoch, slot): no state is
+carried from view to view, so workers, batch sizes, resume points and world sizes cannot change a view.
+
+NumPy promises the raw words of `Philox` across versions, not the distributions of `Generator`; only words are used here.
+Philox: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+
+Shapes: N slots in an epoch (as many as samples).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deit_pipe.pipeline.errors import PlanError
+from deit_pipe.pipeline.recipe import Recipe
+from deit_pipe.pipeline.streams import Stream, random_words
+
+MAX_SEED = (1 << 63) - 1
+
+
+class Purpose(IntEnum):
+    """What a random stream is for. Each has its own key, so no two purposes ever share a word."""
+
+    ORDER = 1
+    VIEW = 2
+    MIX = 3
+    NOISE = 4
+    RUN = 5
+
+
+class Cells(NamedTuple):
+    """Some slots of one epoch."""
+
+    epoch: int
+    slots: NDArray[np.int64]
+
+
+class ViewPlan:
+    """Which sample each slot shows, in which groups and batches, from one seed."""
+
+    def __init__(
+        self, num_samples: int, *, seed: int, repeats: int = 1, mix_group: int = 2, window: int = 1024
+    ) -> None:
+        """Make the plan; nothing is computed before an epoch is asked for.
+
+        Args:
+            num_samples: N, at least 1.
+            seed: 0..2**63-1.
+            repeats: views of one sample in an epoch; ceil(N / repeats) samples take part in each epoch.
+            mix_group: consecutive slots that are mixed with each other.
+            window: slots within which the repeats of a sample stay (see `window`).
+        """
+        if num_samples < 1:
+            raise PlanError("a plan needs at least one sample\n  give a folder with images")
+        if not 0 <= seed <= MAX_SEED:
+            raise PlanError(
+                f"seed {seed} is out of range\n  expected  0..{MAX_SEED}\n  choose another --seed"
+            )
+        if repeats < 1 or mix_group < 1 or window < 1:
+            raise PlanError("repeats, mix_group and window must be 1 or more\n  change the recipe")
+        self.num_slots = num_samples
+        self.seed = seed
+        self.repeats = repeats
+        self.mix_group = mix_group
+        # Whole samples and whole groups only, with a group for every repeat of a sample.
+        unit = repeats * mix_group
+        self.window = max(window // unit, 1) * unit
+        self._epochs: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
+
+    @classmethod
+    def for_recipe(cls, num_samples: int, recipe: Recipe, seed: int) -> Self:
+        """Make the plan of a recipe."""
+        return cls(
+            num_samples, seed=seed, repeats=recipe.repeats, mix_group=recipe.mix_group, window=recipe.window
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_epochs": OrderedDict()}
+
+    def stream(self, epoch: int, slot: int, purpose: Purpose) -> Stream:
+        """Return the random stream of a cell for one purpose, from its beginning."""
+        return Stream(self.seed, int(purpose), epoch, slot)
+
+    def sample_at(self, epoch: int) -> NDArray[np.int64]:
+        """Return the sample of every slot, int64 [N], read only; the last two epochs asked for are kept."""
+        if epoch < 0:
+            raise PlanError(f"epoch {epoch} does not exist\n  epochs start at 0")
+        order = self._epochs.get(epoch)
+        if order is None:
+            order = self._make_order(epoch)
+            order.flags.writeable = False
+            self._epochs[epoch] = order
+            if len(self._epochs) > 2:
+                self._epochs.popitem(last=False)
+        return order
+
+    def group_slots(self, slot: int) -> NDArray[np.int64]:
+        """Return all slots of the mix group that `slot` is in."""
+        start = slot // self.mix_group * self.mix_group
+        return np.arange(start, min(start + self.mix_group, self.num_slots), dtype=np.int64)
+
+    def batch_count(self, global_batch: int, drop_last: bool = True) -> int:
+        """Return how many global batches an epoch has; a ragged one counts when it is kept (see `batches`)."""
+        whole, rest = divmod(self.num_slots, global_batch)
+        return whole + (1 if rest and (not drop_last or whole == 0) else 0)
+
+    def check_batch(self, global_batch: int, world: int = 1) -> None:
+        """Refuse a global batch that cannot be cut into whole groups for every rank.
+
+        Raises:
+            PlanError: names the nearest sizes that can.
+        """
+        unit = world * self.mix_group
+        if global_batch < 1 or global_batch % unit:
+            below = global_batch // unit * unit
+            near = f"{below} or {below + unit}" if below else f"{unit}"
+            raise PlanError(
+                f"global batch {global_batch} is not a multiple of {unit} (processes x mix group = {world} x {self.mix_group})\n"
+                f"  choose a global batch of {near}"
+            )
+
+    def batches(
+        self,
+        epoch: int,
+        global_batch: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        start: int = 0,
+        drop_last: bool = True,
+        order_seed: int | None = None,
+        order_pass: int = 0,
+        block_slots: int | None = None,
+    ) -> Iterator[Cells]:
+        """Yield this rank's slice of every global batch of an epoch.
+
+        The global batches are the same for every world size; a rank takes a contiguous slice. A ragged last batch is
+        dropped, unless it is the only one or `drop_last` is off; it is cut between groups, and a rank may get nothing.
+
+        Args:
+            epoch: 0 or more.
+            global_batch: slots per step over all ranks, a multiple of world x mix_group.
+            rank: 0..world-1.
+            world: number of processes.
+            start: global batches to skip, to go on after that many steps.
+            drop_last: see above.
+            order_seed: None: plan order, best for reading. Else blocks, and groups within a block, are shuffled.
+            order_pass: how often this epoch was trained on before; each pass has its own shuffle.
+            block_slots: slots of a block (a multiple of mix_group); default: the whole epoch is one block.
+        """
+        self.check_batch(global_batch, world)
+        if not 0 <= rank < world:
+            raise PlanError(f"rank {rank} does not exist among {world} processes\n  start with torchrun")
+        order = None
+        if order_seed is not None:
+            order = self._run_order(order_seed, epoch, order_pass, block_slots or self.num_slots)
+        for step in range(start, self.batch_count(global_batch, drop_last)):
+            first = step * global_batch
+            size = min(global_batch, self.num_slots - first)
+            low, high = self._rank_slice(size, rank, world)
+            if order is None:
+                yield Cells(epoch, np.arange(first + low, first + high, dtype=np.int64))
+            else:
+                yield Cells(epoch, order[first + low : first + high])
+
+    def _rank_slice(self, size: int, rank: int, world: int) -> tuple[int, int]:
+        """Cut `size` slots into `world` contiguous runs of whole groups, as even as possible."""
+        groups = -(-size // self.mix_group)
+        low, high = (groups * edge // world * self.mix_group for edge in (rank, rank + 1))
+        return min(low, size), min(high, size)
+
+    def _make_order(self, epoch: int) -> NDArray[np.int64]:
+        words = random_words(self.seed, Purpose.ORDER, epoch, 0, self.num_slots)
+        samples = np.argsort(words, kind="stable").astype(np.int64, copy=False)
+        return samples if self.repeats == 1 else self._spread_repeats(samples, epoch)
+
+    def _spread_repeats(self, samples: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
+        """Place `repeats` views of each sample into the windows, apart from each other.
+
+        A window holds G groups of `mix_group` seats. Its views, copies side by side, are dealt row by row: row t holds one
+        view for seat t of every group, in random order. Copies within one row are so in different groups by themselves,
+        and as G is a multiple of `repeats`, no sample of a full window spans two rows.
+        """
+        slots, group, repeats = self.num_slots, self.mix_group, self.repeats
+        views = np.repeat(samples[: -(-slots // repeats)], repeats)[:slots]
+        words = random_words(self.seed, Purpose.ORDER, epoch, 1, slots)
+        full = max(slots // self.window - 1, 0)
+        if slots % self.window == 0:
+            full = slots // self.window
+        seats, stop = self.window // group, full * self.window
+        rows = views[:stop].reshape(full, group, seats)
+        shuffle = np.argsort(words[:stop].reshape(full, group, seats), axis=2, kind="stable")
+        head = np.take_along_axis(rows, shuffle, axis=2).transpose(0, 2, 1).reshape(-1)
+        tail = _deal_tail(views[stop:], words[stop:], group)
+        return np.concatenate([head, tail])
+
+    def _run_order(self, seed: int, epoch: int, order_pass: int, block_slots: int) -> NDArray[np.int64]:
+        if block_slots % self.mix_group and block_slots < self.num_slots:
+            raise PlanError(
+                f"block of {block_slots} slots is not a multiple of the mix group {self.mix_group}\n  choose another block"
+            )
+        if not 0 <= seed <= MAX_SEED:
+            raise PlanError(f"order seed {seed} is out of range\n  expected  0..{MAX_SEED}")
+        group = self.mix_group
+        slots = np.arange(self.num_slots, dtype=np.int64)
+        starts = slots[::group]
+        blocks = starts // block_slots
+        block_words = random_words(seed, Purpose.RUN, epoch, 2 * order_pass, int(blocks[-1]) + 1)
+        group_words = random_words(seed, Purpose.RUN, epoch, 2 * order_pass + 1, len(starts))
+        # What is ragged stays last: a short block, and a short group within the last block.
+        if self.num_slots % block_slots:
+            block_words[-1] = np.iinfo(np.uint64).max
+        if self.num_slots % group:
+            block_words[-1] = group_words[-1] = np.iinfo(np.uint64).max
+        chosen = np.lexsort((group_words, blocks, block_words[blocks]))
+        cells = starts[chosen][:, None] + np.arange(group, dtype=np.int64)
+        return cells.reshape(-1)[: self.num_slots]
+
+
+def _deal_tail(views: NDArray[np.int64], words: NDArray[np.uint64], group: int) -> NDArray[np.int64]:
+    """Deal the views of the last window, which need not be whole: short last group, samples that span two rows."""
+    if len(views) == 0:
+        return views
+    groups = -(-len(views) // group)
+    short = len(views) % group or group
+    placed = np.full((group, groups), -1, dtype=np.int64)
+    start = 0
+    for row in range(group):
+        seats = groups if row < short else groups - 1
+        order = np.argsort(words[start : start + seats], kind="stable")
+        placed[row, :seats] = views[start : start + seats][order]
+        _part_from_above(placed, row, seats)
+        start += seats
+    return placed.T.reshape(-1)[placed.T.reshape(-1) >= 0]
+
+
+def _part_from_above(placed: NDArray[np.int64], row: int, seats: int) -> None:
+    """Swap views within a row until none sits in a group that already holds its sample, where that is possible."""
+    above, line = placed[:row], placed[row]
+    for seat in np.flatnonzero((above[:, :seats] == line[:seats]).any(axis=0)):
+        for other in range(seats):
+            fits_here = line[other] not in above[:, seat]
+            if fits_here and line[seat] not in above[:, other]:
+                line[seat], line[other] = line[other], line[seat]
+                break

@@ -1,0 +1,29 @@
+"""Versions of everything that can change a pixel: recorded with a cache, shown when a view differs."""
+
+from __future__ import annotations
+
+import platform
+import zlib
+
+import numpy as np
+import PIL
+from PIL import features
+
+from deit_pipe.pipeline.decode import simplejpeg
+from deit_pipe.pipeline.recipe import VIEWS_VERSION
+
+
+def library_versions() -> dict[str, str]:
+    """Return name -> version of the libraries behind the views; "absent" for optional ones that are not there."""
+    return {
+        "views": str(VIEWS_VERSION),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "libjpeg_turbo": features.version("libjpeg_turbo") or "absent",
+        "zlib": features.version("zlib") or zlib.ZLIB_RUNTIME_VERSION,
+        "libtiff": features.version("libtiff") or "absent",
+        "webp": features.version("webp") or "absent",
+        "simplejpeg": simplejpeg.__version__ if simplejpeg is not None else "absent",
+    }

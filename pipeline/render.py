@@ -1,0 +1,120 @@
+"""Render a view: encoded image + View -> uint8 pixels [S, S, 3], RGB. No randomness here.
+
+The same bytes and the same View give the same pixels on Pillow 11, 12 and 13:
+- Pillow 13 changed the order of the two passes of a resize for some shapes, so they are two explicit calls here.
+- Pillow 13 refuses to posterize to 0 bits (timm's RandAugment crashes on it); here 0 bits is black.
+
+The ops equal timm 1.0.31 auto_augment.py bit for bit, the colour ops torchvision's on Pillow images.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from deit_pipe.pipeline.decode import decode
+from deit_pipe.pipeline.views import Mix, View
+
+Pixels = NDArray[np.uint8]
+
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+_EXTRAS = struct.Struct("<4iq4idi")
+
+
+def render(image: bytes | Pixels, view: View) -> Pixels:
+    """Decode an image and render a view of it, uint8 [S, S, 3].
+
+    Raises:
+        BadImage: the bytes are no image that can be decoded.
+    """
+    return render_decoded(decode(image), view)
+
+
+def render_decoded(image: Image.Image, view: View) -> Pixels:
+    """Render a view of a decoded RGB image, uint8 [S, S, 3]."""
+    left, top, width, height = view.crop
+    if (left, top) != (0, 0) or (width, height) != image.size:
+        image = image.crop((left, top, left + width, top + height))
+    resample = FILTERS[view.resample]
+    image = image.resize((view.resized[0], height), resample).resize(view.resized, resample)
+    size = view.size
+    if view.resized != (size, size):
+        left, top = view.cut
+        image = image.crop((left, top, left + size, top + size))
+    if view.flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    for op in view.ops:
+        image = OPS[op.name](image, op.values, view)
+    return np.asarray(image)
+
+
+def fingerprint(pixels: Pixels, view: View, mix: Mix | None = None, partner_offset: int = 0) -> int:
+    """Return the CRC-32 of a view: its uint8 pixels, continued over how it is erased and mixed.
+
+    The packed numbers, little endian, without padding: erase left, top, width, height (int32), noise seed (int64), mix
+    left, top, width, height (int32), lambda (float64), partner slot - own slot (int32). What is not used is zero, and
+    lambda is then 1.
+
+    Args:
+        pixels: uint8 [S, S, 3], C contiguous.
+        view: for its erase box and noise seed.
+        mix: None when the view is not mixed.
+        partner_offset: slot of the partner minus the view's own slot.
+    """
+    erase = view.erase or (0, 0, 0, 0)
+    box = (mix.box if mix else None) or (0, 0, 0, 0)
+    lam = mix.lam if mix else 1.0
+    offset = partner_offset if mix else 0
+    return zlib.crc32(_EXTRAS.pack(*erase, view.noise_seed, *box, lam, offset), zlib.crc32(pixels))
+
+
+OpFunction = Callable[[Image.Image, tuple[float, ...], View], Image.Image]
+
+
+def _warp(image: Image.Image, matrix: tuple[float, ...], view: View) -> Image.Image:
+    return image.transform(
+        image.size, Image.Transform.AFFINE, matrix, resample=FILTERS[view.resample], fillcolor=view.fill
+    )
+
+
+def _rotate(image: Image.Image, values: tuple[float, ...], view: View) -> Image.Image:
+    return image.rotate(values[0], resample=FILTERS[view.resample], fillcolor=view.fill)
+
+
+def _posterize(image: Image.Image, values: tuple[float, ...], view: View) -> Image.Image:
+    # The mask keeps the high bits; `ImageOps.posterize` does the same but refuses 0 bits from Pillow 13 on.
+    mask = 256 - (1 << (8 - int(values[0])))
+    return image.point([level & mask for level in range(256)] * 3)
+
+
+def _solarize_add(image: Image.Image, values: tuple[float, ...], view: View) -> Image.Image:
+    add = int(values[0])
+    return image.point([min(255, level + add) if level < 128 else level for level in range(256)] * 3)
+
+
+OPS: dict[str, OpFunction] = {
+    "Affine": _warp,
+    "AutoContrast": lambda image, values, view: ImageOps.autocontrast(image),
+    "Equalize": lambda image, values, view: ImageOps.equalize(image),
+    "Invert": lambda image, values, view: ImageOps.invert(image),
+    "Rotate": _rotate,
+    "Posterize": _posterize,
+    "Solarize": lambda image, values, view: ImageOps.solarize(image, int(values[0])),
+    "SolarizeAdd": _solarize_add,
+    "Color": lambda image, values, view: ImageEnhance.Color(image).enhance(values[0]),
+    "Contrast": lambda image, values, view: ImageEnhance.Contrast(image).enhance(values[0]),
+    "Brightness": lambda image, values, view: ImageEnhance.Brightness(image).enhance(values[0]),
+    "Sharpness": lambda image, values, view: ImageEnhance.Sharpness(image).enhance(values[0]),
+    "ShearX": lambda image, values, view: _warp(image, (1, values[0], 0, 0, 1, 0), view),
+    "ShearY": lambda image, values, view: _warp(image, (1, 0, 0, values[0], 1, 0), view),
+    "TranslateX": lambda image, values, view: _warp(image, (1, 0, values[0] * image.width, 0, 1, 0), view),
+    "TranslateY": lambda image, values, view: _warp(image, (1, 0, 0, 0, 1, values[0] * image.height), view),
+    "Grayscale": lambda image, values, view: image.convert("L").convert("RGB"),
+    "Blur": lambda image, values, view: image.filter(ImageFilter.GaussianBlur(values[0])),
+}

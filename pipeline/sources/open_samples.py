@@ -1,0 +1,87 @@
+"""Find out what a data path holds and open one split of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from deit_pipe.pipeline.errors import DataMissing
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.pipeline.sources.digits import open_digits
+from deit_pipe.pipeline.sources.idx import find_idx, open_idx
+from deit_pipe.pipeline.sources.image_folder import FolderSamples, holds_images
+
+Split = Literal["train", "val"]
+
+# What people call the folders; the first that exists is taken.
+SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
+
+
+def open_samples(data: str, split: Split = "train") -> SampleTable:
+    """Open one split of `data`.
+
+    Args:
+        data: "digits" (embedded) or a path to class folders (below train/ and val/, or directly: then it has only a
+            training split), IDX files, Parquet, CIFAR binary files or packed Arrow.
+        split: which part.
+
+    Raises:
+        DataMissing: nothing there, nothing we know, or no such split.
+    """
+    if data == "digits":
+        return open_digits(split)
+    path = Path(data)
+    if not path.exists():
+        raise DataMissing(f"no data at {data}\n  give the folder or file that holds the images: --data PATH")
+    table = _open_directory(path, split) if path.is_dir() else None
+    if table is None:
+        raise DataMissing(
+            f"no images that we know how to read in {data}\n"
+            "  expected  class folders (or train/ and val/ with class folders), IDX, CIFAR, Parquet or packed Arrow\n"
+            "  see: deit-pipe show-views --help"
+        )
+    return table
+
+
+def open_validation(data: str, val_data: str | None = None) -> SampleTable:
+    """Open validation samples: `val_data` whole when given (its own split if it has one), else the split of `data`."""
+    if val_data is None:
+        return open_samples(data, "val")
+    try:
+        return open_samples(val_data, "val")
+    except DataMissing:
+        return open_samples(val_data, "train")
+
+
+def missing_split(path: Path, split: Split) -> DataMissing:
+    """Return the error for data without a validation (or training) part."""
+    cure = (
+        "name other validation images: --val-data PATH"
+        if split == "val"
+        else "give training images: --data PATH"
+    )
+    return DataMissing(f"no {split} split in {path}\n  {cure}")
+
+
+def _open_directory(path: Path, split: Split) -> SampleTable | None:
+    if any(find_idx(path, name) for name in ("train", "val")):
+        files = find_idx(path, split)
+        if files is None:
+            raise missing_split(path, split)
+        return open_idx(*files)
+    folders = {name: _split_folder(path, name) for name in SPLIT_FOLDERS}
+    if folders["train"] is not None:
+        folder = folders[split]
+        if folder is None:
+            raise missing_split(path, split)
+        return FolderSamples(folder)
+    if holds_images(path):
+        if split == "val":
+            raise missing_split(path, split)
+        return FolderSamples(path)
+    return None
+
+
+def _split_folder(path: Path, split: str) -> Path | None:
+    candidates = (path / name for name in SPLIT_FOLDERS[split])
+    return next((folder for folder in candidates if folder.is_dir() and holds_images(folder)), None)
