@@ -111,11 +111,10 @@ def _parameter(item: dataclasses.Field[Any], annotation: Any) -> click.Parameter
     if meta["argument"]:
         return click.Argument([item.name], required=required, default=default, metavar=meta["metavar"])
     spelling = "--" + item.name.replace("_", "-")
-    shown = default if default not in (None, False, "") else None
     settings: dict[str, Any] = {
         "help": meta["help"],
         "required": required,
-        "show_default": str(shown) if shown is not None else False,
+        "show_default": default not in (None, False, ""),
     }
     if _value_type(annotation) is bool:
         if default is False:  # a switch

@@ -1,0 +1,261 @@
+"""`deit-pipe cache-teacher`: stage one. Views -> frozen teacher -> blocks of targets in the cache."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deit_pipe.pipeline.compose import compose, dominant_labels, partner_labels
+from deit_pipe.pipeline.loader import ViewBatch, load_views
+from deit_pipe.pipeline.plan import Cells, ViewPlan
+from deit_pipe.pipeline.provenance import library_versions
+from deit_pipe.pipeline.recipe import Recipe, load_recipe, preset_name
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.cache_estimate import estimate
+from deit_pipe.stages.data import (
+    absolute,
+    choose_workers,
+    default_crop_ratio,
+    default_image_size,
+    is_small,
+    manifest_for,
+    open_training,
+    sample_index,
+)
+from deit_pipe.stages.distributed import Processes, processes
+from deit_pipe.stages.errors import UsageProblem
+from deit_pipe.stages.head_fit import fit_head
+from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
+from deit_pipe.stages.report import CommandResult, human_bytes, note, progress
+from deit_pipe.stages.teacher import RANDOM, TEACHER_RUN, Teacher, facts_of, load_teacher, own_teacher_run
+from deit_pipe.stages.train_teacher import measure_top1
+from deit_pipe.stages.weights import read_teacher_run, write_teacher_run
+from deit_pipe.store.formats import TargetFormat
+from deit_pipe.store.layout import Block, block_slots_for
+from deit_pipe.store.manifest import TeacherIdentity, create_cache
+from deit_pipe.store.writer import TargetWriter
+
+CHECKED_IMAGES = 512
+
+
+def run(options: CacheTeacherOptions) -> CommandResult:
+    """Open the data and the teacher, then fill every block that is missing."""
+    with processes(options.device) as group:
+        table = open_training(options.data)
+        recipe = load_recipe(options.recipe or ("small" if is_small(table) else "deit"))
+        image_size = options.img_size or default_image_size(table)
+        plan = ViewPlan.for_recipe(len(table), recipe, options.seed)
+        if options.batch_size % recipe.mix_group:
+            plan.check_batch(options.batch_size)
+        workers = choose_workers(options.workers)
+        teacher = prepare_teacher(options, group, table, image_size, workers)
+        identity = identity_of(options, teacher, table, recipe, image_size)
+        if options.estimate:
+            return estimate(options.cache, table, recipe, plan, teacher, identity, options.epochs, workers)
+        if group.first:
+            provenance = {"data": absolute(options.data), "recipe": recipe_name(options, recipe), **library_versions()}
+            manifest = manifest_for(table, recipe, options.seed, image_size)
+            create_cache(options.cache, manifest, sample_index(table), provenance)
+        writer = open_writer(options, group, teacher, identity)
+        with writer:
+            total = len(writer.blocks)
+            todo = len(writer.missing)
+            group.barrier()  # nobody writes before everybody has listed what is missing
+            if not options.plan_only and writer.mine:
+                note_teacher(teacher, table, image_size, options, workers, group)
+                views = load_views(
+                    table, recipe, plan, cells_of(writer.mine, options.batch_size),
+                    image_size=image_size, workers=workers, pin_memory=group.device.type == "cuda",
+                )  # fmt: skip
+                fill(writer, teacher, recipe, views, options.batch_size, quiet=not group.first)
+            group.barrier()
+        return summary(options, identity, teacher, total, todo)
+
+
+def prepare_teacher(
+    options: CacheTeacherOptions, group: Processes, table: SampleTable, image_size: int, workers: int
+) -> Teacher:
+    """The frozen teacher; with a head fitted to the data's classes where that was asked for (rank 0 fits, all load)."""
+    names = table.class_names
+    wants_fit = options.fit_head or (options.fit_head is None and options.data == "digits")
+
+    def load(weights: str | None, any_head: bool) -> Teacher:
+        return load_teacher(
+            options.teacher, weights=weights, num_classes=len(names), class_names=names, device=group.device,
+            precision=options.precision, seed=options.seed, any_head=any_head,
+        )  # fmt: skip
+
+    teacher = load(options.teacher_weights, any_head=wants_fit)
+    knows = teacher.num_classes == len(names) and teacher.class_names in (None, names)
+    if not wants_fit or (knows and (teacher.head in ("fitted", "trained", RANDOM) or options.fit_head is None)):
+        return teacher
+    folder = TEACHER_RUN
+    there = read_teacher_run(folder)
+    if there is not None and there.model != teacher.tag:
+        folder = own_teacher_run(teacher.tag)
+    if group.first:
+        note(f"teacher {teacher.tag} knows other classes: fitting a new head on its frozen features, kept in {folder}")
+        fitted = fit_head(
+            teacher, table, image_size=image_size, batch_size=options.batch_size, workers=workers,
+            crop_ratio=default_crop_ratio(image_size),
+        )  # fmt: skip
+        write_teacher_run(folder, facts_of(fitted, image_size, None), fitted.model)
+    group.barrier()
+    return load(str(folder), any_head=False)
+
+
+def identity_of(
+    options: CacheTeacherOptions, teacher: Teacher, table: SampleTable, recipe: Recipe, image_size: int
+) -> TeacherIdentity:
+    """What must be the same for two runs to write one teacher's targets."""
+    try:
+        taus = tuple(float(part) for part in options.taus.split(","))
+    except ValueError as error:
+        raise UsageProblem(f"--taus {options.taus!r} is not a list of numbers\n  give for example --taus 1,3") from error
+    classes = len(table.class_names)
+    targets = TargetFormat.parse(options.logits, taus, classes)
+    block = options.block or block_slots_for(targets, classes, recipe.mix_group, len(table))
+    if block % recipe.mix_group:
+        raise UsageProblem(
+            f"--block {block} cuts mix groups apart\n  expected a multiple of {recipe.mix_group}\n"
+            f"  use --block {block // recipe.mix_group * recipe.mix_group or recipe.mix_group}"
+        )
+    return TeacherIdentity(
+        name=options.name or slug(teacher.tag),
+        model=teacher.tag,
+        weights_sha256=teacher.weights_sha256,
+        head=teacher.head,
+        mean=teacher.mean,
+        std=teacher.std,
+        image_size=image_size,
+        precision=teacher.precision,
+        num_classes=classes,
+        batch_size=options.batch_size,
+        targets=options.logits,
+        taus=targets.taus,
+        block_slots=block,
+    )
+
+
+def slug(tag: str) -> str:
+    """Name of a teacher inside a cache: its tag, lower case."""
+    return tag.lower()
+
+
+def recipe_name(options: CacheTeacherOptions, recipe: Recipe) -> str:
+    """How a person names the recipe: a preset's name, or the file it was read from."""
+    preset = preset_name(recipe)
+    return preset if preset != "custom" else str(options.recipe)
+
+
+def open_writer(
+    options: CacheTeacherOptions, group: Processes, teacher: Teacher, identity: TeacherIdentity
+) -> TargetWriter:
+    """Rank 0 creates or resizes, then the others open."""
+    if not group.first:
+        group.barrier()
+    provenance = {
+        "weights": teacher.source, "torch": torch.__version__, "device": device_name(group.device), **library_versions(),
+    }  # fmt: skip
+    writer = TargetWriter.open(
+        options.cache, identity, epochs=options.epochs, rank=group.rank, world=group.world, provenance=provenance
+    )
+    if group.first:
+        group.barrier()
+    return writer
+
+
+def device_name(device: torch.device) -> str:
+    """`cpu`, or the GPU's product name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def cells_of(blocks: list[Block], batch_size: int) -> Iterator[Cells]:
+    """Teacher batches: they never cross a block, so that an answer does not depend on where a run resumed."""
+    for block in blocks:
+        for start in range(block.start, block.stop, batch_size):
+            yield Cells(block.epoch, np.arange(start, min(start + batch_size, block.stop)))
+
+
+def fill(
+    writer: TargetWriter,
+    teacher: Teacher,
+    recipe: Recipe,
+    views: Iterator[ViewBatch],
+    batch_size: int,
+    *,
+    quiet: bool = False,
+) -> None:
+    """Run the teacher over the views and commit block after block; one thread writes while the next block is computed."""
+    done = sum(block.slots for block in writer.blocks) - sum(block.slots for block in writer.missing)
+    total = done + sum(block.slots for block in writer.mine)
+    pending: Future[object] | None = None
+    with (
+        ThreadPoolExecutor(1) as background,
+        progress(f"caching {teacher.tag}", total, "views", done=done, quiet=quiet) as shown,
+    ):
+        for block in writer.mine:
+            parts: list[tuple[np.ndarray, ...]] = []
+            while sum(len(part[0]) for part in parts) < block.slots:
+                batch = next(views)
+                logits = teacher.padded(compose(batch.to(teacher.device, non_blocking=True), recipe), batch_size)
+                parts.append(
+                    (
+                        logits.cpu().numpy(), batch.fingerprints,
+                        dominant_labels(batch).numpy(), partner_labels(batch).numpy(),
+                    )
+                )  # fmt: skip
+                shown.advance(len(batch))
+            if pending is not None:
+                pending.result()
+            pending = background.submit(writer.write, block, *(np.concatenate(column) for column in zip(*parts, strict=True)))
+        if pending is not None:
+            pending.result()
+
+
+def note_teacher(
+    teacher: Teacher, table: SampleTable, image_size: int, options: CacheTeacherOptions, workers: int, group: Processes
+) -> None:
+    """Say who answers, and how well on plain images: a teacher near chance has other classes, or another order."""
+    if not group.first:
+        return
+    top1 = measure_top1(
+        teacher, table, image_size=image_size, batch_size=options.batch_size, workers=workers,
+        crop_ratio=default_crop_ratio(image_size), limit=CHECKED_IMAGES,
+    )  # fmt: skip
+    checked = min(CHECKED_IMAGES, len(table))
+    note(
+        f"teacher {teacher.tag} ({teacher.head}, {teacher.source}), weights sha256 {teacher.weights_sha256[:16]}: "
+        f"{top1:.1%} right on {checked} plain training images"
+    )
+    chance = 1 / len(table.class_names)
+    if teacher.head != RANDOM and top1 <= chance + 3 * (chance * (1 - chance) / checked) ** 0.5:
+        note(
+            f"WARNING: that is no better than chance ({chance:.1%}): are its classes in the data's order, "
+            "and is its normalisation right?"
+        )
+
+
+def summary(
+    options: CacheTeacherOptions, identity: TeacherIdentity, teacher: Teacher, total: int, todo: int
+) -> CommandResult:
+    """What was done, and what to type next."""
+    data = {
+        "cache": options.cache, "teacher": identity.name, "model": identity.model, "epochs": options.epochs,
+        "blocks": total, "written": 0 if options.plan_only else todo, "targets": identity.targets,
+        "weights_sha256": identity.weights_sha256,
+    }  # fmt: skip
+    if options.plan_only:
+        text = f"{options.cache}: planned, {total - todo} of {total} blocks are there"
+    elif todo == 0:
+        text = f"{options.cache}: nothing to do, all {total} blocks of {identity.name} are there"
+    else:
+        text = f"{options.cache}: {todo} blocks written, all {total} blocks of {identity.name} are there"
+    if Path(options.cache).is_dir():
+        size = sum(path.stat().st_size for path in Path(options.cache).rglob("*") if path.is_file())
+        data["bytes"] = size
+        text += f" ({human_bytes(size)})"
+    place = "" if options.cache == "./teacher-cache" else f" --cache {options.cache}"
+    return CommandResult(f"{text}\nnext: deit-pipe train-student{place}", data)

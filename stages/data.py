@@ -1,0 +1,111 @@
+"""The user's images: opened, with the view size, recipe and workers that suit them; and what of it a cache keeps."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from deit_pipe.pipeline.errors import DataMissing
+from deit_pipe.pipeline.plan import Cells, ViewPlan
+from deit_pipe.pipeline.recipe import PRESETS, VIEWS_VERSION, Recipe
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.pipeline.sources.open_samples import open_samples
+from deit_pipe.store.manifest import Manifest, SampleIndex
+
+SMALL_IMAGE = 64
+SMALL_VIEW = 32
+VIEW = 224
+MOST_WORKERS = 16
+
+
+def open_training(data: str) -> SampleTable:
+    """The training samples of `--data`."""
+    return open_samples(data, "train")
+
+
+def open_validation(data: str, val_data: str | None) -> SampleTable | None:
+    """The validation samples: `--val-data` if given (its val split, else all of it), else the data's own val split.
+
+    Returns None where the data has no val split and none was named.
+    """
+    if val_data is None:
+        try:
+            return open_samples(data, "val")
+        except DataMissing:
+            return None
+    try:
+        return open_samples(val_data, "val")
+    except DataMissing:
+        return open_samples(val_data, "train")
+
+
+def is_small(table: SampleTable) -> bool:
+    """Whether the first image is at most 64 px on both sides."""
+    import io
+
+    image = table.read(0)
+    if isinstance(image, np.ndarray):
+        return max(image.shape[:2]) <= SMALL_IMAGE
+    with Image.open(io.BytesIO(image)) as opened:
+        return max(opened.size) <= SMALL_IMAGE
+
+
+def default_image_size(table: SampleTable) -> int:
+    """32 px for small images, else 224."""
+    return SMALL_VIEW if is_small(table) else VIEW
+
+
+def choose_workers(asked: int | None) -> int:
+    """As asked, else one per core this process may use, at most 16; none where there is a single core."""
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if cores == 1 else min(cores, MOST_WORKERS)
+
+
+def eval_recipe(crop_ratio: float) -> Recipe:
+    """The one fixed view per image: short side resized to size / crop_ratio, centre crop."""
+    return replace(PRESETS["eval"], crop_ratio=crop_ratio)
+
+
+def eval_cells(count: int, batch_size: int) -> list[Cells]:
+    """All samples once, in order, ragged tail included."""
+    return [Cells(0, np.arange(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
+
+
+def eval_plan(count: int) -> ViewPlan:
+    """A plan whose order does not matter: evaluation reads `ViewBatch.samples` and `labels`."""
+    return ViewPlan(count, seed=0, repeats=1, mix_group=1)
+
+
+def sample_index(table: SampleTable) -> SampleIndex:
+    """The table as the store keeps it."""
+    return SampleIndex(
+        keys=list(table.keys), labels=table.labels, byte_sizes=table.byte_sizes, class_names=list(table.class_names)
+    )
+
+
+def manifest_for(table: SampleTable, recipe: Recipe, seed: int, image_size: int) -> Manifest:
+    """The identity of a cache of these samples."""
+    return Manifest(
+        samples_digest=table.digest,
+        num_samples=len(table),
+        num_classes=len(table.class_names),
+        recipe=recipe.to_json(),
+        recipe_digest=recipe.digest,
+        seed=seed,
+        image_size=image_size,
+        views_version=VIEWS_VERSION,
+    )
+
+
+def absolute(data: str) -> str:
+    """A data argument that still works from another folder: a path made absolute, a name or URL as it is."""
+    return str(Path(data).resolve()) if Path(data).exists() else data
+
+
+def default_crop_ratio(image_size: int) -> float:
+    """DeiT's 0.875, but nothing cropped away from small images."""
+    return 0.875 if image_size >= 160 else 1.0

@@ -1,0 +1,29 @@
+"""Options of `deit-pipe evaluate`."""
+
+from dataclasses import dataclass
+
+from deit_pipe.stages.options.fields import argument, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Accuracy of a trained student: class head, distillation head, and both fused.
+
+    Fused by the mean of logits (what timm and the official code do) and by the sum of softmaxes (what the paper says).
+
+    Examples:
+      deit-pipe evaluate ./student-run
+      deit-pipe evaluate runs/ti --data imagenet/val --device cuda --json
+      deit-pipe evaluate runs/ti --teacher-weights teacher-run
+    """
+
+    run: str = argument("./student-run", "A run folder of train-student.", metavar="[RUN]")
+    data: str | None = option(None, "Images to evaluate on.  [default: the run's validation images]", metavar="D")
+    weights: str = option("result", "Which of the run's weights.", choices=("result", "best", "last"))
+    teacher_weights: str | None = option(
+        None, "Also run this teacher (train-teacher folder) on the images and report agreement with it.", metavar="DIR"
+    )
+    eval_crop_ratio: float | None = option(None, "Crop ratio.  [default: the run's]", minimum=0.1, maximum=1.0)
+    batch_size: int = option(128, "Images at once.", minimum=1)
+    workers: int | None = option(None, "Processes that decode.  [default: one per core, at most 16]", minimum=0)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")

@@ -1,0 +1,220 @@
+"""The student: a timm model, usually a ViT with a class and a distillation token, and what a run keeps of it."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
+from timm.models.deit import VisionTransformerDistilled
+from torch import Tensor, nn
+
+from deit_pipe.stages.errors import Missing, UsageProblem
+from deit_pipe.stages.weights import load_into, normalisation, resolve_tag
+
+CUSTOM = "custom"
+STUDENT_FACTS = "student.json"
+STUDENT_WEIGHTS = "student.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentFacts:
+    """All that is needed to build the network again; written as `student.json` beside the weights.
+
+    Attributes:
+        model: timm name without tag, or `custom`.
+        image_size: side of its input in pixels.
+        num_classes: C.
+        class_names: in the order of its outputs.
+        mean: normalisation, RGB, 0..1 units; `std` likewise.
+        crop_ratio: evaluation: input side / resized short side.
+        drop_path: stochastic depth rate it was trained with.
+        sizes: custom only: patch_size, embed_dim, depth, num_heads.
+    """
+
+    model: str
+    image_size: int
+    num_classes: int
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_ratio: float
+    drop_path: float = 0.0
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "StudentFacts":
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+
+
+def describe_student(
+    model: str,
+    *,
+    image_size: int,
+    class_names: tuple[str, ...],
+    crop_ratio: float,
+    drop_path: float,
+    patch_size: int | None = None,
+    width: int = 64,
+    depth: int = 3,
+    heads: int = 2,
+) -> StudentFacts:
+    """Facts of a new student.
+
+    Raises:
+        UsageProblem: unknown model, or sizes that the image or each other do not allow.
+    """
+    common: dict[str, Any] = {
+        "image_size": image_size, "num_classes": len(class_names), "class_names": class_names,
+        "crop_ratio": crop_ratio, "drop_path": drop_path,
+    }  # fmt: skip
+    if model != CUSTOM:
+        tag = resolve_tag(model)
+        mean, std = normalisation(tag)
+        facts = StudentFacts(model=tag.partition(".")[0], mean=mean, std=std, **common)
+        _check_input(facts)
+        return facts
+    patch = patch_size or max(1, image_size // 4)
+    if image_size % patch:
+        raise UsageProblem(
+            f"a student with {patch} px patches cannot see {image_size} px images\n"
+            f"  expected a --patch-size that divides {image_size}\n  got      {patch}\n"
+            f"use one of --patch-size {', '.join(str(p) for p in range(2, image_size + 1) if image_size % p == 0)}"
+        )
+    if width % heads:
+        raise UsageProblem(
+            f"--width {width} cannot be shared by --heads {heads}\n  expected a multiple of {heads}\n"
+            f"use --width {-(-width // heads) * heads}"
+        )
+    mean, std = normalisation("deit_tiny_distilled_patch16_224")
+    sizes = {"patch_size": patch, "embed_dim": width, "depth": depth, "num_heads": heads}
+    return StudentFacts(model=CUSTOM, mean=mean, std=std, sizes=sizes, **common)
+
+
+def _check_input(facts: StudentFacts) -> None:
+    """timm's fixed-size models name the size they take; a mismatch would only fail deep inside the first forward."""
+    config = timm.get_pretrained_cfg(facts.model)
+    fixed = config is not None and config.fixed_input_size
+    size = config.input_size[-1] if config is not None else facts.image_size
+    if fixed and facts.image_size != size and not _takes_img_size(facts.model):
+        raise UsageProblem(
+            f"{facts.model} sees {size} px images only\n  the cache's views are {facts.image_size} px\n"
+            f"make a cache with --img-size {size}, or choose another --student"
+        )
+
+
+def _takes_img_size(model: str) -> bool:
+    return "patch" in model
+
+
+def is_distilled(model: nn.Module) -> bool:
+    """Whether it has a class and a distillation head."""
+    return isinstance(model, VisionTransformerDistilled)
+
+
+def build_student(facts: StudentFacts) -> nn.Module:
+    """The network with fresh weights, drawn from torch's global generator (seed it right before).
+
+    A distilled model is set to return both heads in training.
+
+    Raises:
+        UsageProblem: the model does not fit the image size.
+    """
+    if facts.model == CUSTOM:
+        model: nn.Module = VisionTransformerDistilled(
+            img_size=facts.image_size, num_classes=facts.num_classes, drop_path_rate=facts.drop_path, **facts.sizes
+        )
+    else:
+        settings: dict[str, Any] = {"num_classes": facts.num_classes}
+        if facts.drop_path:
+            settings["drop_path_rate"] = facts.drop_path
+        if _takes_img_size(facts.model):
+            settings["img_size"] = facts.image_size
+        try:
+            model = timm.create_model(facts.model, pretrained=False, **settings)
+        except (AssertionError, TypeError, ValueError) as error:
+            raise UsageProblem(
+                f"{facts.model} cannot be built for {facts.image_size} px images\n  {error}\n"
+                "choose another --student, or a cache with another --img-size"
+            ) from error
+    if is_distilled(model):
+        model.set_distilled_training(True)  # type: ignore[operator]
+    return model
+
+
+def heads(model: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Logits [B, C] of the class head and of the distillation head (None if it has none), in any mode."""
+    if not is_distilled(model):
+        logits: Tensor = model(pixels)
+        return logits, None
+    tokens = model.forward_features(pixels)  # type: ignore[operator]
+    return model.head(tokens[:, 0]), model.head_dist(tokens[:, 1])  # type: ignore[operator]
+
+
+def start_from(model: nn.Module, facts: StudentFacts, run: Path) -> list[str]:
+    """Load another run's student, resampling position embeddings and replacing heads of other classes.
+
+    Args:
+        model: the new student, changed in place.
+        facts: of the new student.
+        run: a run folder of `train-student`.
+
+    Returns:
+        What was adapted, for the user.
+    """
+    old_facts, state = read_student(run)
+    said = []
+    own = model.state_dict()
+    if "pos_embed" in state and state["pos_embed"].shape != own["pos_embed"].shape:
+        prefix = 2 if is_distilled(model) else 1
+        old_grid, new_grid = _grid(old_facts), _grid(facts)
+        state["pos_embed"] = resample_abs_pos_embed(
+            state["pos_embed"], new_size=[new_grid] * 2, old_size=[old_grid] * 2, num_prefix_tokens=prefix
+        )
+        said.append(f"position embeddings {old_grid}x{old_grid} -> {new_grid}x{new_grid} (bicubic, {prefix} prefix tokens kept)")
+    if old_facts.class_names != facts.class_names:
+        for name in ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias"):
+            if name in own:
+                state[name] = own[name]
+        said.append(f"new heads: {len(old_facts.class_names)} classes -> {len(facts.class_names)} other classes")
+    load_into(model, state, str(run))
+    return said
+
+
+def _grid(facts: StudentFacts) -> int:
+    """Patches along a side."""
+    if facts.model == CUSTOM:
+        return facts.image_size // facts.sizes["patch_size"]
+    probe = timm.create_model(facts.model, pretrained=False, img_size=facts.image_size)
+    return int(probe.patch_embed.grid_size[0])
+
+
+def read_student(folder: Path, weights: str = STUDENT_WEIGHTS) -> tuple[StudentFacts, dict[str, Tensor]]:
+    """Facts and state dict of a run folder.
+
+    Raises:
+        Missing: it holds no finished student.
+    """
+    facts_path, weights_path = folder / STUDENT_FACTS, folder / weights
+    for path in (facts_path, weights_path):
+        if not path.is_file():
+            raise Missing(
+                f"{folder} holds no trained student: {path.name} is not there\n"
+                f"train one with: deit-pipe train-student --out {folder}"
+            )
+    facts = StudentFacts.from_json(json.loads(facts_path.read_text(encoding="utf-8")))
+    return facts, load_file(weights_path)
+
+
+def load_student(folder: Path, device: torch.device, weights: str = STUDENT_WEIGHTS) -> tuple[StudentFacts, nn.Module]:
+    """A trained student in eval mode."""
+    facts, state = read_student(folder, weights)
+    model = build_student(replace(facts, drop_path=0.0))
+    load_into(model, state, str(folder / weights))
+    return facts, model.to(device).eval()

@@ -1,0 +1,185 @@
+"""`deit-pipe train-teacher`: a supervised fine-tune of a timm CNN on the user's classes."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deit_pipe.pipeline.compose import compose, mixed_labels, normalise
+from deit_pipe.pipeline.loader import load_views
+from deit_pipe.pipeline.plan import ViewPlan
+from deit_pipe.pipeline.recipe import load_recipe
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.data import (
+    choose_workers,
+    default_crop_ratio,
+    default_image_size,
+    eval_cells,
+    eval_plan,
+    eval_recipe,
+    is_small,
+    open_training,
+    open_validation,
+)
+from deit_pipe.stages.distributed import choose_device
+from deit_pipe.stages.errors import Mismatch, Missing
+from deit_pipe.stages.head_fit import fit_head
+from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
+from deit_pipe.stages.report import CommandResult, note, progress
+from deit_pipe.stages.teacher import Teacher, facts_of, load_teacher
+from deit_pipe.stages.weights import (
+    digest,
+    hub_weights,
+    normalisation,
+    read_teacher_run,
+    read_weights,
+    resolve_tag,
+    write_teacher_run,
+)
+
+
+def run(options: TrainTeacherOptions) -> CommandResult:
+    """Train or fit, measure, write the folder."""
+    tag = resolve_tag(options.teacher)
+    out = Path(options.out)
+    there = read_teacher_run(out)
+    if there is not None and there.model != tag:
+        raise Mismatch(
+            f"{out} already holds another teacher\n  expected {tag}\n  got      {there.model}\n"
+            "give another folder with --out"
+        )
+    table, validation = open_training(options.data), open_validation(options.data, options.val_data)
+    image_size = options.img_size or default_image_size(table)
+    device, workers = choose_device(options.device), choose_workers(options.workers)
+    crop_ratio = default_crop_ratio(image_size)
+    if options.head_only:
+        weights = None if options.init in ("auto", "pretrained") else options.init.replace("scratch", "random")
+        body = load_teacher(
+            tag, weights=weights, num_classes=len(table.class_names), class_names=table.class_names, device=device,
+            seed=options.seed, any_head=True,
+        )  # fmt: skip
+        teacher = fit_head(
+            body, table, image_size=image_size, batch_size=options.batch_size, workers=workers, crop_ratio=crop_ratio
+        )
+    else:
+        teacher = fine_tune(options, tag, table, image_size, device, workers)
+    top1 = None
+    if validation is not None:
+        top1 = measure_top1(
+            teacher, validation, image_size=image_size, batch_size=options.batch_size, workers=workers,
+            crop_ratio=crop_ratio,
+        )  # fmt: skip
+    write_teacher_run(out, facts_of(teacher, image_size, top1), teacher.model)
+    accuracy = "not measured (no validation images)" if top1 is None else f"{top1:.2%} of the validation images"
+    text = (
+        f"teacher {tag}, {teacher.head}, {image_size} px: {accuracy}\n"
+        f"weights sha256 {teacher.weights_sha256[:16]}, in {out}\n"
+        f"next: deit-pipe cache-teacher --teacher {tag} --teacher-weights {out} --data {options.data}"
+    )
+    data = {
+        "model": tag, "head": teacher.head, "image_size": image_size, "val_top1": top1,
+        "weights_sha256": teacher.weights_sha256, "out": str(out),
+    }  # fmt: skip
+    return CommandResult(text, data)
+
+
+def initial_model(tag: str, init: str, num_classes: int) -> nn.Module:
+    """The network to start from, with a fresh classifier unless it already has the right number of classes."""
+    if init == "scratch":
+        model = timm.create_model(tag, pretrained=False, num_classes=num_classes)
+    elif init in ("auto", "pretrained"):
+        try:
+            model = hub_weights(tag)
+        except Missing as error:
+            if init == "pretrained":
+                raise
+            note(f"{str(error).splitlines()[0]}: training {tag} from scratch")
+            return initial_model(tag, "scratch", num_classes)
+        model.reset_classifier(num_classes)
+    else:
+        model = timm.create_model(tag, pretrained=False, num_classes=num_classes)
+        own = model.state_dict()
+        state = read_weights(Path(init))
+        fits = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+        if len(fits) < len(own) // 2:
+            raise Mismatch(
+                f"{init} does not fit {tag}\n  expected {len(own)} tensors, {len(fits)} fit\n"
+                "give weights of this model with --init"
+            )
+        model.load_state_dict(fits, strict=False)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def fine_tune(
+    options: TrainTeacherOptions,
+    tag: str,
+    table: SampleTable,
+    image_size: int,
+    device: torch.device,
+    workers: int,
+) -> Teacher:
+    """AdamW with one epoch of warmup and a cosine to zero, cross entropy with label smoothing."""
+    recipe = load_recipe(options.recipe or ("small" if is_small(table) else "basic"))
+    classes = len(table.class_names)
+    torch.manual_seed(options.seed)
+    model = initial_model(tag, options.init, classes).to(device).train()
+    mean, std = normalisation(tag)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+    plan = ViewPlan.for_recipe(len(table), recipe, options.seed)
+    batch_size = max(recipe.mix_group, options.batch_size // recipe.mix_group * recipe.mix_group)
+    cells = [cell for epoch in range(options.epochs) for cell in plan.batches(epoch, batch_size)]
+    warmup = max(1, len(cells) // options.epochs)
+    with progress(f"training {tag}", len(cells), "steps") as shown:
+        views_in_order = load_views(table, recipe, plan, cells, image_size=image_size, workers=workers)
+        for step, views in enumerate(views_in_order):
+            for group in optimizer.param_groups:
+                group["lr"] = options.lr * learning_rate_factor(step, warmup, len(cells))
+            on_device = views.to(device)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.precision == "bf16"):
+                logits: Tensor = model(normalise(compose(on_device, recipe), mean, std))
+            labels = mixed_labels(on_device, classes, options.smoothing)
+            loss = -(labels * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            shown.advance(1, f"epoch {views.epoch + 1}/{options.epochs}, loss {loss.item():.3f}")
+    model.eval().requires_grad_(False)
+    return Teacher(
+        model=model, tag=tag, weights_sha256=digest(model.state_dict()), head="trained", mean=mean, std=std,
+        num_classes=classes, class_names=table.class_names, precision="fp32", device=device, source=options.out,
+    )  # fmt: skip
+
+
+def learning_rate_factor(step: int, warmup: int, steps: int) -> float:
+    """Linear from 0 over `warmup` steps, then a half cosine to 0 at `steps`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def measure_top1(
+    teacher: Teacher,
+    table: SampleTable,
+    *,
+    image_size: int,
+    batch_size: int,
+    workers: int,
+    crop_ratio: float,
+    limit: int | None = None,
+) -> float:
+    """Fraction of the images (the first `limit`) that the teacher gets right on one plain view each."""
+    recipe = replace(eval_recipe(crop_ratio))
+    count = len(table) if limit is None else min(limit, len(table))
+    right = 0
+    for views in load_views(
+        table, recipe, eval_plan(len(table)), eval_cells(len(table), batch_size)[: math.ceil(count / batch_size)],
+        image_size=image_size, workers=workers,
+    ):  # fmt: skip
+        answers = teacher(compose(views.to(teacher.device), recipe)).argmax(dim=1).cpu()
+        right += int((answers == views.labels).sum())
+    return right / min(len(table), math.ceil(count / batch_size) * batch_size)

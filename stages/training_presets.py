@@ -1,0 +1,122 @@
+"""Published training settings, and what a run really uses: a preset overlaid with the options that were given.
+
+Sources: DeiT arXiv 2012.12877 table 9 and facebookresearch/deit main.py, README_deit.md; DeiT III arXiv 2204.07118 and
+README_revenge.md. `small` was tuned here, on the embedded digits.
+"""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from deit_pipe.pipeline.recipe import Recipe, preset_name
+from deit_pipe.stages.options.train_student import TrainStudentOptions
+
+LR_BATCH = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Values that a preset decides; names and units as the options of train-student."""
+
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr: float
+    lr_batch: int
+    warmup_epochs: int
+    warmup_lr: float
+    min_lr: float
+    weight_decay: float
+    clip_grad: float
+    drop_path: float
+    label_loss: str
+    smoothing: float
+
+    @property
+    def scaled_lr(self) -> float:
+        """Peak learning rate really used: lr x batch / lr_batch, or lr itself where lr_batch is 0."""
+        return self.lr * self.batch_size / self.lr_batch if self.lr_batch else self.lr
+
+
+DEIT = TrainingSettings(
+    epochs=300,
+    batch_size=1024,
+    optimizer="adamw",
+    lr=5e-4,
+    lr_batch=LR_BATCH,
+    warmup_epochs=5,
+    warmup_lr=1e-6,
+    min_lr=1e-5,
+    weight_decay=0.05,
+    clip_grad=0.0,
+    drop_path=0.1,
+    label_loss="ce",
+    smoothing=0.1,
+)
+
+PRESETS: dict[str, TrainingSettings] = {
+    "deit": DEIT,
+    # 800 epochs of LAMB with unscaled 4e-3 (S; 3e-3 for B, L, H); apex's LAMB clips the global gradient norm to 1
+    "deit3": replace(
+        DEIT, epochs=800, batch_size=2048, optimizer="lamb", lr=4e-3, lr_batch=0, clip_grad=1.0, drop_path=0.05,
+        label_loss="bce", smoothing=0.0,
+    ),  # fmt: skip
+    # 224 -> 384: 30 epochs at a constant 5e-6 for 512 images, almost no weight decay
+    "finetune": replace(DEIT, epochs=30, batch_size=512, lr=5e-6, min_lr=5e-6, weight_decay=1e-8),
+    "small": replace(
+        DEIT, epochs=45, batch_size=32, lr=2e-3, lr_batch=0, warmup_epochs=3, min_lr=1e-5, drop_path=0.0, smoothing=0.1
+    ),
+}
+
+BY_RECIPE = {"deit": "deit", "deit3": "deit3", "small": "small"}
+
+
+def choose_preset(options: TrainStudentOptions, recipe: Recipe, image_size: int) -> str:
+    """The asked preset; else `finetune` when starting from a run, else the one that goes with the cache's recipe."""
+    if options.preset:
+        return options.preset
+    if options.init_from:
+        return "finetune"
+    return BY_RECIPE.get(preset_name(recipe), "small" if image_size < 160 else "deit")
+
+
+def resolve_settings(options: TrainStudentOptions, preset: str) -> TrainingSettings:
+    """The preset, with every option that was given in its place."""
+    given: dict[str, Any] = {
+        item.name: getattr(options, item.name)
+        for item in fields(TrainingSettings)
+        if getattr(options, item.name) is not None
+    }
+    return replace(PRESETS[preset], **given)
+
+
+def resolve_alpha(options: TrainStudentOptions) -> float:
+    """As given; else the paper's: 1/2 for hard (eq. 3), 0.1 for soft (section 6.1: lambda 0.1, tau 3)."""
+    if options.alpha is not None:
+        return options.alpha
+    return {"none": 0.0, "hard": 0.5, "soft": 0.1}[options.loss]
+
+
+def resolved_config(
+    options: TrainStudentOptions, settings: TrainingSettings, **decided: Any
+) -> dict[str, Any]:
+    """Every option with the value that is used; what is decided elsewhere (alpha, student, precision...) as given."""
+    config = {**asdict(options), **asdict(settings), **decided}
+    config.pop("print_config")
+    return config
+
+
+def config_as_toml(config: dict[str, Any]) -> str:
+    """A `[train-student]` table that deit-pipe.toml takes as it is; options without a value are left as comments."""
+    lines = ["[train-student]"]
+    for name, value in config.items():
+        key = name.replace("_", "-")
+        if value is None:
+            lines.append(f"# {key} is not set")
+        elif isinstance(value, bool):
+            lines.append(f"{key} = {str(value).lower()}")
+        elif isinstance(value, str):
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+            lines.append(f'{key} = "{escaped}"')
+        else:
+            lines.append(f"{key} = {value!r}")
+    return "\n".join(lines)
