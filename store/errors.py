@@ -1,0 +1,85 @@
+"""What the store refuses, by remedy. Every class has an `exit_code`; the last line of a message is the cure."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+
+class FieldDifference(NamedTuple):
+    """One field in which two identities differ; dotted name, for example `recipe.erase_prob`."""
+
+    field: str
+    cached: Any
+    given: Any
+
+
+class StoreError(Exception):
+    """Base of all errors of the store."""
+
+    exit_code: ClassVar[int] = 5
+
+
+class FormatInvalid(StoreError):
+    """A format, name or address that cannot be used (usage)."""
+
+    exit_code = 2
+
+
+class CacheMissing(StoreError):
+    """No cache, or no such teacher, at the location."""
+
+    exit_code = 3
+
+
+class CacheIncomplete(StoreError):
+    """Some blocks are not committed yet."""
+
+    exit_code = 3
+
+
+class CacheBusy(StoreError):
+    """Another process is writing this teacher of this cache."""
+
+    exit_code = 3
+
+
+class DiskFull(StoreError):
+    """No space, no quota or no inodes left, or not enough for what was asked."""
+
+    exit_code = 3
+
+
+class CacheMismatch(StoreError):
+    """The cache was made from something else than what was given; `fields` says what."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, fields: Sequence[FieldDifference] = ()) -> None:
+        super().__init__(message)
+        self.fields = tuple(fields)
+
+
+class TargetsInvalid(StoreError):
+    """Logits that cannot be stored: not finite, out of range, or of the wrong shape."""
+
+    exit_code = 5
+
+
+class CacheCorrupt(StoreError):
+    """Stored bytes are not the bytes that were written."""
+
+    exit_code = 5
+
+
+def mismatch(
+    what: str, where: str, fields: Sequence[FieldDifference], cure: str = "give a new directory with --cache"
+) -> CacheMismatch:
+    """Build the message of a mismatch: one indented line per field, the cure last."""
+    width = max((len(field.field) for field in fields), default=0)
+    lines = [f"cache mismatch: {where} {what}"]
+    lines += [f"  {f.field:<{width}}  cached {_short(f.cached)}   given {_short(f.given)}" for f in fields]
+    return CacheMismatch("\n".join([*lines, cure]), fields)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 48 else f"{text[:45]}..."

@@ -1,0 +1,207 @@
+"""The three target formats: float32 logits [B, C] -> arrays to store -> targets to train on. Pure numpy.
+
+    dense     logits float16 [B, C]                                       serves every temperature
+    topk:K    topk_class [B, K], topk_logp float16 [B, K] = z - lse(z)    serves tau 1 and the declared taus
+    none      nothing but the label                                       serves none
+
+Every format has `teacher_label`, the argmax of the float32 logits (first of equals): rounding to float16 ties the top two
+of about 1 row in 670, so the label cannot be had from what is stored. Training with the teacher in the loop passes the
+same encode and decode, which makes it equal to training from a cache, bit for bit.
+
+Legend: B rows, C classes, K kept classes, T temperatures.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deit_pipe.store.errors import FormatInvalid, TargetsInvalid
+
+Kind = Literal["dense", "topk", "none"]
+Arrays = dict[str, NDArray[Any]]
+
+FLOAT16_MAX = 65504.0
+
+
+@dataclass(frozen=True)
+class TargetFormat:
+    """What is kept of a teacher's logits.
+
+    `taus` are the temperatures that top-k targets serve: 1 first, then the declared others, ascending. Dense targets
+    serve any temperature, labels serve none; both keep `taus` only to say what was asked for.
+    """
+
+    kind: Kind
+    num_classes: int
+    k: int = 0
+    taus: tuple[float, ...] = (1.0,)
+
+    @classmethod
+    def parse(cls, text: str, taus: Sequence[float], num_classes: int) -> "TargetFormat":
+        """Read `dense`, `topk:K` or `none`.
+
+        Raises:
+            FormatInvalid: unknown text, K outside 1..num_classes, or a temperature that is not positive and finite.
+        """
+        if num_classes < 1:
+            raise FormatInvalid(f"targets need at least one class, got {num_classes}\ncheck the teacher")
+        for tau in taus:
+            if not (np.isfinite(tau) and tau > 0):
+                raise FormatInvalid(
+                    f"temperature {tau} is not a positive number\ngive for example --taus 1,3"
+                )
+        served = (1.0, *sorted({float(tau) for tau in taus} - {1.0}))
+        if text in ("dense", "none"):
+            return cls("dense" if text == "dense" else "none", num_classes, 0, served)
+        head, _, tail = text.partition(":")
+        if head != "topk" or not tail.isdecimal() or not 1 <= int(tail) <= num_classes:
+            raise FormatInvalid(
+                f"target format {text!r} is not usable with {num_classes} classes\n"
+                f"give --logits dense, --logits topk:K with K from 1 to {num_classes}, or --logits none"
+            )
+        return cls("topk", num_classes, int(tail), served)
+
+    @property
+    def text(self) -> str:
+        """The way it is typed: `dense`, `topk:10`, `none`."""
+        return f"topk:{self.k}" if self.kind == "topk" else self.kind
+
+    @property
+    def other_taus(self) -> tuple[float, ...]:
+        """The temperatures that have a stored column: for tau 1 it would be all zeros."""
+        return self.taus[1:] if self.kind == "topk" else ()
+
+    @property
+    def class_dtype(self) -> np.dtype[Any]:
+        """int16 as long as every class fits; signed, so that -1 can mean "nothing here"."""
+        return np.dtype(np.int16 if self.num_classes <= 32767 else np.int32)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a cache says about a batch of B views.
+
+    `lse_tau[:, t]` = logsumexp((z - lse(z)) / taus[t]), so that log p_tau(k) = topk_logp / tau - lse_tau; what
+    1 - sum p_tau leaves is the exact mass of all other classes.
+    """
+
+    kind: Kind
+    num_classes: int
+    taus: tuple[float, ...]
+    teacher_label: NDArray[np.int64]
+    fingerprint: NDArray[np.uint32] | None = None
+    logits: NDArray[np.float32] | None = None
+    topk_class: NDArray[np.int64] | None = None
+    topk_logp: NDArray[np.float32] | None = None
+    lse_tau: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.teacher_label)
+
+    def serves(self, tau: float) -> bool:
+        """Whether a soft loss at this temperature can be computed without guessing."""
+        return self.kind == "dense" or (self.kind == "topk" and float(tau) in self.taus)
+
+
+def encode(logits: NDArray[np.float32], fmt: TargetFormat) -> Arrays:
+    """Turn float32 logits [B, C] into the arrays of the format, `teacher_label` first.
+
+    Raises:
+        TargetsInvalid: wrong shape or dtype, a value that is not finite, or one that float16 cannot hold.
+    """
+    check_logits(logits, fmt)
+    label = logits.argmax(axis=1)
+    arrays: Arrays = {"teacher_label": label.astype(fmt.class_dtype)}
+    if fmt.kind == "dense":
+        arrays["logits"] = _to_float16(logits, "a logit")
+    elif fmt.kind == "topk":
+        chosen = top_classes(logits, fmt.k)
+        wide = logits.astype(np.float64)
+        logp = wide - _logsumexp(wide)[:, None]
+        arrays["topk_class"] = chosen.astype(fmt.class_dtype)
+        arrays["topk_logp"] = _to_float16(np.take_along_axis(logp, chosen, axis=1), "a log-probability")
+        if fmt.other_taus:
+            columns = [_logsumexp(logp / tau) for tau in fmt.other_taus]
+            arrays["lse_tau"] = _to_float16(np.stack(columns, axis=1), "a normaliser")
+    return arrays
+
+
+def decode(arrays: Mapping[str, NDArray[Any]], fmt: TargetFormat) -> Targets:
+    """Turn stored arrays [B, ...] back into targets; `fingerprint` is taken along where it is there."""
+    fingerprint = arrays.get("fingerprint")
+    label = arrays["teacher_label"].astype(np.int64)
+    common = {
+        "kind": fmt.kind,
+        "num_classes": fmt.num_classes,
+        "taus": fmt.taus,
+        "teacher_label": label,
+        "fingerprint": None if fingerprint is None else fingerprint.astype(np.uint32, copy=True),
+    }
+    if fmt.kind == "dense":
+        return Targets(**common, logits=arrays["logits"].astype(np.float32))
+    if fmt.kind == "topk":
+        lse_tau = np.zeros((len(label), len(fmt.taus)), dtype=np.float32)
+        if fmt.other_taus:
+            lse_tau[:, 1:] = arrays["lse_tau"]
+        return Targets(
+            **common,
+            topk_class=arrays["topk_class"].astype(np.int64),
+            topk_logp=arrays["topk_logp"].astype(np.float32),
+            lse_tau=lse_tau,
+        )
+    return Targets(**common)
+
+
+def check_logits(logits: NDArray[np.float32], fmt: TargetFormat) -> None:
+    """Refuse logits that are not float32 [B, C] or not finite, naming the first bad row."""
+    if logits.ndim != 2 or logits.shape[1] != fmt.num_classes or logits.dtype != np.float32:
+        raise TargetsInvalid(
+            f"logits do not fit the cache\n  expected float32 [B, {fmt.num_classes}]\n"
+            f"  got      {logits.dtype} {list(logits.shape)}\n"
+            "run the teacher's head in float32 and check its number of classes"
+        )
+    finite = np.isfinite(logits)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise TargetsInvalid(
+            f"the teacher gave {logits[row, column]} (row {row}, class {column}, "
+            f"{int((~finite).any(axis=1).sum())} of {len(logits)} rows)\n"
+            "  nothing of this block was written\n"
+            "check the teacher's weights and normalisation; with --precision bf16 try --precision fp32"
+        )
+
+
+def top_classes(logits: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Return the K classes [B, K] with the largest logits, descending, lower class first among equals."""
+    num_classes = logits.shape[1]
+    if k == num_classes:
+        return np.argsort(-logits, axis=1, kind="stable")
+    chosen = np.argpartition(-logits, k - 1, axis=1)[:, :k]
+    chosen.sort(axis=1)
+    values = np.take_along_axis(logits, chosen, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    chosen = np.take_along_axis(chosen, order, axis=1)
+    # argpartition picks any of the classes that tie at the border; those rows get the full, stable sort
+    border = np.take_along_axis(logits, chosen[:, -1:], axis=1)
+    tied = (logits >= border).sum(axis=1) > k
+    if tied.any():
+        chosen[tied] = np.argsort(-logits[tied], axis=1, kind="stable")[:, :k]
+    return chosen
+
+
+def _logsumexp(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    top = values.max(axis=1)
+    total: NDArray[np.float64] = top + np.log(np.exp(values - top[:, None]).sum(axis=1))
+    return total
+
+
+def _to_float16(values: NDArray[Any], what: str) -> NDArray[np.float16]:
+    if values.size and (largest := float(np.abs(values).max())) > FLOAT16_MAX:
+        raise TargetsInvalid(
+            f"{what} of {largest:.6g} does not fit float16 (largest {FLOAT16_MAX:.0f})\n"
+            "  nothing of this block was written\ncheck the teacher's weights and normalisation"
+        )
+    return values.astype(np.float16)

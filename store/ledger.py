@@ -1,0 +1,301 @@
+"""Which blocks exist: one record per committed block, with the SHA-256 of each object and the block's statistics.
+
+    ledger/NAME/epochs.json                    {"epochs": E}: how many epochs are wanted; the arrays are this long or longer
+    ledger/NAME/blocks/0003-00042.json         a committed block; creating this file is the commit
+    ledger/NAME/sealed/0003-0003-DIGEST.parquet        complete epochs, records compacted; DIGEST is the file's own SHA-256
+    ledger/NAME/sealed-copy/...                the same files again: losing one file must not cost epochs of teacher time
+
+zarr cannot tell an absent block from a block of fill values, so nothing but this decides. Needs no zarr.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deit_pipe.store import sealed
+from deit_pipe.store.errors import CacheCorrupt
+from deit_pipe.store.layout import Block, blocks_per_epoch
+from deit_pipe.store.location import Location, ObjectMissing, open_location
+from deit_pipe.store.manifest import canonical_digest, read_manifest, read_teacher
+from deit_pipe.store.statistics import BlockStatistics
+
+Cell = tuple[int, int]  # epoch, block index
+
+
+class StoredObject(NamedTuple):
+    """One object of a block: its size and SHA-256 (hex)."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockRecord:
+    """What the ledger says about a committed block."""
+
+    epoch: int
+    index: int
+    start: int
+    stop: int
+    rank: int
+    run: str
+    written: float
+    objects: Mapping[str, StoredObject]
+    statistics: BlockStatistics
+
+    @property
+    def block(self) -> Block:
+        """The block's address."""
+        return Block(self.epoch, self.index, self.start, self.stop)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all its objects."""
+        return sum(stored.bytes for stored in self.objects.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        objects = {name: stored._asdict() for name, stored in self.objects.items()}
+        return {**asdict(self), "objects": objects, "statistics": self.statistics.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_json`."""
+        objects = {name: StoredObject(**stored) for name, stored in data["objects"].items()}
+        return cls(
+            **{**data, "objects": objects, "statistics": BlockStatistics.from_json(data["statistics"])}
+        )
+
+
+class Damage(NamedTuple):
+    """A ledger file that cannot be trusted. `epochs` is the range it covered; `lost` is False when its copy is good."""
+
+    key: str
+    epochs: tuple[int, int]
+    lost: bool
+    what: str
+
+
+class Ledger:
+    """The records of one teacher, sealed ones as columns, unsealed ones as records."""
+
+    def __init__(
+        self,
+        epochs: int | None,
+        columns: dict[str, NDArray[Any]],
+        loose: dict[Cell, BlockRecord],
+        class_counts: dict[int, NDArray[np.int64]],
+        damage: list[Damage],
+        sealed_keys: list[str],
+    ) -> None:
+        self.epochs = epochs
+        self.loose = loose
+        self.class_counts = class_counts
+        self.damage = damage
+        self.sealed_keys = sealed_keys
+        self._columns = columns
+        self._rows: dict[Cell, int] = {}
+        if columns:
+            order = np.argsort(
+                columns["written"], kind="stable"
+            )  # of two records of a block, the later one counts
+            cells = zip(columns["epoch"][order].tolist(), columns["index"][order].tolist(), strict=True)
+            self._rows = dict(zip(cells, order.tolist(), strict=True))
+
+    @cached_property
+    def sealed_epochs(self) -> set[int]:
+        """Epochs that have class counts, which come with the seal, and no loose records."""
+        return set(self.class_counts) - {epoch for epoch, _ in self.loose}
+
+    def __contains__(self, cell: Cell) -> bool:
+        return cell in self.loose or cell in self._rows
+
+    def __len__(self) -> int:
+        return len(self.cells())
+
+    def cells(self) -> set[Cell]:
+        """All committed (epoch, block index)."""
+        return self.loose.keys() | self._rows.keys()
+
+    def record(self, epoch: int, index: int) -> BlockRecord:
+        """Return the record of a committed block.
+
+        Raises:
+            KeyError: it is not committed.
+        """
+        if (epoch, index) in self.loose:
+            return self.loose[epoch, index]
+        return sealed.record_at(self._columns, self._rows[epoch, index])
+
+    def records(self) -> Iterable[BlockRecord]:
+        """All records in order of epoch and slot."""
+        return (self.record(*cell) for cell in sorted(self.cells()))
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """All records as columns [records], in order: epoch, index, start, stop, rank, run, written, agree, agree_either,
+        ties, top1, entropy, topk_mass (NaN where there is none), confidence [records, 20], bytes.ARRAY, sha256.ARRAY.
+        """
+        rows = np.array(sorted(row for cell, row in self._rows.items() if cell not in self.loose), np.int64)
+        parts = [{name: column[rows] for name, column in self._columns.items()}] if len(rows) else []
+        if self.loose:
+            parts.append(sealed.to_columns(list(self.loose.values())))
+        if not parts:
+            return sealed.to_columns([])
+        merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        order = np.lexsort((merged["index"], merged["epoch"]))
+        return {name: column[order] for name, column in merged.items()}
+
+
+def read_ledger(location: str | Path | Location, teacher: str, *, tolerant: bool = False) -> Ledger:
+    """Read all records of a teacher.
+
+    Raises:
+        CacheCorrupt: a file is damaged and has no good copy; with `tolerant` it is listed in `damage` instead.
+    """
+    place = open_location(location)
+    for _ in range(20):  # a writer may seal between the listing and the reading; then list again
+        try:
+            ledger = _read_once(place, teacher)
+            break
+        except ObjectMissing:
+            continue
+    else:
+        raise CacheCorrupt(f"the ledger of {teacher!r} at {place.path} keeps changing\ntry again later")
+    lost = [damage for damage in ledger.damage if damage.lost]
+    if lost and not tolerant:
+        raise CacheCorrupt(
+            f"cache corrupt: ledger of teacher {teacher!r} at {place.path}\n"
+            + "".join(f"  {damage.key} {damage.what}\n" for damage in lost)
+            + f"repair with: deit-pipe cache-teacher --cache {place.path} --teacher NAME (only those blocks are made again)"
+        )
+    return ledger
+
+
+def _read_once(place: Location, teacher: str) -> Ledger:
+    root = f"ledger/{teacher}"
+    keys = place.sizes(root)
+    damage: list[Damage] = []
+    epochs = None
+    if (key := f"{root}/epochs.json") in keys:
+        document = _checked(place.get(key))
+        epochs = None if document is None else int(document["epochs"])
+    if epochs is None:
+        damage.append(Damage(key, (0, 0), True, "is missing" if key not in keys else "fails its SHA-256"))
+    loose: dict[Cell, BlockRecord] = {}
+    names = sorted(key for key in keys if key.startswith(f"{root}/blocks/"))
+    for key, data in zip(names, _get_all(place, names), strict=True):
+        document = _checked(data)
+        stem = key.rpartition("/")[2].removesuffix(".json")
+        if document is None or stem != record_stem(document["epoch"], document["index"]):
+            epoch = int(stem[:4]) if stem[:4].isdecimal() else 0
+            damage.append(Damage(key, (epoch, epoch), True, "fails its SHA-256"))
+            continue
+        record = BlockRecord.from_json(document)
+        loose[record.epoch, record.index] = record
+    columns, counts, sealed_keys, sealed_damage = sealed.read_sealed(place, root, keys)
+    damage += [Damage(*entry) for entry in sealed_damage]
+    return Ledger(epochs, columns, loose, counts, damage, sealed_keys)
+
+
+def record_stem(epoch: int, index: int) -> str:
+    """File name of a record, without the ending."""
+    return f"{epoch:04d}-{index:06d}"
+
+
+def record_key(teacher: str, epoch: int, index: int) -> str:
+    """Key of an unsealed record."""
+    return f"ledger/{teacher}/blocks/{record_stem(epoch, index)}.json"
+
+
+def signed_json(data: Mapping[str, Any]) -> bytes:
+    """JSON with the SHA-256 of its own content."""
+    return json.dumps({**data, "sha256": canonical_digest(dict(data))}, allow_nan=False).encode()
+
+
+def _checked(data: bytes) -> dict[str, Any] | None:
+    try:
+        document: dict[str, Any] = json.loads(data)
+        stated = document.pop("sha256")
+        return document if canonical_digest(document) == stated else None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def _get_all(place: Location, keys: list[str]) -> list[bytes]:
+    if place.local or len(keys) < 2:
+        return [place.get(key) for key in keys]
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(place.get, keys))
+
+
+def write_epochs(place: Location, teacher: str, epochs: int) -> None:
+    """Say how many epochs are wanted."""
+    place.put(f"ledger/{teacher}/epochs.json", signed_json({"epochs": epochs}))
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a teacher is there. Arrays are indexed by epoch."""
+
+    teacher: str
+    epochs: int
+    num_slots: int
+    block_slots: int
+    blocks_total: int
+    """Blocks of one epoch."""
+    blocks_committed: NDArray[np.int64]
+    slots_committed: NDArray[np.int64]
+    sealed: NDArray[np.bool_]
+    class_counts: dict[int, NDArray[np.int64]]
+    """Teacher labels per class, for sealed epochs."""
+    columns: dict[str, NDArray[Any]]
+    """See `Ledger.columns`."""
+    damage: list[Damage]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every block of every wanted epoch is committed."""
+        return bool((self.blocks_committed == self.blocks_total).all())
+
+
+def coverage(location: str | Path | Location, teacher: str) -> Coverage:
+    """Read identity and ledger of one teacher; no zarr, no target.
+
+    Raises:
+        CacheMissing: no such cache or teacher. CacheCorrupt: manifest or identity damaged (ledger damage is listed).
+    """
+    place = open_location(location)
+    manifest = read_manifest(place)
+    identity = read_teacher(place, teacher)
+    ledger = read_ledger(place, teacher, tolerant=True)
+    columns = ledger.columns()
+    last = int(columns["epoch"].max()) + 1 if len(columns["epoch"]) else 0
+    epochs = max(ledger.epochs or 0, last)
+    slots = np.zeros(epochs, np.int64)
+    np.add.at(slots, columns["epoch"], columns["stop"] - columns["start"])
+    return Coverage(
+        teacher=teacher,
+        epochs=epochs,
+        num_slots=manifest.num_samples,
+        block_slots=identity.block_slots,
+        blocks_total=blocks_per_epoch(manifest.num_samples, identity.block_slots),
+        blocks_committed=np.bincount(columns["epoch"], minlength=epochs).astype(np.int64),
+        slots_committed=slots,
+        sealed=np.array([epoch in ledger.sealed_epochs for epoch in range(epochs)], dtype=np.bool_),
+        class_counts=ledger.class_counts,
+        columns=columns,
+        damage=ledger.damage,
+    )
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256 hex. Never a CRC of a whole object: one that ends in its own crc32c has a constant CRC32C."""
+    return hashlib.sha256(data).hexdigest()

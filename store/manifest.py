@@ -1,0 +1,347 @@
+"""What a cache is: the manifest (views), the identity of each teacher, the sample table. All of it immutable.
+
+MANIFEST.json and teachers/NAME.json carry the SHA-256 of their own identity, so that a damaged one is refused and never
+compared. Epochs so far are no identity and lie in the ledger.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deit_pipe.store.errors import (
+    CacheCorrupt,
+    CacheMismatch,
+    CacheMissing,
+    FieldDifference,
+    FormatInvalid,
+    mismatch,
+)
+from deit_pipe.store.formats import TargetFormat
+from deit_pipe.store.location import Location, ObjectExists, ObjectMissing, open_location
+
+FORMAT_VERSION = 1
+MANIFEST = "MANIFEST.json"
+PROVENANCE = "PROVENANCE.json"
+SAMPLES = "samples.parquet"
+ZARR_ROOT = "targets.zarr"
+_ROOT_METADATA = b'{"attributes":{},"zarr_format":3,"node_type":"group"}'
+_OURS = (MANIFEST, PROVENANCE, SAMPLES, "targets.zarr/", "teachers/", "ledger/", "locks/")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+class _Identity:
+    """JSON, digest and comparison, shared by the two identities."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_json`; unknown or absent fields raise TypeError."""
+        return cls(**data)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, tuples as lists."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))  # type: ignore[call-overload]
+        return data
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, in hex."""
+        return canonical_digest(self.to_json())
+
+    def differences(self, other: Self) -> list[FieldDifference]:
+        """Fields in which `other` (given) differs from this (cached), nested ones with dotted names."""
+        cached, given = _flat(self.to_json()), _flat(other.to_json())
+        names = list(dict.fromkeys([*cached, *given]))
+        return [
+            FieldDifference(name, cached.get(name, "absent"), given.get(name, "absent"))
+            for name in names
+            if cached.get(name, "absent") != given.get(name, "absent")
+        ]
+
+
+IdentityType = TypeVar("IdentityType", bound=_Identity)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(_Identity):
+    """Which views a cache is about. `recipe` holds plain JSON values; nothing here depends on a teacher."""
+
+    samples_digest: str
+    num_samples: int
+    num_classes: int
+    recipe: Mapping[str, Any]
+    recipe_digest: str
+    seed: int
+    image_size: int
+    views_version: int
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherIdentity(_Identity):
+    """Whose answers are cached under `name`, and how they are kept. `weights_sha256` covers every tensor and its name."""
+
+    name: str
+    model: str
+    weights_sha256: str
+    head: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+    precision: str
+    num_classes: int
+    batch_size: int
+    targets: str
+    taus: tuple[float, ...] = (1.0,)
+    block_slots: int
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise FormatInvalid(
+                f"teacher name {self.name!r} cannot be a folder name\n"
+                "give --name with lower-case letters, digits, '.', '_' and '-', starting with a letter or digit"
+            )
+        if self.block_slots < 1:
+            raise FormatInvalid(f"a block needs at least one slot, got block_slots={self.block_slots}")
+        for name in ("mean", "std", "taus"):
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        _ = self.format
+
+    @cached_property
+    def format(self) -> TargetFormat:
+        """The parsed `targets` and `taus`."""
+        return TargetFormat.parse(self.targets, self.taus, self.num_classes)
+
+
+class SampleIndex(NamedTuple):
+    """The sample table of the data: for sample i its key (path or row), label and encoded size in bytes."""
+
+    keys: Sequence[str]
+    labels: NDArray[np.int64]
+    byte_sizes: NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+
+def create_cache(
+    location: str | Path | Location, manifest: Manifest, samples: SampleIndex, provenance: Mapping[str, str]
+) -> None:
+    """Create a cache, or do nothing when the same one is there.
+
+    MANIFEST.json is written last and only if absent: its presence means "created", and of two processes that create at
+    once one finds the other's.
+
+    Raises:
+        CacheMismatch: there is a cache of other views; `fields` names every difference.
+        FormatInvalid: the directory holds something that is not a cache.
+    """
+    place = open_location(location)
+    if not place.exists(MANIFEST):
+        _refuse_foreign(place)
+        table = _encode_samples(samples)
+        place.put(SAMPLES, table)
+        place.put(PROVENANCE, _pretty(dict(provenance)))
+        place.put(f"{ZARR_ROOT}/zarr.json", _ROOT_METADATA)
+        files = {SAMPLES: hashlib.sha256(table).hexdigest()}
+        try:
+            place.create(MANIFEST, _pretty(_sealed(manifest, {"files": files})))
+        except ObjectExists:
+            pass
+        else:
+            return
+    differences = read_manifest(place).differences(manifest)
+    if differences:
+        raise mismatch("was made from other views", place.path, differences)
+
+
+def read_manifest(location: str | Path | Location) -> Manifest:
+    """Read the identity of a cache.
+
+    Raises:
+        CacheMissing: there is none. CacheCorrupt: it is damaged. CacheMismatch: a newer format.
+    """
+    place = open_location(location)
+    try:
+        data = place.get(MANIFEST)
+    except ObjectMissing:
+        raise CacheMissing(
+            f"no cache at {place.path}: it has no {MANIFEST}\n"
+            f"make one with: deit-pipe cache-teacher --cache {place.path} --teacher NAME"
+        ) from None
+    return _read_identity(place, MANIFEST, data, Manifest)
+
+
+def read_provenance(location: str | Path | Location) -> dict[str, str]:
+    """Library versions at creation (no identity); empty if they were lost."""
+    try:
+        return {str(k): str(v) for k, v in json.loads(open_location(location).get(PROVENANCE)).items()}
+    except (ObjectMissing, ValueError, AttributeError):
+        return {}
+
+
+def read_samples(location: str | Path | Location) -> SampleIndex:
+    """Read the sample table, checked against the digest in the manifest.
+
+    Raises:
+        CacheCorrupt: it is damaged or gone.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    place = open_location(location)
+    read_manifest(place)
+    expected = json.loads(place.get(MANIFEST))["files"][SAMPLES]
+    try:
+        data = place.get(SAMPLES)
+    except ObjectMissing:
+        raise _corrupt_file(place, SAMPLES, "is gone") from None
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise _corrupt_file(place, SAMPLES, "fails its SHA-256")
+    table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+    names = json.loads(table.schema.metadata[b"class_names"])
+    return SampleIndex(
+        table["key"].to_pylist(),
+        table["label"].to_numpy().astype(np.int64),
+        table["byte_size"].to_numpy().astype(np.int64),
+        tuple(names),
+    )
+
+
+def list_teachers(location: str | Path | Location) -> list[str]:
+    """Names of the teachers of a cache, sorted."""
+    keys = open_location(location).sizes("teachers")
+    return sorted(key[len("teachers/") : -len(".json")] for key in keys if key.endswith(".json"))
+
+
+def read_teacher(location: str | Path | Location, name: str) -> TeacherIdentity:
+    """Read the identity of one teacher.
+
+    Raises:
+        CacheMissing: not in this cache (the message lists those that are). CacheCorrupt: damaged.
+    """
+    place = open_location(location)
+    try:
+        data = place.get(teacher_key(name))
+    except ObjectMissing:
+        known = ", ".join(list_teachers(place)) or "none"
+        raise CacheMissing(
+            f"no teacher {name!r} in {place.path}\n  teachers here: {known}\n"
+            f"add one with: deit-pipe cache-teacher --cache {place.path} --teacher NAME"
+        ) from None
+    return _read_identity(place, teacher_key(name), data, TeacherIdentity)
+
+
+def write_teacher(place: Location, teacher: TeacherIdentity) -> None:
+    """Add a teacher to a cache, or check that the one of this name is the same.
+
+    Raises:
+        CacheMismatch: another teacher has this name.
+    """
+    try:
+        place.create(teacher_key(teacher.name), _pretty(_sealed(teacher, {})))
+    except ObjectExists:
+        differences = read_teacher(place, teacher.name).differences(teacher)
+        if differences:
+            raise mismatch(
+                f"teacher {teacher.name!r} was cached otherwise",
+                place.path,
+                differences,
+                "give the same teacher and settings, another --name, or free it first: "
+                f"deit-pipe remove-teacher --cache {place.path} --name {teacher.name}",
+            ) from None
+
+
+def teacher_key(name: str) -> str:
+    """Key of a teacher's identity file."""
+    return f"teachers/{name}.json"
+
+
+def canonical_digest(data: Any) -> str:
+    """SHA-256 hex of JSON with sorted keys, no spaces, no NaN, UTF-8."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sealed(identity: _Identity, beside: Mapping[str, Any]) -> dict[str, Any]:
+    content = {"identity": identity.to_json(), **beside}
+    return {"deit_pipe": FORMAT_VERSION, **content, "sha256": canonical_digest(content)}
+
+
+def _read_identity(place: Location, key: str, data: bytes, kind: type[IdentityType]) -> IdentityType:
+    try:
+        document = json.loads(data)
+        version = document.pop("deit_pipe")
+        stated = document.pop("sha256")
+        intact = canonical_digest(document) == stated
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise _corrupt_file(place, key, "cannot be read") from None
+    if version != FORMAT_VERSION:
+        raise CacheMismatch(
+            f"cache format {version} at {place.path}, this program reads {FORMAT_VERSION}\n"
+            "use the deit-pipe that wrote it, or give a new directory with --cache",
+            [FieldDifference("format_version", version, FORMAT_VERSION)],
+        )
+    if not intact:
+        raise _corrupt_file(place, key, "fails its SHA-256")
+    try:
+        return kind.from_json(document["identity"])
+    except TypeError as error:
+        known = ", ".join(field.name for field in fields(kind))  # type: ignore[arg-type]
+        raise CacheMismatch(
+            f"{place.path}/{key} has other fields than this program knows: {error}\n  known: {known}\n"
+            "use the deit-pipe that wrote it"
+        ) from None
+
+
+def _corrupt_file(place: Location, key: str, what: str) -> CacheCorrupt:
+    return CacheCorrupt(
+        f"cache corrupt: {key} of {place.path} {what}\n"
+        "restore that file from a copy, or make the cache again in a new directory"
+    )
+
+
+def _refuse_foreign(place: Location) -> None:
+    foreign = [key for key in place.sizes() if not key.startswith((*_OURS, "."))]
+    if foreign:
+        raise FormatInvalid(
+            f"{place.path} holds files that are no cache, for example {min(foreign)}\n"
+            "give a new or empty directory with --cache"
+        )
+
+
+def _encode_samples(samples: SampleIndex) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(
+        {
+            "key": pa.array([str(key) for key in samples.keys], pa.string()),
+            "label": pa.array(np.asarray(samples.labels, np.int64)),
+            "byte_size": pa.array(np.asarray(samples.byte_sizes, np.int64)),
+        },
+        metadata={"class_names": json.dumps([str(name) for name in samples.class_names])},
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _pretty(data: Mapping[str, Any]) -> bytes:
+    return (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            found.update(_flat(value, f"{prefix}{key}."))
+        else:
+            found[prefix + key] = value
+    return found

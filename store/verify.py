@@ -1,0 +1,238 @@
+"""Find damage and name it: teacher, array, epoch, slots, what.
+
+sizes   every object of every committed block is there and has its size (one listing, reads no target)
+hash    and its bytes have the recorded SHA-256; manifest, sample table, ledger and zarr metadata are intact
+deep    and it decodes to possible targets: finite, classes in range, the label attains the maximum, mass at most 1
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deit_pipe.store.errors import CacheCorrupt, FormatInvalid
+from deit_pipe.store.formats import TargetFormat
+from deit_pipe.store.layout import array_specs, blocks_of, metadata_key, object_key, teacher_root
+from deit_pipe.store.ledger import BlockRecord, Ledger, digest_of, read_ledger
+from deit_pipe.store.location import Location, ObjectMissing, open_location
+from deit_pipe.store.manifest import (
+    SAMPLES,
+    Manifest,
+    TeacherIdentity,
+    list_teachers,
+    read_manifest,
+    read_samples,
+    read_teacher,
+)
+
+Level = Literal["sizes", "hash", "deep"]
+
+MASS_MAX = 1.01  # float16 log-probabilities are off by up to 2^-11 of themselves
+
+
+class Finding(NamedTuple):
+    """One damaged thing. `slots` is (start, stop), None where it is not about cells."""
+
+    teacher: str | None
+    where: str
+    """Array name, or `ledger`, `metadata`, `samples.parquet`."""
+    epoch: int | None
+    slots: tuple[int, int] | None
+    what: str
+    key: str
+
+    def __str__(self) -> str:
+        cells = "" if self.epoch is None else f", epoch {self.epoch}"
+        cells += "" if self.slots is None else f", slots {self.slots[0]}..{self.slots[1] - 1}"
+        return f"{self.teacher or 'cache'}: {self.where}{cells}: {self.what} ({self.key})"
+
+
+@dataclass
+class Findings:
+    """What `verify` found, and how much it looked at."""
+
+    level: Level
+    damaged: list[Finding] = field(default_factory=list)
+    blocks_checked: int = 0
+    blocks_missing: int = 0
+    """Wanted and not committed: no damage."""
+    bytes_checked: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """No damage."""
+        return not self.damaged
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.damaged)
+
+    def __len__(self) -> int:
+        return len(self.damaged)
+
+
+def verify(location: str | Path | Location, level: Level = "hash", teacher: str | None = None) -> Findings:
+    """Check a cache, or one teacher of it.
+
+    Raises:
+        CacheMissing: no cache or no such teacher. CacheCorrupt: the manifest or an identity cannot be trusted.
+    """
+    if level not in ("sizes", "hash", "deep"):
+        raise FormatInvalid(f"unknown level {level!r}\ngive --verify sizes, hash or deep")
+    place = open_location(location)
+    manifest = read_manifest(place)
+    findings = Findings(level)
+    if level != "sizes":
+        try:
+            read_samples(place)
+        except CacheCorrupt as error:
+            what = str(error).partition("\n")[0]
+            findings.damaged.append(Finding(None, SAMPLES, None, None, what, SAMPLES))
+    for name in [teacher] if teacher is not None else list_teachers(place):
+        _verify_teacher(place, manifest, read_teacher(place, name), findings)
+    return findings
+
+
+def _verify_teacher(
+    place: Location, manifest: Manifest, teacher: TeacherIdentity, findings: Findings
+) -> None:
+    ledger = read_ledger(place, teacher.name, tolerant=True)
+    for damage in ledger.damage:
+        copy = "" if damage.lost else "; its copy is good"
+        findings.damaged.append(
+            Finding(teacher.name, "ledger", damage.epochs[0], None, damage.what + copy, damage.key)
+        )
+    records = list(ledger.records())
+    wanted = {
+        (b.epoch, b.index)
+        for epoch in range(ledger.epochs or 0)
+        for b in blocks_of(epoch, manifest.num_samples, teacher.block_slots)
+    }
+    findings.blocks_missing += len(wanted - ledger.cells())
+    findings.blocks_checked += len(records)
+    findings.damaged += _check_metadata(place, manifest, teacher, ledger)
+    damaged, size = check_objects(place, teacher, records, findings.level)
+    findings.damaged += damaged
+    findings.bytes_checked += size
+
+
+def check_objects(
+    place: Location, teacher: TeacherIdentity, records: list[BlockRecord], level: Level
+) -> tuple[list[Finding], int]:
+    """Check the objects of committed blocks; returns the damage and the bytes looked at."""
+    sizes = place.sizes(teacher_root(teacher.name))
+    codecs: dict[str, Any] = {}
+    if level == "deep":
+        from deit_pipe.store.shards import ShardCodec
+
+        codecs = {spec.name: ShardCodec(spec, teacher.block_slots) for spec in array_specs(teacher.format)}
+
+    def check(record: BlockRecord) -> list[Finding]:
+        found = []
+        arrays: dict[str, NDArray[Any]] = {}
+        for spec in array_specs(teacher.format):
+            key = object_key(teacher.name, spec, record.epoch, record.index)
+            what, data = _check_object(place, record, spec.name, key, sizes, level)
+            if what is None and level == "deep":
+                try:
+                    arrays[spec.name] = codecs[spec.name].decode(data, record.stop - record.start)
+                except (ValueError, RuntimeError) as error:
+                    what = f"does not decode: {error}"
+            if what is not None:
+                found.append(_finding(teacher, record, spec.name, what, key))
+        if level == "deep" and not found:
+            for name, what in impossible(arrays, teacher.format):
+                key = f"{teacher_root(teacher.name)}/{name}"
+                found.append(_finding(teacher, record, name, what, key))
+        return found
+
+    threads = 1 if level == "sizes" else min(8, (os.cpu_count() or 1) if place.local else 16)
+    with ThreadPoolExecutor(threads) as pool:  # hashing and reading let go of the interpreter
+        damaged = [finding for found in pool.map(check, records) for finding in found]
+    return damaged, sum(record.stored_bytes for record in records)
+
+
+def _finding(teacher: TeacherIdentity, record: BlockRecord, array: str, what: str, key: str) -> Finding:
+    return Finding(teacher.name, array, record.epoch, (record.start, record.stop), what, key)
+
+
+def _check_object(
+    place: Location, record: BlockRecord, array: str, key: str, sizes: Mapping[str, int], level: Level
+) -> tuple[str | None, bytes]:
+    stored = record.objects.get(array)
+    if stored is None:
+        return "is not in the block's record", b""
+    if key not in sizes:
+        return "is missing", b""
+    if sizes[key] != stored.bytes:
+        return f"has {sizes[key]:,} bytes, recorded {stored.bytes:,}", b""
+    if level == "sizes":
+        return None, b""
+    try:
+        data = place.get(key)
+    except ObjectMissing:
+        return "is missing", b""
+    return (None if digest_of(data) == stored.sha256 else "fails its SHA-256"), data
+
+
+def impossible(arrays: Mapping[str, NDArray[Any]], fmt: TargetFormat) -> Iterator[tuple[str, str]]:
+    """Name the arrays of a decoded block that no teacher can have given."""
+    label = arrays["teacher_label"].astype(np.int64)
+    if ((label < 0) | (label >= fmt.num_classes)).any():
+        yield "teacher_label", "has a class outside the range"
+        return
+    if fmt.kind == "dense":
+        logits = arrays["logits"]
+        if not np.isfinite(logits).all():
+            yield "logits", "has a value that is not finite"
+        # rounding keeps order, so the label of the float32 logits still attains the maximum
+        elif (np.take_along_axis(logits, label[:, None], axis=1)[:, 0] < logits.max(axis=1)).any():
+            yield "logits", "has a row whose label does not attain the maximum"
+    elif fmt.kind == "topk":
+        yield from _impossible_topk(arrays, fmt, label)
+
+
+def _impossible_topk(
+    arrays: Mapping[str, NDArray[Any]], fmt: TargetFormat, label: NDArray[np.int64]
+) -> Iterator[tuple[str, str]]:
+    classes = arrays["topk_class"].astype(np.int64)
+    logp = arrays["topk_logp"].astype(np.float64)
+    ordered = np.sort(classes, axis=1)
+    if ((classes < 0) | (classes >= fmt.num_classes)).any():
+        yield "topk_class", "has a class outside the range"
+    elif (np.diff(ordered, axis=1) == 0).any():
+        yield "topk_class", "has a class twice in one row"
+    elif (classes[:, 0] != label).any():
+        yield "topk_class", "has a row that does not start with the label"
+    if not np.isfinite(logp).all():
+        yield "topk_logp", "has a value that is not finite"
+        return
+    if (np.diff(logp, axis=1) > 0).any():
+        yield "topk_logp", "has a row that is not descending"
+    if (np.exp(logp).sum(axis=1) > MASS_MAX).any():
+        yield "topk_logp", "has a row of probabilities that sum to more than 1"
+    for column, tau in enumerate(fmt.other_taus):
+        lse = arrays["lse_tau"][:, column].astype(np.float64)
+        if not np.isfinite(lse).all() or (np.exp(logp / tau - lse[:, None]).sum(axis=1) > MASS_MAX).any():
+            yield "lse_tau", f"does not fit the log-probabilities at tau {tau:g}"
+
+
+def _check_metadata(
+    place: Location, manifest: Manifest, teacher: TeacherIdentity, ledger: Ledger
+) -> Iterator[Finding]:
+    from deit_pipe.store.shards import array_metadata, metadata_agrees
+
+    for spec in array_specs(teacher.format):
+        key = metadata_key(teacher.name, spec.name)
+        expected = array_metadata(spec, ledger.epochs or 1, manifest.num_samples, teacher.block_slots)
+        try:
+            stored = place.get(key)
+        except ObjectMissing:
+            yield Finding(teacher.name, "metadata", None, None, "is missing", key)
+            continue
+        if ledger.epochs is not None and not metadata_agrees(stored, expected):
+            yield Finding(teacher.name, "metadata", None, None, "does not describe the array", key)
