@@ -1,4 +1,4 @@
-"""Make the views of some cells: read, decode, draw, render, fingerprint. NumPy only, so it runs without torch.
+"""Make the views of some cells: read, decode, draw, render, fingerprint; without torch.
 
 Shapes: B cells, S the side of a view.
 """
@@ -121,7 +121,7 @@ def render_cells(
 def pair_up(
     recipe: Recipe, plan: ViewPlan, epoch: int, slots: NDArray[np.int64], image_size: int
 ) -> tuple[NDArray[np.int64], list[Mix | None]]:
-    """Return each slot's partner (position in `slots`, int64 [B]) and mix; unmixed slots are their own partner.
+    """Return each slot's partner (position in `slots`, int64 [B]; itself when not mixed) and mix.
 
     Raises:
         PlanError: the slots do not hold whole groups, one after the other.
@@ -133,7 +133,8 @@ def pair_up(
         return partner, mixes
     if plan.mix_group != recipe.mix_group:
         raise PlanError(
-            f"plan and recipe differ: mix group {plan.mix_group} and {recipe.mix_group}\n  use ViewPlan.for_recipe"
+            f"plan and recipe have different mix groups: {plan.mix_group} and {recipe.mix_group}\n"
+            "  make the plan with ViewPlan.for_recipe"
         )
     position = 0
     while position < count:

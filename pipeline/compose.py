@@ -1,10 +1,11 @@
 """Compose a batch on its device: /255, erase, mix; then normalise for one model.
 
-DeiT normalises, erases with normal noise, then mixes. Normalising is affine and the weights of a mix sum to 1, so erasing
-with mean + std * noise and normalising last gives the same numbers, for every model's own mean and std.
+DeiT normalises, erases with normal noise, then mixes. Normalising is affine and the weights of a mix sum to
+1, so erasing with mean + std * noise and normalising last gives the same numbers, for every model's own mean
+and std.
 
-The noise is an integer hash of (noise seed, channel, y, x), mapped through a table of normal quantiles: the same bits on
-every device and in every batch.
+The noise is an integer hash of (noise seed, channel, y, x), mapped through a table of normal quantiles: the
+same bits on every device and in every batch.
 
 Shapes: B views, S the side of a view, C classes.
 """
@@ -27,9 +28,9 @@ _MASK32 = (1 << 32) - 1
 
 
 def compose(batch: ViewBatch, recipe: Recipe) -> torch.Tensor:
-    """Return the mixed pixels, float32 [B, 3, S, S]: 0..1 but for the erasing noise, which is not clipped; not normalised."""
+    """Return the mixed pixels, float32 [B, 3, S, S]: 0..1, not normalised; the noise is not clipped."""
     pixels = batch.pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    # A tensor, not a number: on CUDA dividing by a number multiplies by its reciprocal, which rounds differently.
+    # A tensor, not a number: on CUDA dividing by a number multiplies by its rounded reciprocal.
     pixels = pixels.div_(torch.full((1,), 255.0, device=pixels.device))
     if batch.erased_pixels:
         _erase(pixels, batch, recipe)
@@ -44,7 +45,7 @@ def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float])
 
 
 def mixed_labels(batch: ViewBatch, num_classes: int, smoothing: float) -> torch.Tensor:
-    """Return the true-label targets, float32 [B, C]: smoothed one-hot rows, mixed with the weights of the pixels.
+    """Return the true-label targets, float32 [B, C]: smoothed one-hot rows, mixed like the pixels.
 
     As timm's `mixup_target`: off value smoothing / C, on value 1 - smoothing + smoothing / C.
     """

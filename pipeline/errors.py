@@ -1,7 +1,7 @@
 """What can go wrong between image files and views.
 
-Every class carries the exit code the command line ends with. A message says what and where in its first line, then what
-was expected and found, then the cure.
+Every class carries the exit code the command line ends with. A message says what and where in its first line,
+then what was expected and found, then the cure.
 """
 
 from __future__ import annotations

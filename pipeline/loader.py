@@ -1,7 +1,7 @@
 """Load views: cells in, batches of views out, in order, from worker processes.
 
-torch's own DataLoader does the work: the cells are its batch sampler, and the data set answers a whole batch at once
-(`__getitems__`). Workers send uint8; a float batch would cost 33 times as much to collate.
+torch's own DataLoader does the work: the cells are its batch sampler, and the data set answers a whole batch
+at once (`__getitems__`). Workers send uint8; a float batch would cost 33 times as much to collate.
 
 Shapes: B views in a batch, S the side of a view.
 """
@@ -41,7 +41,7 @@ class ViewBatch:
         partner: int64 [B], position in the batch of the view it is mixed with; itself when not mixed.
         lam: float32 [B], weight of the own image after the CutMix box was clipped; 1 when not mixed.
         mix_box: int32 [B, 4], top, left, height, width of the CutMix box; zeros for Mixup or none.
-        erased_pixels: sum of the erase boxes' areas, known on the host so that compose need not ask the device.
+        erased_pixels: area of all erase boxes, known on the host so that compose need not ask the device.
         mixed: whether any view has a partner.
     """
 
@@ -64,7 +64,7 @@ class ViewBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ViewBatch:
         """Return the batch with all tensors on `device`; the numpy arrays stay on the host."""
-        moved = {
+        moved: dict[str, Any] = {
             field.name: value.to(device, non_blocking=non_blocking)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), torch.Tensor)
@@ -88,7 +88,8 @@ def load_views(
 ) -> Iterator[ViewBatch]:
     """Yield one batch for each of `cells`, in their order.
 
-    Workers end when the iterator is exhausted, closed or dropped. At most two batches per worker are ahead of the caller.
+    Workers end when the iterator is exhausted, closed or dropped. At most two batches per worker are ahead of
+    the caller.
 
     Args:
         table: images and labels.
@@ -105,11 +106,13 @@ def load_views(
     """
     loader: DataLoader[Any] = DataLoader(
         _CellDataset(table, recipe, plan, image_size),
-        batch_sampler=_Tasks(plan, cells),  # type: ignore[arg-type]  # torch types it as lists of one index each
+        batch_sampler=_Tasks(plan, cells),  # type: ignore[arg-type]  # torch expects lists of indices
         num_workers=workers,
         collate_fn=_as_it_is,
-        pin_memory=pin_memory,
+        pin_memory=pin_memory and torch.cuda.is_available(),
         worker_init_fn=_ignore_interrupt if workers else None,
+        # Without one of its own, each loader would draw from torch's global generator and so change the run.
+        generator=torch.Generator(),
     )
     batches: Iterator[Any] | None = iter(loader)
     try:
@@ -122,7 +125,8 @@ def load_views(
                 if workers and "DataLoader worker" in str(error):
                     raise WorkerDied(
                         f"a loader process died: {str(error).splitlines()[0]}\n"
-                        "  most often memory ran out; run the same command with fewer --workers or a smaller --batch-size"
+                        "  most often memory ran out; run the same command with fewer --workers or a smaller "
+                        "--batch-size"
                     ) from error
                 raise
             if isinstance(answer, PipelineError):
@@ -190,10 +194,10 @@ class _CellDataset(Dataset[Any]):
             return error
 
 
-def _as_it_is(batch: ViewBatch) -> ViewBatch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
 def _ignore_interrupt(worker: int) -> None:
-    """Leave Ctrl-C to the main process, which stops the workers; their tracebacks would only hide its message."""
+    """Leave Ctrl-C to the main process, which stops the workers; their tracebacks would hide its message."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,9 +1,11 @@
 """The plan: which sample sits in which slot of an epoch, and the random stream of every cell.
 
-A cell (epoch, slot) is an address. Its random numbers are a pure function of (seed, purpose, epoch, slot): no state is
-carried from view to view, so workers, batch sizes, resume points and world sizes cannot change a view.
+A cell (epoch, slot) is an address. Its random numbers are a pure function of (seed, purpose, epoch, slot): no
+state is carried from view to view, so workers, batch sizes, resume points and world sizes cannot change a
+view.
 
-NumPy promises the raw words of `Philox` across versions, not the distributions of `Generator`; only words are used here.
+NumPy promises the raw words of `Philox` across versions, not the distributions of `Generator`; only words are
+used here.
 Philox: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 
 Shapes: N slots in an epoch (as many as samples).
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 from deit_pipe.pipeline.errors import PlanError
 from deit_pipe.pipeline.recipe import Recipe
+from deit_pipe.pipeline.repeats import spread_repeats
 from deit_pipe.pipeline.streams import Stream, random_words
 
 MAX_SEED = (1 << 63) - 1
@@ -108,7 +111,7 @@ class ViewPlan:
         return np.arange(start, min(start + self.mix_group, self.num_slots), dtype=np.int64)
 
     def batch_count(self, global_batch: int, drop_last: bool = True) -> int:
-        """Return how many global batches an epoch has; a ragged one counts when it is kept (see `batches`)."""
+        """Return the number of global batches in an epoch; a ragged one counts when it is kept."""
         whole, rest = divmod(self.num_slots, global_batch)
         return whole + (1 if rest and (not drop_last or whole == 0) else 0)
 
@@ -123,7 +126,8 @@ class ViewPlan:
             below = global_batch // unit * unit
             near = f"{below} or {below + unit}" if below else f"{unit}"
             raise PlanError(
-                f"global batch {global_batch} is not a multiple of {unit} (processes x mix group = {world} x {self.mix_group})\n"
+                f"global batch {global_batch} is not a multiple of {unit} "
+                f"(processes x mix group = {world} x {self.mix_group})\n"
                 f"  choose a global batch of {near}"
             )
 
@@ -142,8 +146,9 @@ class ViewPlan:
     ) -> Iterator[Cells]:
         """Yield this rank's slice of every global batch of an epoch.
 
-        The global batches are the same for every world size; a rank takes a contiguous slice. A ragged last batch is
-        dropped, unless it is the only one or `drop_last` is off; it is cut between groups, and a rank may get nothing.
+        The global batches are the same for every world size; a rank takes a contiguous slice. A ragged last
+        batch is dropped, unless it is the only one or `drop_last` is off; it is cut between groups, and a
+        rank may get nothing.
 
         Args:
             epoch: 0 or more.
@@ -152,7 +157,8 @@ class ViewPlan:
             world: number of processes.
             start: global batches to skip, to go on after that many steps.
             drop_last: see above.
-            order_seed: None: plan order, best for reading. Else blocks, and groups within a block, are shuffled.
+            order_seed: None: plan order, best for reading. Else blocks, and groups within a block, are
+                shuffled.
             order_pass: how often this epoch was trained on before; each pass has its own shuffle.
             block_slots: slots of a block (a multiple of mix_group); default: the whole epoch is one block.
         """
@@ -180,32 +186,16 @@ class ViewPlan:
     def _make_order(self, epoch: int) -> NDArray[np.int64]:
         words = random_words(self.seed, Purpose.ORDER, epoch, 0, self.num_slots)
         samples = np.argsort(words, kind="stable").astype(np.int64, copy=False)
-        return samples if self.repeats == 1 else self._spread_repeats(samples, epoch)
-
-    def _spread_repeats(self, samples: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
-        """Place `repeats` views of each sample into the windows, apart from each other.
-
-        A window holds G groups of `mix_group` seats. Its views, copies side by side, are dealt row by row: row t holds one
-        view for seat t of every group, in random order. Copies within one row are so in different groups by themselves,
-        and as G is a multiple of `repeats`, no sample of a full window spans two rows.
-        """
-        slots, group, repeats = self.num_slots, self.mix_group, self.repeats
-        views = np.repeat(samples[: -(-slots // repeats)], repeats)[:slots]
-        words = random_words(self.seed, Purpose.ORDER, epoch, 1, slots)
-        full = max(slots // self.window - 1, 0)
-        if slots % self.window == 0:
-            full = slots // self.window
-        seats, stop = self.window // group, full * self.window
-        rows = views[:stop].reshape(full, group, seats)
-        shuffle = np.argsort(words[:stop].reshape(full, group, seats), axis=2, kind="stable")
-        head = np.take_along_axis(rows, shuffle, axis=2).transpose(0, 2, 1).reshape(-1)
-        tail = _deal_tail(views[stop:], words[stop:], group)
-        return np.concatenate([head, tail])
+        if self.repeats == 1:
+            return samples
+        places = random_words(self.seed, Purpose.ORDER, epoch, 1, self.num_slots)
+        return spread_repeats(samples, places, self.repeats, self.mix_group, self.window)
 
     def _run_order(self, seed: int, epoch: int, order_pass: int, block_slots: int) -> NDArray[np.int64]:
         if block_slots % self.mix_group and block_slots < self.num_slots:
             raise PlanError(
-                f"block of {block_slots} slots is not a multiple of the mix group {self.mix_group}\n  choose another block"
+                f"block of {block_slots} slots is not a multiple of the mix group {self.mix_group}\n"
+                "  choose another block"
             )
         if not 0 <= seed <= MAX_SEED:
             raise PlanError(f"order seed {seed} is out of range\n  expected  0..{MAX_SEED}")
@@ -223,31 +213,3 @@ class ViewPlan:
         chosen = np.lexsort((group_words, blocks, block_words[blocks]))
         cells = starts[chosen][:, None] + np.arange(group, dtype=np.int64)
         return cells.reshape(-1)[: self.num_slots]
-
-
-def _deal_tail(views: NDArray[np.int64], words: NDArray[np.uint64], group: int) -> NDArray[np.int64]:
-    """Deal the views of the last window, which need not be whole: short last group, samples that span two rows."""
-    if len(views) == 0:
-        return views
-    groups = -(-len(views) // group)
-    short = len(views) % group or group
-    placed = np.full((group, groups), -1, dtype=np.int64)
-    start = 0
-    for row in range(group):
-        seats = groups if row < short else groups - 1
-        order = np.argsort(words[start : start + seats], kind="stable")
-        placed[row, :seats] = views[start : start + seats][order]
-        _part_from_above(placed, row, seats)
-        start += seats
-    return placed.T.reshape(-1)[placed.T.reshape(-1) >= 0]
-
-
-def _part_from_above(placed: NDArray[np.int64], row: int, seats: int) -> None:
-    """Swap views within a row until none sits in a group that already holds its sample, where that is possible."""
-    above, line = placed[:row], placed[row]
-    for seat in np.flatnonzero((above[:, :seats] == line[:seats]).any(axis=0)):
-        for other in range(seats):
-            fits_here = line[other] not in above[:, seat]
-            if fits_here and line[seat] not in above[:, other]:
-                line[seat], line[other] = line[other], line[seat]
-                break

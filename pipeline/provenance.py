@@ -9,12 +9,12 @@ import numpy as np
 import PIL
 from PIL import features
 
-from deit_pipe.pipeline.decode import simplejpeg
+from deit_pipe.pipeline.decode import simplejpeg_version
 from deit_pipe.pipeline.recipe import VIEWS_VERSION
 
 
 def library_versions() -> dict[str, str]:
-    """Return name -> version of the libraries behind the views; "absent" for optional ones that are not there."""
+    """Return name -> version of the libraries behind the views; "absent" for missing optional ones."""
     return {
         "views": str(VIEWS_VERSION),
         "python": platform.python_version(),
@@ -25,5 +25,5 @@ def library_versions() -> dict[str, str]:
         "zlib": features.version("zlib") or zlib.ZLIB_RUNTIME_VERSION,
         "libtiff": features.version("libtiff") or "absent",
         "webp": features.version("webp") or "absent",
-        "simplejpeg": simplejpeg.__version__ if simplejpeg is not None else "absent",
+        "simplejpeg": simplejpeg_version() or "absent",
     }

@@ -1,7 +1,7 @@
 """The recipe: which views may be drawn. Every number of it is a field; nothing is implied by a name.
 
-Sources: DeiT arXiv 2012.12877 table 9 and facebookresearch/deit main.py (2024-03-15); DeiT III arXiv 2204.07118 and
-augment.py of the same repository; timm 1.0.31 auto_augment.py, random_erasing.py, mixup.py.
+Sources: DeiT arXiv 2012.12877 table 9 and facebookresearch/deit main.py (2024-03-15); DeiT III arXiv
+2204.07118 and augment.py of the same repository; timm 1.0.31 auto_augment.py, random_erasing.py, mixup.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any, Literal, Self, get_type_hints
 from deit_pipe.pipeline.errors import RecipeError
 from deit_pipe.pipeline.recipe_fields import check_ranges, parse_fields
 
-# Raised whenever the same seed and images would give other pixels, labels or cells: covers plan, draw, render, compose.
+# Raised whenever the same seed and images would give other pixels, labels or cells: covers plan, draw,
+# render, compose.
 VIEWS_VERSION = 1
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -28,10 +29,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The distribution of views. Probabilities are 0..1; lengths "of the side" are fractions of the view's side."""
+    """The distribution of views. Probabilities are 0..1; "of the side": fractions of the view's side."""
 
     crop: Literal["random", "centre", "whole"] = "random"
-    """random: RandomResizedCrop; centre: resize the short side, then cut; whole: the full image, squeezed to a square."""
+    """random: RandomResizedCrop; centre: resize the short side, then cut; whole: squeeze into a square."""
     crop_area: tuple[float, float] = (0.08, 1.0)
     """Area of a random crop as a share of the image."""
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
@@ -73,7 +74,7 @@ class Recipe:
     blur_radius: tuple[float, float] = (0.1, 2.0)
     """Standard deviation of the blur in pixels, uniform."""
     jitter: float = 0.0
-    """Brightness, contrast and saturation factors are uniform in 1 -+ this, in random order; 0 turns it off."""
+    """Brightness, contrast, saturation factors are uniform in 1 -+ this, in random order; 0: off."""
 
     erase_prob: float = 0.0
     erase_area: tuple[float, float] = (0.02, 1 / 3)
@@ -82,7 +83,7 @@ class Recipe:
     """Height / width of the erased box, log-uniform."""
     erase_tries: int = 10
     mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Mean of the erasing noise in units of 0..1: DeiT erases after normalisation, with standard normal noise."""
+    """Mean of the erasing noise in 0..1: DeiT erases after normalisation, with standard normal noise."""
     std: tuple[float, float, float] = IMAGENET_STD
     """Standard deviation of the erasing noise."""
 
@@ -132,8 +133,8 @@ class Recipe:
 
 PRESETS: Mapping[str, Recipe] = MappingProxyType(
     {
-        # --aa rand-m9-mstd0.5-inc1 --reprob .25 --mixup .8 --cutmix 1 --repeated-aug. Colour jitter stays off: its 0.3 is
-        # a no-op in DeiT, since timm drops it when RandAugment is on.
+        # --aa rand-m9-mstd0.5-inc1 --reprob .25 --mixup .8 --cutmix 1 --repeated-aug. Colour jitter stays
+        # off: its 0.3 is a no-op in DeiT, since timm drops it when RandAugment is on.
         "deit": Recipe(
             rand_layers=2,
             erase_prob=0.25,

@@ -30,7 +30,8 @@ def parse_fields(kinds: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
             parsed[name] = _convert(kinds[name], value)
         except (TypeError, ValueError) as error:
             raise RecipeError(
-                f"recipe field {name} has a wrong value\n  expected  {_kind_name(kinds[name])}\n  got       {value!r}\n"
+                f"recipe field {name} has a wrong value\n"
+                f"  expected  {_kind_name(kinds[name])}\n  got       {value!r}\n"
                 "  see: deit-pipe show-recipe deit"
             ) from error
     return parsed
@@ -68,7 +69,8 @@ def check_ranges(recipe: Recipe) -> None:
     def demand(name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise RecipeError(
-                f"recipe field {name} is out of range\n  expected  {expected}\n  got       {getattr(recipe, name)!r}\n"
+                f"recipe field {name} is out of range\n"
+                f"  expected  {expected}\n  got       {getattr(recipe, name)!r}\n"
                 "  see: deit-pipe show-recipe deit"
             )
 

@@ -1,7 +1,7 @@
 """Render a view: encoded image + View -> uint8 pixels [S, S, 3], RGB. No randomness here.
 
 The same bytes and the same View give the same pixels on Pillow 11, 12 and 13:
-- Pillow 13 changed the order of the two passes of a resize for some shapes, so they are two explicit calls here.
+- Pillow 13 changed the order of the two passes of a resize for some shapes, so they are two calls here.
 - Pillow 13 refuses to posterize to 0 bits (timm's RandAugment crashes on it); here 0 bits is black.
 
 The ops equal timm 1.0.31 auto_augment.py bit for bit, the colour ops torchvision's on Pillow images.
@@ -57,9 +57,9 @@ def render_decoded(image: Image.Image, view: View) -> Pixels:
 def fingerprint(pixels: Pixels, view: View, mix: Mix | None = None, partner_offset: int = 0) -> int:
     """Return the CRC-32 of a view: its uint8 pixels, continued over how it is erased and mixed.
 
-    The packed numbers, little endian, without padding: erase left, top, width, height (int32), noise seed (int64), mix
-    left, top, width, height (int32), lambda (float64), partner slot - own slot (int32). What is not used is zero, and
-    lambda is then 1.
+    The packed numbers, little endian, without padding: erase left, top, width, height (int32), noise seed
+    (int64), mix left, top, width, height (int32), lambda (float64), partner slot - own slot (int32). What is
+    not used is zero, and lambda is then 1.
 
     Args:
         pixels: uint8 [S, S, 3], C contiguous.
@@ -71,7 +71,7 @@ def fingerprint(pixels: Pixels, view: View, mix: Mix | None = None, partner_offs
     box = (mix.box if mix else None) or (0, 0, 0, 0)
     lam = mix.lam if mix else 1.0
     offset = partner_offset if mix else 0
-    return zlib.crc32(_EXTRAS.pack(*erase, view.noise_seed, *box, lam, offset), zlib.crc32(pixels))
+    return zlib.crc32(_EXTRAS.pack(*erase, view.noise_seed, *box, lam, offset), zlib.crc32(pixels.data))
 
 
 OpFunction = Callable[[Image.Image, tuple[float, ...], View], Image.Image]

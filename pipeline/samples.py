@@ -1,6 +1,7 @@
 """The sample table: an ordered list of images with their labels.
 
-A sample is an image by its position, 0..N-1. Positions are stable: folders are sorted by name, files keep their own order.
+A sample is an image by its position, 0..N-1. Positions are stable: folders are sorted by name, files keep
+their own order.
 
 Shapes: N samples, H and W the size of one image.
 """
@@ -85,8 +86,8 @@ class SampleTable(ABC):
     def digest(self) -> str:
         """SHA-256 over the number of samples, the class names and the labels in order.
 
-        Paths and file sizes stay out of it, so that a folder and its Parquet or packed copy agree; that the pixels are
-        the same is what the fingerprints of the views vouch for.
+        Paths and file sizes stay out of it, so that a folder and its Parquet or packed copy agree; that the
+        pixels are the same is what the fingerprints of the views vouch for.
         """
         head = {"num_samples": len(self), "class_names": list(self.class_names)}
         text = json.dumps(head, ensure_ascii=False, separators=(",", ":"), sort_keys=True)

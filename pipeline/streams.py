@@ -1,7 +1,7 @@
 """Random numbers of one address: raw Philox words and the few distributions made from them.
 
-Only IEEE basic arithmetic and comparisons touch the results, or they are rounded to a coarse grid afterwards, so that a
-last-bit difference between maths libraries cannot move a box.
+Only IEEE basic arithmetic and comparisons touch the results, or they are rounded to a coarse grid afterwards,
+so that a last-bit difference between maths libraries cannot move a box.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Stream:
         """
         if a <= 1 and b <= 1:
             while True:
-                x = self.uniform() ** (1 / a)
-                y = self.uniform() ** (1 / b)
+                x: float = self.uniform() ** (1 / a)
+                y: float = self.uniform() ** (1 / b)
                 if 0 < x + y <= 1:
                     return x / (x + y)
         if a < 1 or b < 1:
@@ -90,7 +90,8 @@ class Stream:
 
 def _beta_density(x: float, a: float, b: float) -> float:
     """Return the density of Beta(a, b), not normalised."""
-    return float(x ** (a - 1) * (1 - x) ** (b - 1))
+    density: float = x ** (a - 1) * (1 - x) ** (b - 1)
+    return density
 
 
 def _philox(seed: int, purpose: int, epoch: int, slot: int) -> Philox:

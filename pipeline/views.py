@@ -1,11 +1,11 @@
 """Draw a view: the numbers of one augmented image, before any pixel is touched.
 
-draw_view(recipe, stream, (w, h), size) -> View and draw_mix(recipe, stream, size) -> Mix are pure: the same address of the
-stream gives the same numbers. A View can be printed, compared and rendered.
+draw_view(recipe, stream, (w, h), size) -> View and draw_mix(recipe, stream, size) -> Mix are pure: the same
+address of the stream gives the same numbers. A View can be printed, compared and rendered.
 
-Sources: crop: torchvision 0.29 RandomResizedCrop.get_params. RandAugment: timm 1.0.31 auto_augment.py, "increasing" ops.
-Erasing: timm 1.0.31 random_erasing.py. Mixing: timm mixup.py as DeiT was trained with (before 1.0.31, which made CutMix
-boxes of odd sides one pixel larger).
+Sources: crop: torchvision 0.29 RandomResizedCrop.get_params. RandAugment: timm 1.0.31 auto_augment.py,
+"increasing" ops. Erasing: timm 1.0.31 random_erasing.py. Mixing: timm mixup.py as DeiT was trained with
+(before 1.0.31, which made CutMix boxes of odd sides one pixel larger).
 
 Units: boxes are (left, top, width, height) in pixels.
 """
@@ -114,7 +114,8 @@ def draw_view(recipe: Recipe, stream: Stream, image_size: tuple[int, int], size:
 def draw_mix(recipe: Recipe, stream: Stream, size: int) -> Mix | None:
     """Draw how one group is mixed (None: not at all), from the MIX stream of its first slot.
 
-    One lambda and one box serve the whole group, as timm's "batch" mode does for a batch and "pair" mode for a pair.
+    One lambda and one box serve the whole group, as timm's "batch" mode does for a batch and "pair" mode for
+    a pair.
     """
     if not recipe.mixes or stream.uniform() >= recipe.mix_prob:
         return None
@@ -176,7 +177,7 @@ def _draw_random_crop(recipe: Recipe, stream: Stream, width: int, height: int) -
 
 
 def _draw_affine(recipe: Recipe, stream: Stream, size: int) -> Op | None:
-    """Draw one warp: rotation and zoom about the centre, then a shift; six numbers for Pillow's inverse mapping."""
+    """Draw one warp: rotation and zoom about the centre, then a shift: Pillow's inverse mapping."""
     if recipe.affine_shift == 0 and recipe.affine_degrees == 0 and recipe.affine_scale == (1.0, 1.0):
         return None
     angle = math.radians(stream.uniform(-recipe.affine_degrees, recipe.affine_degrees))
@@ -275,7 +276,8 @@ def _solarize_add(magnitude: float, recipe: Recipe, stream: Stream) -> tuple[flo
     return (min(128, int(magnitude / 10 * 110)),)
 
 
-# timm's `_RAND_INCREASING_TRANSFORMS`, in its order; the argument grows away from "no change" with the magnitude.
+# timm's `_RAND_INCREASING_TRANSFORMS`, in its order; the argument grows away from "no change" with the
+# magnitude.
 RAND_OPS: tuple[tuple[str, Argument], ...] = (
     ("AutoContrast", _none),
     ("Equalize", _none),

@@ -1,8 +1,9 @@
 """The embedded data set: 1,797 handwritten digits of 8 x 8 pixels.
 
-Source: "Optical Recognition of Handwritten Digits", E. Alpaydin and C. Kaynak, UCI Machine Learning Repository (1998),
-licence CC BY 4.0, as shipped with scikit-learn. The 17 grey levels 0..16 are stored as 0..255. The split (1,437 for
-training, 360 for validation, stratified) is a column of the file; tests/pipeline/make_digits.py made it.
+Source: "Optical Recognition of Handwritten Digits", E. Alpaydin and C. Kaynak, UCI Machine Learning
+Repository (1998), licence CC BY 4.0, as shipped with scikit-learn. The 17 grey levels 0..16 are stored as
+0..255. The split (1,437 for training, 360 for validation, stratified) is a column of the file;
+tests/pipeline/make_digits.py made it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """IDX files, the format of MNIST, Fashion-MNIST, KMNIST and EMNIST, plain or gzipped.
 
-Header, big endian: two zero bytes, the type (8 = unsigned byte), the number of dimensions, one 32-bit length for each.
+Header, big endian: two zero bytes, the type (8 = unsigned byte), the number of dimensions, one 32-bit length
+for each.
 Format: http://yann.lecun.com/exdb/mnist/
 """
 

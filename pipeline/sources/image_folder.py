@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from deit_pipe.pipeline.errors import BadImage, DataMissing
 from deit_pipe.pipeline.samples import KeyList, SampleTable
 
-# The list of torchvision 0.29 `IMG_EXTENSIONS`, plus .gif: what a class folder may hold without it being an accident.
+# The list of torchvision 0.29 `IMG_EXTENSIONS`, plus .gif: what a class folder may hold without it being an
+# accident.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 
 
@@ -26,7 +27,8 @@ class FolderSamples(SampleTable):
             found = _image_files(root / folder, folder)
             if not found:
                 raise DataMissing(
-                    f"no images in the class folder {root / folder}\n  remove the folder or put images into it"
+                    f"no images in the class folder {root / folder}\n"
+                    "  remove the folder or put images into it"
                 )
             keys += found
             labels += [label] * len(found)

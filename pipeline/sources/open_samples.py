@@ -21,8 +21,8 @@ def open_samples(data: str, split: Split = "train") -> SampleTable:
     """Open one split of `data`.
 
     Args:
-        data: "digits" (embedded) or a path to class folders (below train/ and val/, or directly: then it has only a
-            training split), IDX files, Parquet, CIFAR binary files or packed Arrow.
+        data: "digits" (embedded) or a path to class folders (below train/ and val/, or directly: then it has
+            only a training split), IDX files, Parquet, CIFAR binary files or packed Arrow.
         split: which part.
 
     Raises:
@@ -37,14 +37,14 @@ def open_samples(data: str, split: Split = "train") -> SampleTable:
     if table is None:
         raise DataMissing(
             f"no images that we know how to read in {data}\n"
-            "  expected  class folders (or train/ and val/ with class folders), IDX, CIFAR, Parquet or packed Arrow\n"
+            "  expected  class folders (in train/ and val/, or bare), IDX, CIFAR, Parquet, packed Arrow\n"
             "  see: deit-pipe show-views --help"
         )
     return table
 
 
 def open_validation(data: str, val_data: str | None = None) -> SampleTable:
-    """Open validation samples: `val_data` whole when given (its own split if it has one), else the split of `data`."""
+    """Open validation samples: of `val_data` if given (all of it when it has no split), else of `data`."""
     if val_data is None:
         return open_samples(data, "val")
     try:
