@@ -1,4 +1,4 @@
-"""What the store refuses, by remedy. Every class has an `exit_code`; the last line of a message is the cure."""
+"""What the store refuses, by remedy. Each class has an `exit_code`; a message ends with the cure."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple

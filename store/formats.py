@@ -4,9 +4,10 @@
     topk:K    topk_class [B, K], topk_logp float16 [B, K] = z - lse(z)    serves tau 1 and the declared taus
     none      nothing but the label                                       serves none
 
-Every format has `teacher_label`, the argmax of the float32 logits (first of equals): rounding to float16 ties the top two
-of about 1 row in 670, so the label cannot be had from what is stored. Training with the teacher in the loop passes the
-same encode and decode, which makes it equal to training from a cache, bit for bit.
+Every format has `teacher_label`, the argmax of the float32 logits (first of equals): rounding to float16
+ties the top two of about 1 row in 670, so the label cannot be had from what is stored. Training with the
+teacher in the loop passes the same encode and decode, which makes it equal to training from a cache, bit for
+bit.
 
 Legend: B rows, C classes, K kept classes, T temperatures.
 """
@@ -30,8 +31,8 @@ FLOAT16_MAX = 65504.0
 class TargetFormat:
     """What is kept of a teacher's logits.
 
-    `taus` are the temperatures that top-k targets serve: 1 first, then the declared others, ascending. Dense targets
-    serve any temperature, labels serve none; both keep `taus` only to say what was asked for.
+    `taus` are the temperatures that top-k targets serve: 1 first, then the declared others, ascending. Dense
+    targets serve any temperature, labels serve none; both keep `taus` only to say what was asked for.
     """
 
     kind: Kind
@@ -44,7 +45,8 @@ class TargetFormat:
         """Read `dense`, `topk:K` or `none`.
 
         Raises:
-            FormatInvalid: unknown text, K outside 1..num_classes, or a temperature that is not positive and finite.
+            FormatInvalid: unknown text, K outside 1..num_classes, or a temperature that is not positive and
+            finite.
         """
         if num_classes < 1:
             raise FormatInvalid(f"targets need at least one class, got {num_classes}\ncheck the teacher")
@@ -84,8 +86,8 @@ class TargetFormat:
 class Targets:
     """What a cache says about a batch of B views.
 
-    `lse_tau[:, t]` = logsumexp((z - lse(z)) / taus[t]), so that log p_tau(k) = topk_logp / tau - lse_tau; what
-    1 - sum p_tau leaves is the exact mass of all other classes.
+    `lse_tau[:, t]` = logsumexp((z - lse(z)) / taus[t]), so that log p_tau(k) = topk_logp / tau - lse_tau;
+    what 1 - sum p_tau leaves is the exact mass of all other classes.
     """
 
     kind: Kind
@@ -133,7 +135,7 @@ def decode(arrays: Mapping[str, NDArray[Any]], fmt: TargetFormat) -> Targets:
     """Turn stored arrays [B, ...] back into targets; `fingerprint` is taken along where it is there."""
     fingerprint = arrays.get("fingerprint")
     label = arrays["teacher_label"].astype(np.int64)
-    common = {
+    common: dict[str, Any] = {
         "kind": fmt.kind,
         "num_classes": fmt.num_classes,
         "taus": fmt.taus,

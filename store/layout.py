@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,7 +20,8 @@ BLOCK_FLOOR = 256  # slots; below that the per-file cost wins
 CHUNK_BYTES = 2 * 2**20  # of an inner chunk, before compression: what other readers fetch at least
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True, order=True, slots=True)
+class Block:
     """Slots start..stop (exclusive) of one epoch; `index` counts blocks inside the epoch."""
 
     epoch: int
@@ -57,7 +58,8 @@ class ArraySpec:
 def array_specs(fmt: TargetFormat) -> list[ArraySpec]:
     """Return the arrays of a format, in the order in which a block writes them.
 
-    Fills are values that no written cell has; a fingerprint may be any number, so its fill says nothing: the ledger does.
+    Fills are values that no written cell has; a fingerprint may be any number, so its fill says nothing: the
+    ledger does.
     """
     classes = fmt.class_dtype
     half = np.dtype(np.float16)
@@ -91,8 +93,8 @@ def block_slots_for(
 ) -> int:
     """Choose the slots of a block: mix_group times a power of two.
 
-    As many as keep the largest array near `object_bytes` and the float32 logits of a block within 128 MiB, at most an
-    eighth of an epoch, at least 256 (or one group).
+    As many as keep the largest array near `object_bytes` and the float32 logits of a block within 128 MiB,
+    at most an eighth of an epoch, at least 256 (or one group).
     """
     row = max(spec.row_bytes for spec in array_specs(fmt))
     limit = min(object_bytes // row, ROW_BYTES_MAX // (4 * num_classes))
@@ -104,7 +106,7 @@ def block_slots_for(
 
 
 def chunk_slots(spec: ArraySpec, block_slots: int) -> int:
-    """Slots of an inner chunk: the largest divisor of the block within CHUNK_BYTES, the block itself if that is tiny."""
+    """Slots of an inner chunk: the largest divisor of the block within CHUNK_BYTES."""
     target = max(1, CHUNK_BYTES // spec.row_bytes)
     if block_slots <= target:
         return block_slots

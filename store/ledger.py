@@ -1,9 +1,10 @@
-"""Which blocks exist: one record per committed block, with the SHA-256 of each object and the block's statistics.
+"""Which blocks exist: a record per committed block, with the SHA-256 of each object and its statistics.
 
-    ledger/NAME/epochs.json                    {"epochs": E}: how many epochs are wanted; the arrays are this long or longer
-    ledger/NAME/blocks/0003-00042.json         a committed block; creating this file is the commit
-    ledger/NAME/sealed/0003-0003-DIGEST.parquet        complete epochs, records compacted; DIGEST is the file's own SHA-256
-    ledger/NAME/sealed-copy/...                the same files again: losing one file must not cost epochs of teacher time
+    ledger/NAME/epochs.json               how many epochs are wanted; the arrays are this long or longer
+    ledger/NAME/blocks/0003-000042.json   a committed block; creating this file is the commit
+    ledger/NAME/sealed/0003-0003-DIGEST.parquet  records of complete epochs; DIGEST is the file's own SHA-256
+    ledger/NAME/sealed-copy/...           the same again: losing one file must not cost epochs of teacher time
+    ledger/NAME/runs/TIME.json            one per writing run: world size, library versions
 
 zarr cannot tell an absent block from a block of fill values, so nothing but this decides. Needs no zarr.
 """
@@ -22,9 +23,10 @@ from numpy.typing import NDArray
 
 from deit_pipe.store import sealed
 from deit_pipe.store.errors import CacheCorrupt
+from deit_pipe.store.identity import canonical_digest
 from deit_pipe.store.layout import Block, blocks_per_epoch
 from deit_pipe.store.location import Location, ObjectMissing, open_location
-from deit_pipe.store.manifest import canonical_digest, read_manifest, read_teacher
+from deit_pipe.store.manifest import read_manifest, read_teacher
 from deit_pipe.store.statistics import BlockStatistics
 
 Cell = tuple[int, int]  # epoch, block index
@@ -76,7 +78,7 @@ class BlockRecord:
 
 
 class Damage(NamedTuple):
-    """A ledger file that cannot be trusted. `epochs` is the range it covered; `lost` is False when its copy is good."""
+    """A bad ledger file. `epochs` is the range it covered; `lost` is False if its copy is good."""
 
     key: str
     epochs: tuple[int, int]
@@ -140,8 +142,11 @@ class Ledger:
         return (self.record(*cell) for cell in sorted(self.cells()))
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """All records as columns [records], in order: epoch, index, start, stop, rank, run, written, agree, agree_either,
-        ties, top1, entropy, topk_mass (NaN where there is none), confidence [records, 20], bytes.ARRAY, sha256.ARRAY.
+        """All records as columns [records], in order.
+
+        epoch, index, start, stop, rank, run, written, agree, agree_either,
+        ties, top1, entropy, topk_mass (NaN where there is none), confidence [records, 20], bytes.ARRAY,
+        sha256.ARRAY.
         """
         rows = np.array(sorted(row for cell, row in self._rows.items() if cell not in self.loose), np.int64)
         parts = [{name: column[rows] for name, column in self._columns.items()}] if len(rows) else []
@@ -158,7 +163,8 @@ def read_ledger(location: str | Path | Location, teacher: str, *, tolerant: bool
     """Read all records of a teacher.
 
     Raises:
-        CacheCorrupt: a file is damaged and has no good copy; with `tolerant` it is listed in `damage` instead.
+        CacheCorrupt: a file is damaged and has no good copy; with `tolerant` it is listed in `damage`
+        instead.
     """
     place = open_location(location)
     for _ in range(20):  # a writer may seal between the listing and the reading; then list again
@@ -174,7 +180,8 @@ def read_ledger(location: str | Path | Location, teacher: str, *, tolerant: bool
         raise CacheCorrupt(
             f"cache corrupt: ledger of teacher {teacher!r} at {place.path}\n"
             + "".join(f"  {damage.key} {damage.what}\n" for damage in lost)
-            + f"repair with: deit-pipe cache-teacher --cache {place.path} --teacher NAME (only those blocks are made again)"
+            + f"repair with: deit-pipe cache-teacher --cache {place.path} --teacher NAME "
+            "(only those blocks are made again)"
         )
     return ledger
 
@@ -187,7 +194,8 @@ def _read_once(place: Location, teacher: str) -> Ledger:
     if (key := f"{root}/epochs.json") in keys:
         document = _checked(place.get(key))
         epochs = None if document is None else int(document["epochs"])
-    if epochs is None:
+    recorded = [key for key in keys if key.startswith((f"{root}/blocks/", f"{root}/sealed"))]
+    if epochs is None and (recorded or key in keys):  # nothing at all is a teacher that has just been added
         damage.append(Damage(key, (0, 0), True, "is missing" if key not in keys else "fails its SHA-256"))
     loose: dict[Cell, BlockRecord] = {}
     names = sorted(key for key in keys if key.startswith(f"{root}/blocks/"))
@@ -270,7 +278,7 @@ def coverage(location: str | Path | Location, teacher: str) -> Coverage:
     """Read identity and ledger of one teacher; no zarr, no target.
 
     Raises:
-        CacheMissing: no such cache or teacher. CacheCorrupt: manifest or identity damaged (ledger damage is listed).
+        CacheMissing: no such cache or teacher. CacheCorrupt: an identity is damaged (ledger damage is listed).
     """
     place = open_location(location)
     manifest = read_manifest(place)

@@ -1,8 +1,9 @@
 """One writing run per teacher of a cache; a dead run never blocks a new one.
 
-Local: two files under POSIX locks, which the kernel frees with the process and which its forked children (data workers) do
-not inherit: an orphaned worker must not keep a dead run's lock. Rank 0 holds `NAME.run` and, when it opens, shows with
-`NAME.ranks` that no other rank of an earlier run is alive; the other ranks share `NAME.ranks` while they write.
+Local: two files under POSIX locks, which the kernel frees with the process and which its forked children
+(data workers) do not inherit: an orphaned worker must not keep a dead run's lock. Rank 0 holds `NAME.run`
+and, when it opens, shows with `NAME.ranks` that no other rank of an earlier run is alive; the other ranks
+share `NAME.ranks` while they write.
 Remote: a lease object, renewed with every block, that says who holds it and until when.
 """
 
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from deit_pipe.store.errors import CacheBusy
-from deit_pipe.store.location import LocalDirectory, Location, ObjectExists, ObjectMissing
+from deit_pipe.store.local import LocalDirectory
+from deit_pipe.store.location import Location, ObjectExists, ObjectMissing
 
 LEASE_SECONDS = 300.0
 
@@ -98,8 +100,10 @@ class WriterLock:
         try:
             if rank == 0:
                 self._lock_file(place.root / run, fcntl.LOCK_EX)
-                os.truncate(self._files[0].handle, 0)
-                os.pwrite(self._files[0].handle, f"{socket.gethostname()} process {os.getpid()}".encode(), 0)
+                with contextlib.suppress(OSError):  # only said in messages; a full disk is found soon enough
+                    os.truncate(self._files[0].handle, 0)
+                    who = f"{socket.gethostname()} process {os.getpid()}"
+                    os.pwrite(self._files[0].handle, who.encode(), 0)
                 self._lock_file(place.root / ranks, fcntl.LOCK_EX)
                 self._files.pop().close()
             else:

@@ -1,17 +1,15 @@
 """What a cache is: the manifest (views), the identity of each teacher, the sample table. All of it immutable.
 
-MANIFEST.json and teachers/NAME.json carry the SHA-256 of their own identity, so that a damaged one is refused and never
-compared. Epochs so far are no identity and lie in the ledger.
+MANIFEST.json and teachers/NAME.json carry the SHA-256 of their own identity, so that a damaged one is
+refused and never compared. Epochs so far are no identity and lie in the ledger.
 """
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,100 +22,32 @@ from deit_pipe.store.errors import (
     FormatInvalid,
     mismatch,
 )
-from deit_pipe.store.formats import TargetFormat
+from deit_pipe.store.identity import FORMAT_VERSION, Identity, Manifest, TeacherIdentity, canonical_digest
 from deit_pipe.store.location import Location, ObjectExists, ObjectMissing, open_location
 
-FORMAT_VERSION = 1
+__all__ = [
+    "FORMAT_VERSION",
+    "Manifest",
+    "SampleIndex",
+    "TeacherIdentity",
+    "create_cache",
+    "list_teachers",
+    "read_manifest",
+    "read_provenance",
+    "read_samples",
+    "read_teacher",
+    "teacher_key",
+    "write_teacher",
+]
+
+IdentityType = TypeVar("IdentityType", bound=Identity)
+
 MANIFEST = "MANIFEST.json"
 PROVENANCE = "PROVENANCE.json"
 SAMPLES = "samples.parquet"
 ZARR_ROOT = "targets.zarr"
 _ROOT_METADATA = b'{"attributes":{},"zarr_format":3,"node_type":"group"}'
 _OURS = (MANIFEST, PROVENANCE, SAMPLES, "targets.zarr/", "teachers/", "ledger/", "locks/")
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-
-
-class _Identity:
-    """JSON, digest and comparison, shared by the two identities."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of `to_json`; unknown or absent fields raise TypeError."""
-        return cls(**data)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, tuples as lists."""
-        data: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))  # type: ignore[call-overload]
-        return data
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the canonical JSON, in hex."""
-        return canonical_digest(self.to_json())
-
-    def differences(self, other: Self) -> list[FieldDifference]:
-        """Fields in which `other` (given) differs from this (cached), nested ones with dotted names."""
-        cached, given = _flat(self.to_json()), _flat(other.to_json())
-        names = list(dict.fromkeys([*cached, *given]))
-        return [
-            FieldDifference(name, cached.get(name, "absent"), given.get(name, "absent"))
-            for name in names
-            if cached.get(name, "absent") != given.get(name, "absent")
-        ]
-
-
-IdentityType = TypeVar("IdentityType", bound=_Identity)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest(_Identity):
-    """Which views a cache is about. `recipe` holds plain JSON values; nothing here depends on a teacher."""
-
-    samples_digest: str
-    num_samples: int
-    num_classes: int
-    recipe: Mapping[str, Any]
-    recipe_digest: str
-    seed: int
-    image_size: int
-    views_version: int
-    format_version: int = FORMAT_VERSION
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherIdentity(_Identity):
-    """Whose answers are cached under `name`, and how they are kept. `weights_sha256` covers every tensor and its name."""
-
-    name: str
-    model: str
-    weights_sha256: str
-    head: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    image_size: int
-    precision: str
-    num_classes: int
-    batch_size: int
-    targets: str
-    taus: tuple[float, ...] = (1.0,)
-    block_slots: int
-
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise FormatInvalid(
-                f"teacher name {self.name!r} cannot be a folder name\n"
-                "give --name with lower-case letters, digits, '.', '_' and '-', starting with a letter or digit"
-            )
-        if self.block_slots < 1:
-            raise FormatInvalid(f"a block needs at least one slot, got block_slots={self.block_slots}")
-        for name in ("mean", "std", "taus"):
-            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
-        _ = self.format
-
-    @cached_property
-    def format(self) -> TargetFormat:
-        """The parsed `targets` and `taus`."""
-        return TargetFormat.parse(self.targets, self.taus, self.num_classes)
 
 
 class SampleIndex(NamedTuple):
@@ -134,8 +64,8 @@ def create_cache(
 ) -> None:
     """Create a cache, or do nothing when the same one is there.
 
-    MANIFEST.json is written last and only if absent: its presence means "created", and of two processes that create at
-    once one finds the other's.
+    MANIFEST.json is written last and only if absent: its presence means "created", and of two processes that
+    create at once one finds the other's.
 
     Raises:
         CacheMismatch: there is a cache of other views; `fields` names every difference.
@@ -262,13 +192,7 @@ def teacher_key(name: str) -> str:
     return f"teachers/{name}.json"
 
 
-def canonical_digest(data: Any) -> str:
-    """SHA-256 hex of JSON with sorted keys, no spaces, no NaN, UTF-8."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sealed(identity: _Identity, beside: Mapping[str, Any]) -> dict[str, Any]:
+def _sealed(identity: Identity, beside: Mapping[str, Any]) -> dict[str, Any]:
     content = {"identity": identity.to_json(), **beside}
     return {"deit_pipe": FORMAT_VERSION, **content, "sha256": canonical_digest(content)}
 
@@ -335,13 +259,3 @@ def _encode_samples(samples: SampleIndex) -> bytes:
 
 def _pretty(data: Mapping[str, Any]) -> bytes:
     return (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            found.update(_flat(value, f"{prefix}{key}."))
-        else:
-            found[prefix + key] = value
-    return found

@@ -49,7 +49,7 @@ class Preflight:
 def estimate(
     place: Location, fmt: TargetFormat, views: int, blocks: int, bytes_per_view: float | None = None
 ) -> Preflight:
-    """Estimate a run of `views` views in `blocks` blocks; `bytes_per_view` is what committed blocks measured, if any."""
+    """Estimate a run of `views` views in `blocks` blocks; `bytes_per_view` is measured, None before."""
     specs = array_specs(fmt)
     raw = float(sum(spec.row_bytes for spec in specs))
     per_view = raw if bytes_per_view is None else bytes_per_view

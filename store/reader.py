@@ -1,8 +1,9 @@
 """Read a teacher's targets back: any cells in any order, and ahead of the step.
 
-The unit is the block: fetched whole, its SHA-256 checked, decoded, kept within a memory budget. With labels or top-k a
-whole epoch fits the budget; dense targets pass through it block after block. Use one reader per process, in the process
-that trains, never in data workers. A reader survives a fork, and pickles as its address.
+The unit is the block: fetched whole, its SHA-256 checked, decoded, kept within a memory budget. With labels
+or top-k a whole epoch fits the budget; dense targets pass through it block after block. Use one reader per
+process, in the process that trains, never in data workers. A reader survives a fork, and pickles as its
+address.
 """
 
 import os
@@ -84,7 +85,7 @@ class TargetReader:
         )
 
     def _start_process(self) -> None:
-        """Make everything that a fork breaks: locks another thread may have held, threads that did not come along."""
+        """Make what a fork breaks: locks that another thread held, threads that did not come along."""
         self._process = os.getpid()
         self._guard = threading.RLock()
         self._loading: dict[Cell, Future[DecodedBlock]] = {}
@@ -262,7 +263,7 @@ class TargetReader:
             record = self._ledger.record(*cell)
         except KeyError:
             raise CacheIncomplete(
-                f"epoch {cell[0]}, block {cell[1]} of {self.identity.name!r} at {self._place.path} is not cached\n"
+                f"{self.identity.name!r} at {self._place.path} has no epoch {cell[0]}, block {cell[1]} yet\n"
                 f"continue with: deit-pipe cache-teacher --cache {self._place.path} "
                 f"--teacher {self.identity.model}"
             ) from None

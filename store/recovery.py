@@ -1,4 +1,4 @@
-"""What rank 0 does before anybody writes, and sealing: everything that changes a cache other than committing a block."""
+"""What rank 0 does before anybody writes, and sealing: every change of a cache except committing a block."""
 
 import time
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.store import sealed
-from deit_pipe.store.errors import CacheMissing, mismatch
+from deit_pipe.store.errors import mismatch
 from deit_pipe.store.layout import array_specs, blocks_per_epoch, metadata_key, object_key, teacher_root
 from deit_pipe.store.ledger import (
     Cell,
@@ -104,7 +104,8 @@ def drop_records(place: Location, teacher: TeacherIdentity, cells: set[Cell]) ->
 def seal_epochs(place: Location, manifest: Manifest, teacher: TeacherIdentity) -> None:
     """Compact the records of every complete epoch into Parquet, with the class counts of its labels.
 
-    Safe at any time and from any rank: the same records give the same file, and records go after the file is there.
+    Safe at any time and from any rank: the same records give the same file, and records go after the file is
+    there.
     """
     ledger = read_ledger(place, teacher.name, tolerant=True)
     root = f"ledger/{teacher.name}"
@@ -140,7 +141,7 @@ def _merge(place: Location, root: str) -> None:
 def _class_counts(
     place: Location, teacher: TeacherIdentity, ledger: Ledger, epoch: int, total: int
 ) -> NDArray[np.int64] | None:
-    """Count the teacher labels of an epoch; None if a block does not read back (the next opening repairs it)."""
+    """Count an epoch's teacher labels; None if a block does not read back (the next opening repairs it)."""
     spec = array_specs(teacher.format)[0]
     codec = ShardCodec(spec, teacher.block_slots)
     counts = np.zeros(teacher.num_classes, np.int64)
@@ -183,24 +184,26 @@ def _write_metadata(place: Location, manifest: Manifest, teacher: TeacherIdentit
 
 
 def remove_teacher(location: str | Path | Location, name: str) -> int:
-    """Remove a teacher: its identity first, so that an interrupted removal leaves no half teacher. Returns freed bytes.
+    """Remove a teacher and return the bytes freed.
+
+    The ledger goes first and the identity last: what an interrupted removal leaves is never trusted, and
+    keeps the name taken until the removal is done again.
 
     Raises:
         CacheMissing: no such cache or teacher. CacheBusy: it is being written.
     """
     place = open_location(location)
     read_manifest(place)
-    trees = (teacher_root(name), f"ledger/{name}")
+    trees = (f"ledger/{name}", teacher_root(name))
     sizes = {key: size for tree in trees for key, size in place.sizes(tree).items()}
-    if not place.exists(teacher_key(name)) and not sizes:
-        read_teacher(place, name)
-        raise CacheMissing(name)
+    if not place.exists(teacher_key(name)):
+        read_teacher(place, name)  # raises, and lists those that are there
     lock = WriterLock(place, name, 0)
     try:
         freed = sum(sizes.values()) + (place.size(teacher_key(name)) or 0)
-        place.delete(teacher_key(name))
         for tree in trees:
             place.delete_tree(tree)
+        place.delete(teacher_key(name))
     finally:
         lock.release()
     return freed

@@ -1,7 +1,8 @@
-"""Sealed epochs: block records as Parquet rows. 47,000 JSON files would take minutes to list; this takes a fraction of a second.
+"""Sealed epochs: block records as Parquet rows, because 47,000 small files are slow to open.
 
-A file is named after the epochs in it and its own SHA-256, and is written twice. Files hold any rows: sealing adds one
-per epoch, and every MERGE_FILES of them are merged into one. Of two rows for one block the later written counts.
+A file is named after the epochs in it and its own SHA-256, and is written twice. Files hold any rows:
+sealing adds one per epoch, and every MERGE_FILES of them are merged into one. Of two rows for one block the
+later written counts.
 """
 
 import hashlib
@@ -83,7 +84,8 @@ def read_sealed(
 ) -> tuple[Columns, Counts, list[str], list[tuple[str, tuple[int, int], bool, str]]]:
     """Read every sealed file under `root`; a damaged one is replaced by its copy in memory, and reported.
 
-    Returns columns, class counts by epoch, the names of the files used, and damage as (key, epochs, lost, what).
+    Returns columns, class counts by epoch, the names of the files used, and damage as (key, epochs, lost,
+    what).
 
     Raises:
         ObjectMissing: a file went away since the listing.
@@ -110,7 +112,7 @@ def read_sealed(
             used.append(name)
     columns: Columns = {}
     counts: Counts = {}
-    for part, part_counts in tables:
+    for _, part_counts in tables:
         counts |= part_counts
     if tables:
         columns = {n: np.concatenate([part[n] for part, _ in tables]) for n in tables[0][0]}

@@ -1,8 +1,8 @@
 """One block of one array <-> the bytes of one zarr shard, in memory.
 
 zarr encodes into and decodes from a dictionary; reading, writing, fsync and hashing of whole objects is ours
-(`location.py`). So there is no read-modify-write of an old shard, the SHA-256 is that of the bytes meant to be written,
-a block is checked before it is decoded, and local and remote caches run the same code.
+(`location.py`). So there is no read-modify-write of an old shard, the SHA-256 is that of the bytes meant to
+be written, a block is checked before it is decoded, and local and remote caches run the same code.
 """
 
 import json
@@ -64,7 +64,7 @@ class ShardCodec:
         return "c/0/0" + "/0" * len(self.spec.row)
 
     def _array(self, slots: int) -> tuple[Any, Any]:
-        """Return an in-memory array of one block; two sizes at most are ever asked for: full and ragged last."""
+        """Return an in-memory array of one block; only two sizes are ever asked for, full and ragged last."""
         if slots not in self._scratch:
             self._scratch[slots] = _create(self.spec, 1, slots, self.block_slots)
         return self._scratch[slots]
@@ -83,7 +83,7 @@ def group_metadata() -> bytes:
 
 
 def metadata_agrees(stored: bytes, expected: bytes) -> bool:
-    """Whether two zarr.json say the same about shape, type, chunks, codecs and fill; null and absent are the same."""
+    """Whether two zarr.json describe the same array; null and absent are the same."""
     try:
         return bool(_essence(json.loads(stored)) == _essence(json.loads(expected)))
     except (ValueError, TypeError, AttributeError):

@@ -1,7 +1,7 @@
-"""Statistics of a block, taken from the float32 logits before anything is dropped: a labels-only cache has no second chance.
+"""Statistics of a block, from the float32 logits: a labels-only cache has no second chance to take them.
 
-Blocks are random subsets of the same views, so their statistics are comparable: a half-dead GPU or a wrong normalisation
-shows as an outlier.
+Blocks are random subsets of the same views, so their statistics are comparable: a half-dead GPU or a wrong
+normalisation shows as an outlier.
 """
 
 from collections.abc import Mapping

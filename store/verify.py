@@ -2,7 +2,8 @@
 
 sizes   every object of every committed block is there and has its size (one listing, reads no target)
 hash    and its bytes have the recorded SHA-256; manifest, sample table, ledger and zarr metadata are intact
-deep    and it decodes to possible targets: finite, classes in range, the label attains the maximum, mass at most 1
+deep    and it decodes to possible targets: finite, classes in range, the label attains the maximum, mass at
+most 1
 """
 
 import os
@@ -79,7 +80,8 @@ def verify(location: str | Path | Location, level: Level = "hash", teacher: str 
     """Check a cache, or one teacher of it.
 
     Raises:
-        CacheMissing: no cache or no such teacher. CacheCorrupt: the manifest or an identity cannot be trusted.
+        CacheMissing: no cache or no such teacher. CacheCorrupt: the manifest or an identity cannot be
+        trusted.
     """
     if level not in ("sizes", "hash", "deep"):
         raise FormatInvalid(f"unknown level {level!r}\ngive --verify sizes, hash or deep")

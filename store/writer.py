@@ -1,7 +1,8 @@
 """Write a teacher's targets, block by block; resume, extend and repair by opening again.
 
-Commit of a block: check -> encode in memory -> put each object (temporary file, fsync, rename, fsync of the directory) ->
-read back and compare -> create the ledger record, which is the commit. SIGKILL at any instant loses the block at hand.
+Commit of a block: check -> encode in memory -> put each object (temporary file, fsync, rename, fsync of the
+directory) -> read back and compare -> create the ledger record, which is the commit. SIGKILL at any instant
+loses the block at hand.
 
     with TargetWriter.open(location, teacher, epochs=10, rank=rank, world=world) as writer:
         for block in writer.mine:
@@ -101,12 +102,13 @@ class TargetWriter:
     ) -> Self:
         """Open a teacher of a cache for writing; rank 0 first, the other ranks after it.
 
-        Rank 0 adds the teacher, grows it to `epochs` (it never shrinks below what is committed), removes what dead runs
-        left, and checks every committed block at level `verify`: records of damaged blocks are removed, so that they
-        are missing again. Other ranks take the number of epochs from rank 0.
+        Rank 0 adds the teacher, grows it to `epochs` (it never shrinks below what is committed), removes
+        what dead runs left, and checks every committed block at level `verify`: records of damaged blocks
+        are removed, so that they are missing again. Other ranks take the number of epochs from rank 0.
 
         Raises:
-            CacheMissing, CacheMismatch: no cache; another teacher of this name. CacheBusy: another run is writing.
+            CacheMissing, CacheMismatch: no cache; another teacher of this name. CacheBusy: another run is
+            writing.
             DiskFull: what is missing does not fit (unless `check_space` is False).
         """
         if epochs < 1 or not 0 <= rank < world:
@@ -143,7 +145,7 @@ class TargetWriter:
         labels: NDArray[np.int64],
         partner_labels: NDArray[np.int64] | None = None,
     ) -> BlockRecord:
-        """Commit one block: logits float32 [n, C], fingerprints uint32 [n], for statistics the true labels int64 [n].
+        """Commit one block: logits float32 [n, C], fingerprints uint32 [n], true labels int64 [n].
 
         Raises:
             TargetsInvalid: shapes, non-finite or too large values; nothing was written.

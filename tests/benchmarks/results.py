@@ -10,7 +10,7 @@ from pathlib import Path
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _HEAD = (
     "# Benchmark results\n\n"
-    "Every section is written by the command it names. Ratios travel between machines, absolute figures do not.\n"
+    "Each section is written by the command it names. Ratios travel between machines, absolutes do not.\n"
 )
 
 

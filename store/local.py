@@ -1,0 +1,153 @@
+# ruff: noqa: D102 (the verbs are described in location.py)
+"""A cache in a directory. Puts are durable: temporary file, fsync, rename, fsync of the directory."""
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from deit_pipe.store.errors import DiskFull
+from deit_pipe.store.location import PARTIAL, FreeSpace, Location, ObjectExists, ObjectMissing
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class LocalDirectory(Location):
+    """A cache in a directory of the local (or a network) file system."""
+
+    local = True
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser()
+        self.path = str(root)
+
+    def get(self, key: str) -> bytes:
+        try:
+            return (self.root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise ObjectMissing(key) from None
+
+    def put(self, key: str, data: bytes) -> None:
+        target = self.root / key
+        with self._temporary(target, data) as temporary:
+            temporary.replace(target)
+        _sync_folder(target.parent)
+
+    def create(self, key: str, data: bytes) -> None:
+        target = self.root / key
+        with self._temporary(target, data) as temporary:
+            try:
+                os.link(temporary, target)  # atomic, and refuses an existing name, which a rename does not
+            except FileExistsError:
+                raise ObjectExists(key) from None
+            except OSError as error:  # file systems without hard links
+                if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}:
+                    raise
+                if target.exists():
+                    raise ObjectExists(key) from None
+                temporary.replace(target)
+        _sync_folder(target.parent)
+
+    def delete(self, key: str) -> None:
+        target = self.root / key
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            target.unlink()  # no fsync: what comes back after a power cut is verified like the rest
+
+    def delete_tree(self, prefix: str) -> None:
+        target = self.root / prefix
+        if target.is_dir():
+            shutil.rmtree(target)
+            _sync_folder(target.parent)
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        found: dict[str, int] = {}
+        _scan(str(self.root / prefix) if prefix else str(self.root), f"{prefix}/" if prefix else "", found)
+        return found
+
+    def size(self, key: str) -> int | None:
+        target = self.root / key
+        try:
+            return target.stat().st_size if target.is_file() else None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def free_space(self) -> FreeSpace | None:
+        place = self.root
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        disk = os.statvfs(place)
+        return FreeSpace(disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else None)
+
+    def sweep(self, prefix: str) -> int:
+        count = 0
+        if (self.root / prefix).is_dir():
+            for leftover in (self.root / prefix).rglob(f"*{PARTIAL}"):
+                leftover.unlink(missing_ok=True)
+                count += 1
+        return count
+
+    def make_folder(self, key: str) -> None:
+        """Make a folder of the cache."""
+        _make_folder(self.root / key)
+
+    @contextlib.contextmanager
+    def _temporary(self, target: Path, data: bytes) -> Iterator[Path]:
+        temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:12]}{PARTIAL}"
+        try:
+            _make_folder(target.parent)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        except OSError as error:
+            if error.errno in _FULL:
+                raise _disk_full(self.path, target, len(data), error) from error
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _scan(folder: str, prefix: str, found: dict[str, int]) -> None:
+    try:
+        entries = os.scandir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _scan(entry.path, f"{prefix}{entry.name}/", found)
+            elif not entry.name.endswith(PARTIAL):
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile by its writer
+                    found[prefix + entry.name] = entry.stat().st_size
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents, each new name fsynced into its parent: records lie below it."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _disk_full(path: str, target: Path, size: int, error: OSError) -> DiskFull:
+    return DiskFull(
+        f"disk full: {path} cannot take {target.name} ({size:,} bytes): {error.strerror}\n"
+        "  every committed block is intact, and nothing partial was kept\n"
+        "free some space and give the same command again; it resumes"
+    )
