@@ -54,6 +54,9 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         "options.evaluate:EvaluateOptions", "evaluate:run", "Accuracy of a trained student's heads."
     ),
+    "remove-teacher": Command(
+        "options.remove_teacher:RemoveTeacherOptions", "remove_teacher:run", "Free one teacher's space in a cache."
+    ),
 }
 
 

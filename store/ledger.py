@@ -97,12 +97,15 @@ class Ledger:
         class_counts: dict[int, NDArray[np.int64]],
         damage: list[Damage],
         sealed_keys: list[str],
+        provenance: dict[str, str],
     ) -> None:
         self.epochs = epochs
         self.loose = loose
         self.class_counts = class_counts
         self.damage = damage
         self.sealed_keys = sealed_keys
+        self.provenance = provenance
+        """Of the last run that wrote: library versions and whatever else it said."""
         self._columns = columns
         self._rows: dict[Cell, int] = {}
         if columns:
@@ -210,7 +213,9 @@ def _read_once(place: Location, teacher: str) -> Ledger:
         loose[record.epoch, record.index] = record
     columns, counts, sealed_keys, sealed_damage = sealed.read_sealed(place, root, keys)
     damage += [Damage(*entry) for entry in sealed_damage]
-    return Ledger(epochs, columns, loose, counts, damage, sealed_keys)
+    runs = sorted(key for key in keys if key.startswith(f"{root}/runs/"))
+    run = (_checked(place.get(runs[-1])) or {}) if runs else {}
+    return Ledger(epochs, columns, loose, counts, damage, sealed_keys, run.get("provenance", {}))
 
 
 def record_stem(epoch: int, index: int) -> str:
@@ -278,7 +283,7 @@ def coverage(location: str | Path | Location, teacher: str) -> Coverage:
     """Read identity and ledger of one teacher; no zarr, no target.
 
     Raises:
-        CacheMissing: no such cache or teacher. CacheCorrupt: an identity is damaged (ledger damage is listed).
+        CacheMissing: no such cache or teacher. CacheCorrupt: an identity is damaged (of the ledger: listed).
     """
     place = open_location(location)
     manifest = read_manifest(place)

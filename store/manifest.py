@@ -183,7 +183,7 @@ def write_teacher(place: Location, teacher: TeacherIdentity) -> None:
                 place.path,
                 differences,
                 "give the same teacher and settings, another --name, or free it first: "
-                f"deit-pipe remove-teacher --cache {place.path} --name {teacher.name}",
+                f"deit-pipe remove-teacher {teacher.name} --cache {place.path}",
             ) from None
 
 
