@@ -11,5 +11,7 @@ def run(options: RemoveTeacherOptions) -> CommandResult:
     freed = remove_teacher(options.cache, options.name)
     left = list_teachers(options.cache)
     data = {"cache": options.cache, "removed": options.name, "freed_bytes": freed, "teachers": left}
-    text = f"{options.cache}: removed {options.name}, {human_bytes(freed)} freed; left: {', '.join(left) or 'no teacher'}"
-    return CommandResult(text, data)
+    others = ", ".join(left) or "no teacher"
+    return CommandResult(
+        f"{options.cache}: removed {options.name}, {human_bytes(freed)} freed; left: {others}", data
+    )

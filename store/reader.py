@@ -25,7 +25,7 @@ from deit_pipe.store.ledger import Cell, digest_of, read_ledger
 from deit_pipe.store.location import Location, ObjectMissing, open_location
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, list_teachers, read_manifest, read_teacher
 from deit_pipe.store.shards import ShardCodec
-from deit_pipe.store.verify import check_objects
+from deit_pipe.store.verify import check_sizes
 
 MEMORY_BYTES = 512 * 2**20
 BATCHES_AHEAD = 8
@@ -123,7 +123,7 @@ class TargetReader:
                 f"of {identity.name!r}{first}\n"
                 f"continue with: deit-pipe cache-teacher --cache {place.path} --teacher {identity.model}"
             )
-        damaged, _ = check_objects(place, identity, list(self._ledger.records()), "sizes")
+        damaged = check_sizes(place, identity, self._ledger)
         if damaged:
             more = f"\n  and {len(damaged) - 3} more" if len(damaged) > 3 else ""
             raise self._corrupt("\n  ".join(str(finding) for finding in damaged[:3]) + more)

@@ -30,7 +30,7 @@ from deit_pipe.store.manifest import (
     write_teacher,
 )
 from deit_pipe.store.shards import ShardCodec, array_metadata, group_metadata, metadata_agrees
-from deit_pipe.store.verify import Level, check_objects
+from deit_pipe.store.verify import Level, check_objects, check_sizes
 
 
 def prepare(
@@ -50,7 +50,10 @@ def prepare(
     if ledger.damage:
         _mend_ledger(place, teacher, ledger)
         ledger = read_ledger(place, teacher.name, tolerant=True)
-    damaged, _ = check_objects(place, teacher, list(ledger.records()), level)
+    if level == "sizes":
+        damaged = check_sizes(place, teacher, ledger)
+    else:
+        damaged, _ = check_objects(place, teacher, list(ledger.records()), level)
     if damaged:
         drop_records(
             place, teacher, {(f.epoch or 0, (f.slots or (0, 0))[0] // teacher.block_slots) for f in damaged}

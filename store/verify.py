@@ -108,24 +108,45 @@ def _verify_teacher(
         findings.damaged.append(
             Finding(teacher.name, "ledger", damage.epochs[0], None, damage.what + copy, damage.key)
         )
-    records = list(ledger.records())
+    cells = ledger.cells()
     wanted = {
         (b.epoch, b.index)
         for epoch in range(ledger.epochs or 0)
         for b in blocks_of(epoch, manifest.num_samples, teacher.block_slots)
     }
-    findings.blocks_missing += len(wanted - ledger.cells())
-    findings.blocks_checked += len(records)
+    findings.blocks_missing += len(wanted - cells)
+    findings.blocks_checked += len(cells)
     findings.damaged += _check_metadata(place, manifest, teacher, ledger)
-    damaged, size = check_objects(place, teacher, records, findings.level)
+    if findings.level == "sizes":
+        findings.damaged += check_sizes(place, teacher, ledger)
+        return
+    damaged, size = check_objects(place, teacher, list(ledger.records()), findings.level)
     findings.damaged += damaged
     findings.bytes_checked += size
+
+
+def check_sizes(place: Location, teacher: TeacherIdentity, ledger: Ledger) -> list[Finding]:
+    """Compare one listing with the ledger's columns: quick enough for every opening, reads no target."""
+    sizes = place.sizes(teacher_root(teacher.name))
+    columns = ledger.columns()
+    epochs, indices = columns["epoch"].tolist(), columns["index"].tolist()
+    found = []
+    for spec in array_specs(teacher.format):
+        recorded = columns.get(f"bytes.{spec.name}", np.full(len(epochs), -1)).tolist()
+        for row, (epoch, index, size) in enumerate(zip(epochs, indices, recorded, strict=True)):
+            key = object_key(teacher.name, spec, epoch, index)
+            if sizes.get(key) != size:
+                slots = (int(columns["start"][row]), int(columns["stop"][row]))
+                found.append(
+                    Finding(teacher.name, spec.name, epoch, slots, _size_problem(sizes, key, size), key)
+                )
+    return found
 
 
 def check_objects(
     place: Location, teacher: TeacherIdentity, records: list[BlockRecord], level: Level
 ) -> tuple[list[Finding], int]:
-    """Check the objects of committed blocks; returns the damage and the bytes looked at."""
+    """Read the objects of committed blocks, at level hash or deep; returns the damage and the bytes read."""
     sizes = place.sizes(teacher_root(teacher.name))
     codecs: dict[str, Any] = {}
     if level == "deep":
@@ -138,21 +159,21 @@ def check_objects(
         arrays: dict[str, NDArray[Any]] = {}
         for spec in array_specs(teacher.format):
             key = object_key(teacher.name, spec, record.epoch, record.index)
-            what, data = _check_object(place, record, spec.name, key, sizes, level)
-            if what is None and level == "deep":
+            what, data = _check_object(place, record, spec.name, key, sizes)
+            if what is None and codecs:
                 try:
                     arrays[spec.name] = codecs[spec.name].decode(data, record.stop - record.start)
                 except (ValueError, RuntimeError) as error:
                     what = f"does not decode: {error}"
             if what is not None:
                 found.append(_finding(teacher, record, spec.name, what, key))
-        if level == "deep" and not found:
+        if codecs and not found:
             for name, what in impossible(arrays, teacher.format):
                 key = f"{teacher_root(teacher.name)}/{name}"
                 found.append(_finding(teacher, record, name, what, key))
         return found
 
-    threads = 1 if level == "sizes" else min(8, (os.cpu_count() or 1) if place.local else 16)
+    threads = min(8, os.cpu_count() or 1) if place.local else 16
     with ThreadPoolExecutor(threads) as pool:  # hashing and reading let go of the interpreter
         damaged = [finding for found in pool.map(check, records) for finding in found]
     return damaged, sum(record.stored_bytes for record in records)
@@ -163,22 +184,22 @@ def _finding(teacher: TeacherIdentity, record: BlockRecord, array: str, what: st
 
 
 def _check_object(
-    place: Location, record: BlockRecord, array: str, key: str, sizes: Mapping[str, int], level: Level
+    place: Location, record: BlockRecord, array: str, key: str, sizes: Mapping[str, int]
 ) -> tuple[str | None, bytes]:
     stored = record.objects.get(array)
     if stored is None:
         return "is not in the block's record", b""
-    if key not in sizes:
-        return "is missing", b""
-    if sizes[key] != stored.bytes:
-        return f"has {sizes[key]:,} bytes, recorded {stored.bytes:,}", b""
-    if level == "sizes":
-        return None, b""
+    if sizes.get(key) != stored.bytes:
+        return _size_problem(sizes, key, stored.bytes), b""
     try:
         data = place.get(key)
     except ObjectMissing:
         return "is missing", b""
     return (None if digest_of(data) == stored.sha256 else "fails its SHA-256"), data
+
+
+def _size_problem(sizes: Mapping[str, int], key: str, recorded: int) -> str:
+    return "is missing" if key not in sizes else f"has {sizes[key]:,} bytes, recorded {recorded:,}"
 
 
 def impossible(arrays: Mapping[str, NDArray[Any]], fmt: TargetFormat) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,8 @@ from deit_pipe.stages.options.fields import REQUIRED, argument, option
 class RemoveTeacherOptions:
     """Remove one teacher's targets from a cache and free their space; the views and other teachers stay.
 
-    There is no way back: the teacher has to run again. Exit code 3: no such cache or teacher, or it is being written.
+    There is no way back: the teacher has to run again. Exit code 3: no such cache or teacher, or it is
+    being written.
 
     Examples:
       deit-pipe remove-teacher resnet18.a1_in1k
