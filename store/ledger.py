@@ -97,15 +97,12 @@ class Ledger:
         class_counts: dict[int, NDArray[np.int64]],
         damage: list[Damage],
         sealed_keys: list[str],
-        provenance: dict[str, str],
     ) -> None:
         self.epochs = epochs
         self.loose = loose
         self.class_counts = class_counts
         self.damage = damage
         self.sealed_keys = sealed_keys
-        self.provenance = provenance
-        """Of the last run that wrote: library versions and whatever else it said."""
         self._columns = columns
         self._rows: dict[Cell, int] = {}
         if columns:
@@ -195,7 +192,7 @@ def _read_once(place: Location, teacher: str) -> Ledger:
     damage: list[Damage] = []
     epochs = None
     if (key := f"{root}/epochs.json") in keys:
-        document = _checked(place.get(key))
+        document = read_signed(place.get(key))
         epochs = None if document is None else int(document["epochs"])
     recorded = [key for key in keys if key.startswith((f"{root}/blocks/", f"{root}/sealed"))]
     if epochs is None and (recorded or key in keys):  # nothing at all is a teacher that has just been added
@@ -203,7 +200,7 @@ def _read_once(place: Location, teacher: str) -> Ledger:
     loose: dict[Cell, BlockRecord] = {}
     names = sorted(key for key in keys if key.startswith(f"{root}/blocks/"))
     for key, data in zip(names, _get_all(place, names), strict=True):
-        document = _checked(data)
+        document = read_signed(data)
         stem = key.rpartition("/")[2].removesuffix(".json")
         if document is None or stem != record_stem(document["epoch"], document["index"]):
             epoch = int(stem[:4]) if stem[:4].isdecimal() else 0
@@ -213,9 +210,7 @@ def _read_once(place: Location, teacher: str) -> Ledger:
         loose[record.epoch, record.index] = record
     columns, counts, sealed_keys, sealed_damage = sealed.read_sealed(place, root, keys)
     damage += [Damage(*entry) for entry in sealed_damage]
-    runs = sorted(key for key in keys if key.startswith(f"{root}/runs/"))
-    run = (_checked(place.get(runs[-1])) or {}) if runs else {}
-    return Ledger(epochs, columns, loose, counts, damage, sealed_keys, run.get("provenance", {}))
+    return Ledger(epochs, columns, loose, counts, damage, sealed_keys)
 
 
 def record_stem(epoch: int, index: int) -> str:
@@ -233,7 +228,8 @@ def signed_json(data: Mapping[str, Any]) -> bytes:
     return json.dumps({**data, "sha256": canonical_digest(dict(data))}, allow_nan=False).encode()
 
 
-def _checked(data: bytes) -> dict[str, Any] | None:
+def read_signed(data: bytes) -> dict[str, Any] | None:
+    """Read what `signed_json` made; None if it is damaged."""
     try:
         document: dict[str, Any] = json.loads(data)
         stated = document.pop("sha256")

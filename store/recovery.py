@@ -1,6 +1,5 @@
 """What rank 0 does before anybody writes, and sealing: every change of a cache except committing a block."""
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from deit_pipe.store.ledger import (
     digest_of,
     read_ledger,
     record_key,
-    signed_json,
     write_epochs,
 )
 from deit_pipe.store.location import Location, ObjectMissing, open_location
@@ -29,6 +27,7 @@ from deit_pipe.store.manifest import (
     teacher_key,
     write_teacher,
 )
+from deit_pipe.store.runs import write_run
 from deit_pipe.store.shards import ShardCodec, array_metadata, group_metadata, metadata_agrees
 from deit_pipe.store.verify import Level, check_objects, check_sizes
 
@@ -67,8 +66,7 @@ def prepare(
     if ledger.epochs != wanted:
         write_epochs(place, teacher.name, wanted)
     if provenance is not None:
-        run = {"time": time.time(), "world": world, "provenance": dict(provenance)}
-        place.put(f"ledger/{teacher.name}/runs/{time.time_ns()}.json", signed_json(run))
+        write_run(place, teacher.name, world, provenance)
     seal_epochs(place, manifest, teacher)
 
 
