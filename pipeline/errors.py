@@ -43,12 +43,6 @@ class BadImage(PipelineError):
     exit_code = 6
 
 
-class ViewsDiffer(PipelineError):
-    """A view made again has another fingerprint than the one the teacher saw."""
-
-    exit_code = 4
-
-
 class WorkerDied(PipelineError):
     """A loader process ended without an answer."""
 

@@ -7,14 +7,21 @@ from typing import Literal
 
 from deit_pipe.pipeline.errors import DataMissing
 from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.pipeline.sources.cifar import open_cifar
 from deit_pipe.pipeline.sources.digits import open_digits
 from deit_pipe.pipeline.sources.idx import find_idx, open_idx
 from deit_pipe.pipeline.sources.image_folder import FolderSamples, holds_images
+from deit_pipe.pipeline.sources.packed import PackedSamples, find_packed
+from deit_pipe.pipeline.sources.parquet import ParquetSamples, find_parquet
 
 Split = Literal["train", "val"]
+SPLITS: tuple[Split, Split] = ("train", "val")
 
 # What people call the folders; the first that exists is taken.
-SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
+SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "test"),
+}
 
 
 def open_samples(data: str, split: Split = "train") -> SampleTable:
@@ -33,7 +40,9 @@ def open_samples(data: str, split: Split = "train") -> SampleTable:
     path = Path(data)
     if not path.exists():
         raise DataMissing(f"no data at {data}\n  give the folder or file that holds the images: --data PATH")
-    table = _open_directory(path, split) if path.is_dir() else None
+    table = _open_files(path, split)
+    if table is None and path.is_dir():
+        table = _open_folders(path, split)
     if table is None:
         raise DataMissing(
             f"no images that we know how to read in {data}\n"
@@ -63,13 +72,31 @@ def missing_split(path: Path, split: Split) -> DataMissing:
     return DataMissing(f"no {split} split in {path}\n  {cure}")
 
 
-def _open_directory(path: Path, split: Split) -> SampleTable | None:
-    if any(find_idx(path, name) for name in ("train", "val")):
+def _open_files(path: Path, split: Split) -> SampleTable | None:
+    """Open a data set that is a few large files; None when it is not."""
+    packed, any_packed = find_packed(path, split)
+    if any_packed:
+        if packed is None:
+            raise missing_split(path, split)
+        return PackedSamples(packed)
+    if path.is_dir() and any(find_idx(path, name) for name in SPLITS):
         files = find_idx(path, split)
         if files is None:
             raise missing_split(path, split)
         return open_idx(*files)
-    folders = {name: _split_folder(path, name) for name in SPLIT_FOLDERS}
+    if path.is_dir() and (cifar := open_cifar(path, split)) is not None:
+        return cifar
+    parquet_files, any_parquet = find_parquet(path, split)
+    if any_parquet:
+        if not parquet_files:
+            raise missing_split(path, split)
+        return ParquetSamples(str(path), parquet_files)
+    return None
+
+
+def _open_folders(path: Path, split: Split) -> SampleTable | None:
+    """Open class folders, below a split's folder or directly; None when there are no images."""
+    folders = {name: _split_folder(path, name) for name in SPLITS}
     if folders["train"] is not None:
         folder = folders[split]
         if folder is None:
@@ -82,6 +109,6 @@ def _open_directory(path: Path, split: Split) -> SampleTable | None:
     return None
 
 
-def _split_folder(path: Path, split: str) -> Path | None:
+def _split_folder(path: Path, split: Split) -> Path | None:
     candidates = (path / name for name in SPLIT_FOLDERS[split])
     return next((folder for folder in candidates if folder.is_dir() and holds_images(folder)), None)
