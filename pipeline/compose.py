@@ -85,10 +85,10 @@ def _scramble(value: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(maxsize=1)
 def normal_quantiles() -> NDArray[np.float64]:
-    """Return the standard normal quantiles at (i + 1/2) / 65536, float64 [65536], on a grid of 2**-16."""
+    """Return the standard normal quantiles at (i + 1/2) / 65536, float64 [65536], on a grid of 2**-20."""
     inverse = NormalDist().inv_cdf
     upper = [inverse((i + 0.5) / LEVELS) for i in range(LEVELS // 2, LEVELS)]
-    half = np.round(np.asarray(upper) * LEVELS) / LEVELS
+    half = np.round(np.asarray(upper) * (1 << 20)) / (1 << 20)  # a last-bit difference of libm rounds away
     return np.concatenate([-half[::-1], half])
 
 

@@ -99,7 +99,10 @@ class Recipe:
     repeats: int = 1
     """Repeated augmentation: views of one sample in an epoch (Hoffer et al., arXiv 1901.09335)."""
     window: int = 1024
-    """Slots within which the repeats of a sample stay; rounded down to whole samples and groups."""
+    """Slots within which the repeats of a sample stay; rounded down to whole samples and groups. In DeiT they
+    meet in one optimiser step. A small window gives that for every batch size, and lets them share one
+    decode: at 256 views a batch, 0.36 decodes a view with 48 and 0.79 with 1,024.
+    """
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -142,6 +145,7 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
             mixup_alpha=0.8,
             cutmix_alpha=1.0,
             repeats=3,
+            window=48,
         ),
         # --ThreeAugment --color-jitter .3 --reprob 0
         "deit3": Recipe(
@@ -151,6 +155,7 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
             mixup_alpha=0.8,
             cutmix_alpha=1.0,
             repeats=3,
+            window=48,
         ),
         "basic": Recipe(),
         # For images of 8 to 32 pixels, where a crop of 8 % is nothing and digits must not be mirrored.
