@@ -9,6 +9,7 @@ Shapes: B views in a batch, S the side of a view.
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
@@ -104,16 +105,19 @@ def load_views(
         BadImage: names the sample; no view after it is made.
         WorkerDied: a worker was killed, most often for memory.
     """
-    loader: DataLoader[Any] = DataLoader(
-        _CellDataset(table, recipe, plan, image_size),
-        batch_sampler=_Tasks(plan, cells),  # type: ignore[arg-type]  # torch expects lists of indices
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        pin_memory=pin_memory and torch.cuda.is_available(),
-        worker_init_fn=_ignore_interrupt if workers else None,
-        # Without one of its own, each loader would draw from torch's global generator and so change the run.
-        generator=torch.Generator(),
-    )
+    with warnings.catch_warnings():
+        # How many workers is the caller's choice, and torch counts cores, not what waits for a disk.
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        loader: DataLoader[Any] = DataLoader(
+            _CellDataset(table, recipe, plan, image_size),
+            batch_sampler=_Tasks(plan, cells),  # type: ignore[arg-type]  # torch expects lists of indices
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=pin_memory and torch.cuda.is_available(),
+            worker_init_fn=_ignore_interrupt if workers else None,
+            # Without its own, each loader would draw from torch's global generator and so change the run.
+            generator=torch.Generator(),
+        )
     batches: Iterator[Any] | None = iter(loader)
     try:
         while batches is not None:

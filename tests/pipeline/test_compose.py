@@ -210,4 +210,4 @@ def test_moving_a_batch_keeps_everything(table: ArraySamples) -> None:
     assert isinstance(moved, ViewBatch)
     assert torch.equal(compose(moved, RECIPE), compose(batch, RECIPE))
     assert len(moved) == 8
-    assert (IMAGENET_MEAN, IMAGENET_STD) == (RECIPE.mean, RECIPE.std)
+    assert (RECIPE.mean, RECIPE.std) == (IMAGENET_MEAN, IMAGENET_STD)

@@ -128,7 +128,7 @@ def test_bad_global_batches_name_the_nearest_good_ones() -> None:
     plan = ViewPlan(100, seed=0, mix_group=4)
     with pytest.raises(PlanError, match="choose a global batch of 8 or 16"):
         next(plan.batches(0, 10, world=2))
-    with pytest.raises(PlanError, match="choose a global batch of 8$"):
+    with pytest.raises(PlanError, match=r"choose a global batch of 8$"):
         next(plan.batches(0, 4, world=2))
     with pytest.raises(PlanError, match="rank 2 does not exist"):
         next(plan.batches(0, 8, rank=2, world=2))
