@@ -1,7 +1,7 @@
 """The command line: parse, dispatch to a stage, print its result, turn errors into exit codes.
 
-Nothing heavy is imported before a command runs: a command's options come from a light dataclass in `stages/options`, and
-its stage is imported only when it is called.
+Nothing heavy is imported before a command runs: a command's options come from a light dataclass in
+`stages/options`, and its stage is imported only when it is called.
 """
 
 import dataclasses
@@ -33,7 +33,9 @@ class Command(NamedTuple):
 # In the order in which a newcomer needs them.
 COMMANDS: dict[str, Command] = {
     "quickstart": Command(
-        "options.quickstart:QuickstartOptions", "quickstart:run", "The whole job on embedded data, in minutes."
+        "options.quickstart:QuickstartOptions",
+        "quickstart:run",
+        "The whole job on embedded data, in minutes.",
     ),
     "cache-teacher": Command(
         "options.cache_teacher:CacheTeacherOptions",
@@ -49,13 +51,17 @@ COMMANDS: dict[str, Command] = {
         "options.inspect_cache:InspectCacheOptions", "inspect_cache:run", "Show and prove what is in a cache."
     ),
     "train-teacher": Command(
-        "options.train_teacher:TrainTeacherOptions", "train_teacher:run", "Fine-tune a CNN teacher on your classes."
+        "options.train_teacher:TrainTeacherOptions",
+        "train_teacher:run",
+        "Fine-tune a CNN teacher on your classes.",
     ),
     "evaluate": Command(
         "options.evaluate:EvaluateOptions", "evaluate:run", "Accuracy of a trained student's heads."
     ),
     "remove-teacher": Command(
-        "options.remove_teacher:RemoveTeacherOptions", "remove_teacher:run", "Free one teacher's space in a cache."
+        "options.remove_teacher:RemoveTeacherOptions",
+        "remove_teacher:run",
+        "Free one teacher's space in a cache.",
     ),
 }
 
@@ -64,20 +70,24 @@ class CommandGroup(click.Group):
     """Commands in the table's order; each is built from its options class when asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the table's order."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Build the command; None if there is no such one."""
         return build_command(cmd_name, COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest commands where click would only say that there is none."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             near = get_close_matches(args[0], COMMANDS, n=2, cutoff=0.4)
             ctx.fail(f"no command {args[0]!r}" + (f"; nearest: {', '.join(near)}" if near else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List commands from the table, without importing their options."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
 
@@ -121,7 +131,9 @@ def _parameter(item: dataclasses.Field[Any], annotation: Any) -> click.Parameter
     }
     if _value_type(annotation) is bool:
         if default is False:  # a switch
-            return click.Option([spelling, item.name, *meta["flags"]], is_flag=True, default=False, **settings)
+            return click.Option(
+                [spelling, item.name, *meta["flags"]], is_flag=True, default=False, **settings
+            )
         name = item.name.replace("_", "-")
         settings["show_default"] = False if default is None else "on"
         return click.Option([f"{spelling}/--no-{name}", item.name], default=default, **settings)
@@ -140,7 +152,9 @@ def build_command(name: str, command: Command) -> click.Command:
     annotations = typing.get_type_hints(options_class)
     fields = dataclasses.fields(options_class)
     params: list[click.Parameter] = [_parameter(item, annotations[item.name]) for item in fields]
-    params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON on stdout."))
+    params.append(
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON on stdout.")
+    )
 
     def callback(as_json: bool, **values: Any) -> None:
         sys.exit(call(lambda: _resolve(command.run)(options_class(**values)), as_json))
@@ -203,9 +217,7 @@ def read_config(path: Path, *, must_exist: bool) -> dict[str, dict[str, Any]]:
     defaults: dict[str, dict[str, Any]] = {}
     for table, values in tables.items():
         if table not in COMMANDS or not isinstance(values, dict):
-            raise click.UsageError(
-                f"{path}: [{table}] is not a command; commands: {', '.join(COMMANDS)}"
-            )
+            raise click.UsageError(f"{path}: [{table}] is not a command; commands: {', '.join(COMMANDS)}")
         known = {item.name for item in dataclasses.fields(_resolve(COMMANDS[table].options))}
         for key in values:
             if key.replace("-", "_") not in known:
@@ -240,7 +252,7 @@ def print_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     cls=CommandGroup,
     context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
     epilog=f"Defaults can be kept in ./{CONFIG_FILE}, a table per command. "
-    "Completion: add eval \"$(_DEIT_PIPE_COMPLETE=bash_source deit-pipe)\" to ~/.bashrc (zsh, fish likewise). "
+    'Completion: add eval "$(_DEIT_PIPE_COMPLETE=bash_source deit-pipe)" to ~/.bashrc (zsh, fish likewise). '
     "Exit codes: 0 ok, 2 usage, 3 missing or incomplete, 4 mismatch, 5 corrupt, 6 bad image, 7 diverged, "
     "130 interrupted, 143 terminated.",
 )

@@ -118,7 +118,7 @@ def load_views(
             # Without its own, each loader would draw from torch's global generator and so change the run.
             generator=torch.Generator(),
         )
-    batches: Iterator[Any] | None = iter(loader)
+        batches: Iterator[Any] | None = iter(loader)
     try:
         while batches is not None:
             try:

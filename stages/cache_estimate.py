@@ -57,7 +57,8 @@ def estimate(
     }  # fmt: skip
     slower = "the views" if view_rate < teacher_rate else "the teacher"
     text = (
-        f"views   {views:,} = {len(table):,} samples x {epochs} epochs, {blocks:,} blocks of {identity.block_slots} slots\n"
+        f"views   {views:,} = {len(table):,} samples x {epochs} epochs, "
+        f"{blocks:,} blocks of {identity.block_slots} slots\n"
         f"time    about {human_duration(seconds)}: views {view_rate:,.0f}/s on {max(1, workers)} processes, "
         f"teacher {teacher_rate:,.0f}/s; {slower} set the pace\n"
         f"bytes   at most {human_bytes(views * per_view)} ({per_view} a view before compression)\n"

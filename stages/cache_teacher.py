@@ -55,7 +55,11 @@ def run(options: CacheTeacherOptions) -> CommandResult:
         if options.estimate:
             return estimate(options.cache, table, recipe, plan, teacher, identity, options.epochs, workers)
         if group.first:
-            provenance = {"data": absolute(options.data), "recipe": recipe_name(options, recipe), **library_versions()}
+            provenance = {
+                "data": absolute(options.data),
+                "recipe": recipe_name(options, recipe),
+                **library_versions(),
+            }
             manifest = manifest_for(table, recipe, options.seed, image_size)
             create_cache(options.cache, manifest, sample_index(table), provenance)
         writer = open_writer(options, group, teacher, identity)
@@ -89,14 +93,18 @@ def prepare_teacher(
 
     teacher = load(options.teacher_weights, any_head=wants_fit)
     knows = teacher.num_classes == len(names) and teacher.class_names in (None, names)
-    if not wants_fit or (knows and (teacher.head in ("fitted", "trained", RANDOM) or options.fit_head is None)):
+    if not wants_fit or (
+        knows and (teacher.head in ("fitted", "trained", RANDOM) or options.fit_head is None)
+    ):
         return teacher
     folder = TEACHER_RUN
     there = read_teacher_run(folder)
     if there is not None and there.model != teacher.tag:
         folder = own_teacher_run(teacher.tag)
     if group.first:
-        note(f"teacher {teacher.tag} knows other classes: fitting a new head on its frozen features, kept in {folder}")
+        note(
+            f"teacher {teacher.tag} knows other classes: fitting a new head on its frozen features, kept in {folder}"
+        )
         fitted = fit_head(
             teacher, table, image_size=image_size, batch_size=options.batch_size, workers=workers,
             crop_ratio=default_crop_ratio(image_size),
@@ -113,7 +121,9 @@ def identity_of(
     try:
         taus = tuple(float(part) for part in options.taus.split(","))
     except ValueError as error:
-        raise UsageProblem(f"--taus {options.taus!r} is not a list of numbers\n  give for example --taus 1,3") from error
+        raise UsageProblem(
+            f"--taus {options.taus!r} is not a list of numbers\n  give for example --taus 1,3"
+        ) from error
     classes = len(table.class_names)
     targets = TargetFormat.parse(options.logits, taus, classes)
     block = options.block or block_slots_for(targets, classes, recipe.mix_group, len(table))
@@ -157,10 +167,16 @@ def open_writer(
     if not group.first:
         group.barrier()
     provenance = {
-        "weights": teacher.source, "torch": torch.__version__, "device": device_name(group.device), **library_versions(),
+        "weights": teacher.source, "torch": torch.__version__, "device": device_name(group.device),
+        **library_versions(),
     }  # fmt: skip
     writer = TargetWriter.open(
-        options.cache, identity, epochs=options.epochs, rank=group.rank, world=group.world, provenance=provenance
+        options.cache,
+        identity,
+        epochs=options.epochs,
+        rank=group.rank,
+        world=group.world,
+        provenance=provenance,
     )
     if group.first:
         group.barrier()
@@ -188,7 +204,7 @@ def fill(
     *,
     quiet: bool = False,
 ) -> None:
-    """Run the teacher over the views and commit block after block; one thread writes while the next block is computed."""
+    """Run the teacher over the views, commit block after block; a thread writes one while the next is computed."""
     done = sum(block.slots for block in writer.blocks) - sum(block.slots for block in writer.missing)
     total = done + sum(block.slots for block in writer.mine)
     pending: Future[object] | None = None
@@ -200,7 +216,9 @@ def fill(
             parts: list[tuple[np.ndarray, ...]] = []
             while sum(len(part[0]) for part in parts) < block.slots:
                 batch = next(views)
-                logits = teacher.padded(compose(batch.to(teacher.device, non_blocking=True), recipe), batch_size)
+                logits = teacher.padded(
+                    compose(batch.to(teacher.device, non_blocking=True), recipe), batch_size
+                )
                 parts.append(
                     (
                         logits.cpu().numpy(), batch.fingerprints,
@@ -210,13 +228,20 @@ def fill(
                 shown.advance(len(batch))
             if pending is not None:
                 pending.result()
-            pending = background.submit(writer.write, block, *(np.concatenate(column) for column in zip(*parts, strict=True)))
+            pending = background.submit(
+                writer.write, block, *(np.concatenate(column) for column in zip(*parts, strict=True))
+            )
         if pending is not None:
             pending.result()
 
 
 def note_teacher(
-    teacher: Teacher, table: SampleTable, image_size: int, options: CacheTeacherOptions, workers: int, group: Processes
+    teacher: Teacher,
+    table: SampleTable,
+    image_size: int,
+    options: CacheTeacherOptions,
+    workers: int,
+    group: Processes,
 ) -> None:
     """Say who answers, and how well on plain images: a teacher near chance has other classes, or another order."""
     if not group.first:

@@ -47,7 +47,7 @@ def is_small(table: SampleTable) -> bool:
 
     image = table.read(0)
     if isinstance(image, np.ndarray):
-        return max(image.shape[:2]) <= SMALL_IMAGE
+        return bool(max(image.shape[:2]) <= SMALL_IMAGE)
     with Image.open(io.BytesIO(image)) as opened:
         return max(opened.size) <= SMALL_IMAGE
 
@@ -72,7 +72,9 @@ def eval_recipe(crop_ratio: float) -> Recipe:
 
 def eval_cells(count: int, batch_size: int) -> list[Cells]:
     """All samples once, in order, ragged tail included."""
-    return [Cells(0, np.arange(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
+    return [
+        Cells(0, np.arange(start, min(start + batch_size, count))) for start in range(0, count, batch_size)
+    ]
 
 
 def eval_plan(count: int) -> ViewPlan:
@@ -83,7 +85,10 @@ def eval_plan(count: int) -> ViewPlan:
 def sample_index(table: SampleTable) -> SampleIndex:
     """The table as the store keeps it."""
     return SampleIndex(
-        keys=list(table.keys), labels=table.labels, byte_sizes=table.byte_sizes, class_names=list(table.class_names)
+        keys=list(table.keys),
+        labels=table.labels,
+        byte_sizes=table.byte_sizes,
+        class_names=table.class_names,
     )
 
 

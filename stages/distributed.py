@@ -27,6 +27,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
+        """Whether this is rank 0."""
         return self.rank == 0
 
     def barrier(self) -> None:

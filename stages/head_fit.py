@@ -32,7 +32,9 @@ def fit_head(
         ):  # fmt: skip
             features.append(teacher.features(compose(views.to(teacher.device), recipe)).cpu())
             shown.advance(len(views))
-    head = logistic_regression(torch.cat(features), torch.as_tensor(np.asarray(table.labels)), len(table.class_names))
+    head = logistic_regression(
+        torch.cat(features), torch.as_tensor(np.asarray(table.labels)), len(table.class_names)
+    )
     return with_head(teacher, head, table.class_names)
 
 

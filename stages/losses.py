@@ -4,10 +4,10 @@ With psi the softmax, Z_s the student's and Z_t the teacher's logits, y the labe
 
     none:  L_CE(psi(Z_class), y)
     hard:  (1 - alpha) L_CE(psi(Z_class), y) + alpha L_CE(psi(Z_dist), y_t)                         eq. 3, alpha = 1/2
-    soft:  (1 - alpha) L_CE(psi(Z_class), y) + alpha tau^2 KL(psi(Z_t / tau) || psi(Z_dist / tau))    eq. 2
+    soft:  (1 - alpha) L_CE(psi(Z_class), y) + alpha tau^2 KL(psi(Z_t / tau) || psi(Z_dist / tau))        eq. 2
 
-y is the mixed, smoothed label; y_t is never smoothed. A student without a distillation head gets both terms on its class
-head.
+y is the mixed, smoothed label; y_t is never smoothed. A student without a distillation head gets both terms on its
+class head.
 """
 
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ class DistillationLoss:
 
 
 def label_term(logits: Tensor, soft_labels: Tensor, kind: str) -> Tensor:
-    """Cross entropy with soft labels [B, C], or DeiT III's binary cross entropy on `soft_labels > 0`; mean over the batch."""
+    """Cross entropy with soft labels [B, C], or DeiT III's binary one on `soft_labels > 0`; mean over the batch."""
     if kind == "bce":
         return F.binary_cross_entropy_with_logits(logits, (soft_labels > 0).float())
     return -(soft_labels * F.log_softmax(logits, dim=-1)).sum(dim=-1).mean()

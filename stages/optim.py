@@ -9,8 +9,10 @@ from deit_pipe.stages.errors import UsageProblem
 from deit_pipe.stages.training_presets import TrainingSettings
 
 
-def make_optimizer(model: nn.Module, settings: TrainingSettings, layer_decay: float | None = None) -> Optimizer:
-    """timm's optimiser; biases, norms, position embeddings and all tokens are not decayed.
+def make_optimizer(
+    model: nn.Module, settings: TrainingSettings, layer_decay: float | None = None
+) -> Optimizer:
+    """Timm's optimiser; biases, norms, position embeddings and all tokens are not decayed.
 
     The official DeiT code decays `dist_token` (it is missing from its skip set); timm does not, and neither do we.
 
@@ -26,12 +28,14 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings, layer_decay: fl
             layer_decay=layer_decay,
         )
     except (ValueError, KeyError, AssertionError) as error:
-        raise UsageProblem(f"timm has no optimiser {settings.optimizer!r}\n  {error}\nuse adamw, lamb or sgd") from error
+        raise UsageProblem(
+            f"timm has no optimiser {settings.optimizer!r}\n  {error}\nuse adamw, lamb or sgd"
+        ) from error
     return optimizer
 
 
 def make_schedule(optimizer: Optimizer, settings: TrainingSettings) -> CosineLRScheduler:
-    """Half a cosine from the scaled rate to `min_lr`, with the warmup inside its length; `step(epoch)` before each epoch.
+    """Half a cosine from the scaled rate to `min_lr`, warmup inside its length; `step(epoch)` before each epoch.
 
     As timm's train.py: epoch e runs at lr(e). The official DeiT loop steps after the epoch, so its epochs 0 and 1 share
     one rate and all others lag by one. Warmup and minimum are absolute, only the peak scales with the batch.

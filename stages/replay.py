@@ -24,7 +24,9 @@ def check_replay(views: ViewBatch, cached: NDArray[np.uint32], where: "ReplayCon
 class ReplayContext:
     """What a replay error needs to say: file names, and the libraries then and now."""
 
-    def __init__(self, cache: str, keys: "NDArray[np.str_] | list[str] | tuple[str, ...]", then: Mapping[str, str]) -> None:
+    def __init__(
+        self, cache: str, keys: "NDArray[np.str_] | list[str] | tuple[str, ...]", then: Mapping[str, str]
+    ) -> None:
         """`keys[i]` is the file or row of sample i; `then` are the cache's recorded library versions."""
         self.cache, self.keys, self.then = cache, keys, dict(then)
 

@@ -30,13 +30,10 @@ class CommandResult:
 def human_bytes(count: float) -> str:
     """`1536` -> `1.5 kB` (powers of 1000, as disks are sold)."""
     units = ["B", "kB", "MB", "GB", "TB", "PB"]
-    value = float(count)
-    for unit in units[:-1]:
-        if abs(value) < 999.5:
-            break
-        value /= 1000
-    else:
-        unit = units[-1]
+    value, place = float(count), 0
+    while abs(value) >= 999.5 and place < len(units) - 1:
+        value, place = value / 1000, place + 1
+    unit = units[place]
     return f"{value:.0f} {unit}" if unit == "B" or abs(value) >= 100 else f"{value:.1f} {unit}"
 
 
@@ -115,9 +112,7 @@ class Progress:
         self.done += units
         self.detail = detail or self.detail
         if self._bar is not None:
-            self._bar.update(
-                self._task, completed=self.done, rate=f"{self.rate:.0f}/s", detail=self.detail
-            )
+            self._bar.update(self._task, completed=self.done, rate=f"{self.rate:.0f}/s", detail=self.detail)
         elif not self.quiet and time.monotonic() - self._last_line >= self.LOG_SECONDS:
             self._line()
 
@@ -140,9 +135,7 @@ class Progress:
 
 
 @contextmanager
-def progress(
-    title: str, total: int, unit: str, *, done: int = 0, quiet: bool = False
-) -> Iterator[Progress]:
+def progress(title: str, total: int, unit: str, *, done: int = 0, quiet: bool = False) -> Iterator[Progress]:
     """Show progress while the block runs; see `Progress`."""
     shown = Progress(title, total, unit, done=done, quiet=quiet)
     shown._open()

@@ -46,11 +46,16 @@ class StudentFacts:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "StudentFacts":
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        """Inverse of `to_json`."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        return cls(**values)
 
 
 def describe_student(
@@ -98,7 +103,7 @@ def describe_student(
 
 
 def _check_input(facts: StudentFacts) -> None:
-    """timm's fixed-size models name the size they take; a mismatch would only fail deep inside the first forward."""
+    """Timm's fixed-size models name the size they take; a mismatch would only fail deep inside the first forward."""
     config = timm.get_pretrained_cfg(facts.model)
     fixed = config is not None and config.fixed_input_size
     size = config.input_size[-1] if config is not None else facts.image_size
@@ -128,7 +133,10 @@ def build_student(facts: StudentFacts) -> nn.Module:
     """
     if facts.model == CUSTOM:
         model: nn.Module = VisionTransformerDistilled(
-            img_size=facts.image_size, num_classes=facts.num_classes, drop_path_rate=facts.drop_path, **facts.sizes
+            img_size=facts.image_size,
+            num_classes=facts.num_classes,
+            drop_path_rate=facts.drop_path,
+            **facts.sizes,
         )
     else:
         settings: dict[str, Any] = {"num_classes": facts.num_classes}
@@ -177,12 +185,16 @@ def start_from(model: nn.Module, facts: StudentFacts, run: Path) -> list[str]:
         state["pos_embed"] = resample_abs_pos_embed(
             state["pos_embed"], new_size=[new_grid] * 2, old_size=[old_grid] * 2, num_prefix_tokens=prefix
         )
-        said.append(f"position embeddings {old_grid}x{old_grid} -> {new_grid}x{new_grid} (bicubic, {prefix} prefix tokens kept)")
+        said.append(
+            f"position embeddings {old_grid}x{old_grid} -> {new_grid}x{new_grid} (bicubic, {prefix} prefix tokens kept)"
+        )
     if old_facts.class_names != facts.class_names:
         for name in ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias"):
             if name in own:
                 state[name] = own[name]
-        said.append(f"new heads: {len(old_facts.class_names)} classes -> {len(facts.class_names)} other classes")
+        said.append(
+            f"new heads: {len(old_facts.class_names)} classes -> {len(facts.class_names)} other classes"
+        )
     load_into(model, state, str(run))
     return said
 
@@ -212,7 +224,9 @@ def read_student(folder: Path, weights: str = STUDENT_WEIGHTS) -> tuple[StudentF
     return facts, load_file(weights_path)
 
 
-def load_student(folder: Path, device: torch.device, weights: str = STUDENT_WEIGHTS) -> tuple[StudentFacts, nn.Module]:
+def load_student(
+    folder: Path, device: torch.device, weights: str = STUDENT_WEIGHTS
+) -> tuple[StudentFacts, nn.Module]:
     """A trained student in eval mode."""
     facts, state = read_student(folder, weights)
     model = build_student(replace(facts, drop_path=0.0))

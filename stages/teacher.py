@@ -75,8 +75,8 @@ class Teacher:
     def padded(self, mixed: Tensor, batch_size: int) -> Tensor:
         """Logits of at most `batch_size` views, computed at exactly that batch size.
 
-        Float bits depend on the batch size, so a short batch is filled up by repeating its last view: an answer then does
-        not depend on where a run was resumed.
+        Float bits depend on the batch size, so a short batch is filled up by repeating its last view: an answer then
+        does not depend on where a run was resumed.
         """
         missing = batch_size - len(mixed)
         if missing > 0:
@@ -99,7 +99,7 @@ def load_teacher(
 
     Args:
         name: timm model, with or without tag.
-        weights: a file, a `train-teacher` folder, `random`, or None: `./teacher-run` when it holds this teacher, else hub.
+        weights: a file, a `train-teacher` folder, `random`, or None: `./teacher-run` when it holds it, else the hub.
         num_classes: of the data, C.
         class_names: of the data, in label order.
         device: where it runs.
@@ -182,7 +182,11 @@ def check_classes(teacher: Teacher, num_classes: int, class_names: tuple[str, ..
             f"  expected {num_classes} classes, as in the data\n  got      {teacher.num_classes}\n{cures}"
         )
     if teacher.class_names is not None and teacher.class_names != class_names:
-        place = next(i for i, pair in enumerate(zip(teacher.class_names, class_names, strict=True)) if len(set(pair)) > 1)
+        place = next(
+            i
+            for i, pair in enumerate(zip(teacher.class_names, class_names, strict=True))
+            if len(set(pair)) > 1
+        )
         raise Mismatch(
             f"teacher {teacher.tag} ({teacher.source}) was trained on other classes, or in another order\n"
             f"  class {place}: expected {class_names[place]!r}, as in the data\n"
@@ -228,7 +232,11 @@ def facts_of(teacher: Teacher, image_size: int, val_top1: float | None) -> Teach
 def _from_state(tag: str, state: dict[str, Tensor], source: str) -> nn.Module:
     probe = timm.create_model(tag, pretrained=False)
     classes = count_classes(probe, state, source)
-    model = probe if classes == probe.num_classes else timm.create_model(tag, pretrained=False, num_classes=classes)
+    model = (
+        probe
+        if classes == probe.num_classes
+        else timm.create_model(tag, pretrained=False, num_classes=classes)
+    )
     load_into(model, state, source)
     assert isinstance(model, nn.Module)
     return model

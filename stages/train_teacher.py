@@ -57,13 +57,20 @@ def run(options: TrainTeacherOptions) -> CommandResult:
     device, workers = choose_device(options.device), choose_workers(options.workers)
     crop_ratio = default_crop_ratio(image_size)
     if options.head_only:
-        weights = None if options.init in ("auto", "pretrained") else options.init.replace("scratch", "random")
+        weights = (
+            None if options.init in ("auto", "pretrained") else options.init.replace("scratch", "random")
+        )
         body = load_teacher(
             tag, weights=weights, num_classes=len(table.class_names), class_names=table.class_names, device=device,
             seed=options.seed, any_head=True,
         )  # fmt: skip
         teacher = fit_head(
-            body, table, image_size=image_size, batch_size=options.batch_size, workers=workers, crop_ratio=crop_ratio
+            body,
+            table,
+            image_size=image_size,
+            batch_size=options.batch_size,
+            workers=workers,
+            crop_ratio=crop_ratio,
         )
     else:
         teacher = fine_tune(options, tag, table, image_size, device, workers)
@@ -74,7 +81,9 @@ def run(options: TrainTeacherOptions) -> CommandResult:
             crop_ratio=crop_ratio,
         )  # fmt: skip
     write_teacher_run(out, facts_of(teacher, image_size, top1), teacher.model)
-    accuracy = "not measured (no validation images)" if top1 is None else f"{top1:.2%} of the validation images"
+    accuracy = (
+        "not measured (no validation images)" if top1 is None else f"{top1:.2%} of the validation images"
+    )
     text = (
         f"teacher {tag}, {teacher.head}, {image_size} px: {accuracy}\n"
         f"weights sha256 {teacher.weights_sha256[:16]}, in {out}\n"
@@ -99,12 +108,14 @@ def initial_model(tag: str, init: str, num_classes: int) -> nn.Module:
                 raise
             note(f"{str(error).splitlines()[0]}: training {tag} from scratch")
             return initial_model(tag, "scratch", num_classes)
-        model.reset_classifier(num_classes)
+        model.reset_classifier(num_classes)  # type: ignore[operator]
     else:
         model = timm.create_model(tag, pretrained=False, num_classes=num_classes)
         own = model.state_dict()
         state = read_weights(Path(init))
-        fits = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+        fits = {
+            name: value for name, value in state.items() if name in own and own[name].shape == value.shape
+        }
         if len(fits) < len(own) // 2:
             raise Mismatch(
                 f"{init} does not fit {tag}\n  expected {len(own)} tensors, {len(fits)} fit\n"

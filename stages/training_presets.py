@@ -57,13 +57,29 @@ PRESETS: dict[str, TrainingSettings] = {
     "deit": DEIT,
     # 800 epochs of LAMB with unscaled 4e-3 (S; 3e-3 for B, L, H); apex's LAMB clips the global gradient norm to 1
     "deit3": replace(
-        DEIT, epochs=800, batch_size=2048, optimizer="lamb", lr=4e-3, lr_batch=0, clip_grad=1.0, drop_path=0.05,
-        label_loss="bce", smoothing=0.0,
-    ),  # fmt: skip
+        DEIT,
+        epochs=800,
+        batch_size=2048,
+        optimizer="lamb",
+        lr=4e-3,
+        lr_batch=0,
+        clip_grad=1.0,
+        drop_path=0.05,
+        label_loss="bce",
+        smoothing=0.0,
+    ),
     # 224 -> 384: 30 epochs at a constant 5e-6 for 512 images, almost no weight decay
     "finetune": replace(DEIT, epochs=30, batch_size=512, lr=5e-6, min_lr=5e-6, weight_decay=1e-8),
     "small": replace(
-        DEIT, epochs=45, batch_size=32, lr=2e-3, lr_batch=0, warmup_epochs=3, min_lr=1e-5, drop_path=0.0, smoothing=0.1
+        DEIT,
+        epochs=45,
+        batch_size=32,
+        lr=2e-3,
+        lr_batch=0,
+        warmup_epochs=3,
+        min_lr=1e-5,
+        drop_path=0.0,
+        smoothing=0.1,
     ),
 }
 

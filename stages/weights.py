@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import timm
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 
 from deit_pipe.stages.errors import Mismatch, Missing, UsageProblem
 
-# `regnety_160` is what the DeiT paper and code call their teacher; timm's own default tag of that name is another network,
-# pretrained on ImageNet-12k.
+# `regnety_160` is what the DeiT paper and code call their teacher; timm's own default tag of that name is another
+# network, pretrained on ImageNet-12k.
 PUBLISHED_TAGS = {"regnety_160": "regnety_160.deit_in1k"}
 
 RUN_WEIGHTS = "model.safetensors"
@@ -70,8 +71,8 @@ def resolve_tag(name: str) -> str:
         )
     if tag:
         return name
-    default = timm.get_pretrained_cfg(architecture)
-    return f"{architecture}.{default.tag}" if default is not None and default.tag else architecture
+    default: Any = timm.get_pretrained_cfg(architecture)
+    return str(f"{architecture}.{default.tag}") if default is not None and default.tag else architecture
 
 
 def normalisation(tag: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -99,15 +100,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         Missing: no such file. Mismatch: it holds no state dict.
     """
     if not path.is_file():
-        raise Missing(f"no weights file {path}\n  give an existing .safetensors, .pth or .pt file with --teacher-weights")
+        raise Missing(
+            f"no weights file {path}\n  give an existing .safetensors, .pth or .pt file with --teacher-weights"
+        )
     if path.suffix == ".safetensors":
         return load_file(path)
     loaded = torch.load(path, map_location="cpu", weights_only=True)
     for key in ("model", "state_dict"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise Mismatch(f"{path} holds no state dict\n  expected names mapped to tensors, plain or under 'model'")
+    if (
+        not isinstance(loaded, Mapping)
+        or not loaded
+        or not all(isinstance(v, Tensor) for v in loaded.values())
+    ):
+        raise Mismatch(
+            f"{path} holds no state dict\n  expected names mapped to tensors, plain or under 'model'"
+        )
     return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
@@ -174,7 +183,9 @@ def hub_weights(tag: str) -> nn.Module:
         model = timm.create_model(tag, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:160]
-        raise Missing(f"the weights of {tag} cannot be fetched\n  {type(error).__name__}: {reason}\n{cures}") from error
+        raise Missing(
+            f"the weights of {tag} cannot be fetched\n  {type(error).__name__}: {reason}\n{cures}"
+        ) from error
     assert isinstance(model, nn.Module)
     return model
 
@@ -204,7 +215,9 @@ def write_teacher_run(folder: Path, facts: TeacherRun, model: nn.Module) -> None
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RUN_FACTS).unlink(missing_ok=True)
     partial = folder / f"{RUN_WEIGHTS}.partial"
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, partial)
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, partial
+    )
     partial.replace(folder / RUN_WEIGHTS)
     (folder / RUN_FACTS).write_text(json.dumps(asdict(facts), indent=2) + "\n", encoding="utf-8")
 
@@ -214,5 +227,6 @@ def read_teacher_run(folder: Path) -> TeacherRun | None:
     path = folder / RUN_FACTS
     if not path.is_file():
         return None
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    return TeacherRun(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+    return TeacherRun(**values)

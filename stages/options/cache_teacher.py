@@ -9,8 +9,9 @@ from deit_pipe.stages.options.fields import option
 class CacheTeacherOptions:
     """Run a frozen teacher once over seeded views and write its answers to a cache.
 
-    Running the same command again resumes, a larger --epochs extends, and another --teacher joins the same views. What is
-    already there is checked first and damaged blocks are made again. Start it under torchrun to use several GPUs.
+    Running the same command again resumes, a larger --epochs extends, and another --teacher joins the same views.
+    What is already there is checked first and damaged blocks are made again. Start it under torchrun to use several
+    GPUs.
 
     Examples:
       deit-pipe cache-teacher --teacher regnety_160
@@ -20,7 +21,9 @@ class CacheTeacherOptions:
     """
 
     teacher: str = option(
-        "regnety_160", "A timm model; regnety_160 means DeiT's own teacher, regnety_160.deit_in1k.", metavar="T"
+        "regnety_160",
+        "A timm model; regnety_160 means DeiT's own teacher, regnety_160.deit_in1k.",
+        metavar="T",
     )
     data: str = option(
         "digits", "Images: class folders (or train/ and val/ of them), Parquet, IDX or CIFAR folder; or 'digits'.",
@@ -32,29 +35,45 @@ class CacheTeacherOptions:
         "when it holds this teacher, else timm's hub]", metavar="FILE",
     )  # fmt: skip
     recipe: str | None = option(
-        None, "Views: deit, deit3, basic, small, eval, or a TOML file.  [default: deit; small up to 64 px]", metavar="R"
+        None,
+        "Views: deit, deit3, basic, small, eval, or a TOML file.  [default: deit; small up to 64 px]",
+        metavar="R",
     )
     epochs: int = option(30, "Passes over the data to cache; longer training reuses them in turn.", minimum=1)
     img_size: int | None = option(
-        None, "Side of a view in pixels.  [default: 224; 32 where images are at most 64 px]", minimum=8, metavar="S"
+        None,
+        "Side of a view in pixels.  [default: 224; 32 where images are at most 64 px]",
+        minimum=8,
+        metavar="S",
     )
     logits: str = option(
-        "dense", "What is kept beside labels: dense (fp16 logits), topk:K, or none.", metavar="dense|topk:K|none"
+        "dense",
+        "What is kept beside labels: dense (fp16 logits), topk:K, or none.",
+        metavar="dense|topk:K|none",
     )
-    taus: str = option("1", "Temperatures a topk cache must serve, such as 1,3 (dense serves all).", metavar="T,T")
+    taus: str = option(
+        "1", "Temperatures a topk cache must serve, such as 1,3 (dense serves all).", metavar="T,T"
+    )
     seed: int = option(0, "Seed of all views; recorded, so that stage two cannot mistype it.", minimum=0)
     batch_size: int = option(64, "Views the teacher sees at once.", minimum=1, metavar="B")
     workers: int | None = option(
-        None, "Processes that make views; 0 works in this one.  [default: one per core, at most 16]", minimum=0
+        None,
+        "Processes that make views; 0 works in this one.  [default: one per core, at most 16]",
+        minimum=0,
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
-    precision: str = option("fp32", "Of the teacher's body; its head always runs in fp32.", choices=("fp32", "bf16"))
+    precision: str = option(
+        "fp32", "Of the teacher's body; its head always runs in fp32.", choices=("fp32", "bf16")
+    )
     fit_head: bool | None = option(
-        None, "Fit a new classifier on the frozen teacher for your classes.  [default: on for digits, else off]"
+        None,
+        "Fit a new classifier on the frozen teacher for your classes.  [default: on for digits, else off]",
     )
     name: str | None = option(None, "Name of this teacher inside the cache.  [default: from the model's tag]")
     block: int | None = option(
         None, "Slots per block, the unit of commit and repair.  [default: about 8 MB an object]", minimum=1
     )
-    plan_only: bool = option(False, "Write the cache's identity, run nothing (for --online-teacher baselines).")
+    plan_only: bool = option(
+        False, "Write the cache's identity, run nothing (for --online-teacher baselines)."
+    )
     estimate: bool = option(False, "Say views, time, bytes and free disk, then stop.")

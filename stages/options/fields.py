@@ -1,7 +1,8 @@
 """Fields of an options class: one place for a command-line option's name, type, default and help.
 
-A command's options are a frozen dataclass whose fields are made here; the command line (`cli.py`), the table of the same
-name in `deit-pipe.toml` and the stage function all read that one class. Nothing here imports torch, so `--help` is quick.
+A command's options are a frozen dataclass whose fields are made here; the command line (`cli.py`), the table of the
+same name in `deit-pipe.toml` and the stage function all read that one class. Nothing here imports torch, so `--help`
+is quick.
 """
 
 import dataclasses
@@ -24,8 +25,8 @@ def option(
     """A named option: field `img_size` is `--img-size`; a bool field is `--name/--no-name`.
 
     Args:
-        default: value when not given; `REQUIRED` makes the option mandatory; None means "decided by the stage", which the
-            help text must explain.
+        default: value when not given; `REQUIRED` makes the option mandatory; None means "decided by the stage",
+            which the help text must explain.
         help: one sentence for `--help`.
         choices: the only strings allowed.
         metavar: placeholder in `--help`.

@@ -9,8 +9,8 @@ from deit_pipe.stages.options.fields import option
 class QuickstartOptions:
     """Do the whole job on the embedded handwritten digits.
 
-    Trains a small CNN teacher, caches it, trains a tiny DeiT without distillation, with hard and with soft distillation,
-    each with several seeds, and inspects the cache. A few minutes on two cores.
+    Trains a small CNN teacher, caches it, trains a tiny DeiT without distillation, with hard and with soft
+    distillation, each with several seeds, and inspects the cache. A few minutes on two cores.
 
     Examples:
       deit-pipe quickstart

@@ -11,9 +11,9 @@ FROM_PRESET = "[default: from the preset]"
 class TrainStudentOptions:
     """Train a DeiT student from a cache, on exactly the views the teacher saw.
 
-    Recipe, plan and seed of the views come from the cache; there is no augmentation option to get wrong. Every view's
-    fingerprint is checked against the cache. Running the same command again resumes. Start it under torchrun to use several
-    GPUs. --print-config shows every value, and deit-pipe.toml can keep them.
+    Recipe, plan and seed of the views come from the cache; there is no augmentation option to get wrong. Every
+    view's fingerprint is checked against the cache. Running the same command again resumes. Start it under torchrun
+    to use several GPUs. --print-config shows every value, and deit-pipe.toml can keep them.
 
     Examples:
       deit-pipe train-student
@@ -23,12 +23,16 @@ class TrainStudentOptions:
       torchrun --nproc-per-node 8 -m deit_pipe.cli train-student --cache cache/ --out runs/b
     """
 
-    cache: str = option("./teacher-cache", "The cache to train from: a folder, or an fsspec URL.", metavar="C")
+    cache: str = option(
+        "./teacher-cache", "The cache to train from: a folder, or an fsspec URL.", metavar="C"
+    )
     data: str | None = option(None, "The cached images.  [default: as recorded in the cache]", metavar="D")
     val_data: str | None = option(
         None, "Validation images.  [default: the data's val split; none if it has none]", metavar="D"
     )
-    out: str = option("./student-run", "Folder of this run: config, metrics, checkpoints.", metavar="RUN", flags=("-o",))
+    out: str = option(
+        "./student-run", "Folder of this run: config, metrics, checkpoints.", metavar="RUN", flags=("-o",)
+    )
     preset: str | None = option(
         None, "deit, deit3, finetune or small.  [default: by the cache's recipe]",
         choices=("deit", "deit3", "finetune", "small"),
@@ -38,21 +42,30 @@ class TrainStudentOptions:
         None, "A timm model, or 'custom' with the sizes below.  [default: deit_tiny_distilled_patch16_224; "
         "custom below 160 px]", metavar="M",
     )  # fmt: skip
-    patch_size: int | None = option(None, "custom: patch side in pixels.  [default: a quarter of the view]", minimum=1)
+    patch_size: int | None = option(
+        None, "custom: patch side in pixels.  [default: a quarter of the view]", minimum=1
+    )
     width: int = option(64, "custom: token width.", minimum=1)
     depth: int = option(3, "custom: blocks.", minimum=1)
     heads: int = option(2, "custom: attention heads; must divide the width.", minimum=1)
     init_from: str | None = option(
-        None, "Start from another run's student (another resolution or other classes are fine).", metavar="RUN"
+        None,
+        "Start from another run's student (another resolution or other classes are fine).",
+        metavar="RUN",
     )
     drop_path: float | None = option(None, f"Stochastic depth rate. {FROM_PRESET}", minimum=0.0, maximum=0.99)
     grad_checkpointing: bool = option(False, "Recompute activations in the backward pass to save memory.")
     # -- loss
     teacher: str | None = option(
-        None, "Which cached teacher(s), by name: a or a,b (their losses are averaged).  [default: the only one]"
+        None,
+        "Which cached teacher(s), by name: a or a,b (their losses are averaged).  [default: the only one]",
     )
-    teacher_loss_weights: str | None = option(None, "Weights of several teachers, such as 2,1.  [default: equal]")
-    loss: str = option("hard", "Distillation: none, hard (DeiT eq. 3) or soft (eq. 2).", choices=("none", "hard", "soft"))
+    teacher_loss_weights: str | None = option(
+        None, "Weights of several teachers, such as 2,1.  [default: equal]"
+    )
+    loss: str = option(
+        "hard", "Distillation: none, hard (DeiT eq. 3) or soft (eq. 2).", choices=("none", "hard", "soft")
+    )
     alpha: float | None = option(
         None, "Share of the distillation term.  [default: 0.5 hard, 0.1 soft]", minimum=0.0, maximum=1.0
     )
@@ -61,13 +74,19 @@ class TrainStudentOptions:
         "batchmean", "Soft loss: batchmean, or deit, which divides by batch x classes as the official code does.",
         choices=("batchmean", "deit"),
     )  # fmt: skip
-    label_loss: str | None = option(None, f"Label term: ce, or DeiT III's bce. {FROM_PRESET}", choices=("ce", "bce"))
+    label_loss: str | None = option(
+        None, f"Label term: ce, or DeiT III's bce. {FROM_PRESET}", choices=("ce", "bce")
+    )
     smoothing: float | None = option(
         None, f"Label smoothing, on true labels only. {FROM_PRESET}", minimum=0.0, maximum=0.9
     )
     # -- optimisation
-    epochs: int | None = option(None, f"Passes over the data; cached epochs are reused in turn. {FROM_PRESET}", minimum=1)
-    batch_size: int | None = option(None, f"Views in one optimiser step, over all GPUs. {FROM_PRESET}", minimum=1)
+    epochs: int | None = option(
+        None, f"Passes over the data; cached epochs are reused in turn. {FROM_PRESET}", minimum=1
+    )
+    batch_size: int | None = option(
+        None, f"Views in one optimiser step, over all GPUs. {FROM_PRESET}", minimum=1
+    )
     accumulate: int = option(1, "Split each GPU's share of a step into this many passes.", minimum=1)
     optimizer: str | None = option(None, f"timm optimiser: adamw, lamb, sgd, ... {FROM_PRESET}")
     lr: float | None = option(None, f"Base learning rate. {FROM_PRESET}", minimum=0.0)
@@ -77,21 +96,37 @@ class TrainStudentOptions:
     warmup_epochs: int | None = option(None, f"Linear warmup. {FROM_PRESET}", minimum=0)
     warmup_lr: float | None = option(None, f"First learning rate of the warmup. {FROM_PRESET}", minimum=0.0)
     min_lr: float | None = option(None, f"Last learning rate of the cosine. {FROM_PRESET}", minimum=0.0)
-    weight_decay: float | None = option(None, f"Weight decay (not on biases, norms, tokens). {FROM_PRESET}", minimum=0.0)
-    layer_decay: float | None = option(None, "Learning-rate factor per layer, for fine-tuning.", minimum=0.0, maximum=1.0)
-    clip_grad: float | None = option(None, f"Largest gradient norm; 0: no clipping. {FROM_PRESET}", minimum=0.0)
-    ema: float = option(0.0, "Decay of averaged weights, such as 0.99996 (with warm-up); 0: none.", minimum=0.0, maximum=1.0)
-    select: str = option("model", "Weights that count as the result and for best: model or ema.", choices=("model", "ema"))
+    weight_decay: float | None = option(
+        None, f"Weight decay (not on biases, norms, tokens). {FROM_PRESET}", minimum=0.0
+    )
+    layer_decay: float | None = option(
+        None, "Learning-rate factor per layer, for fine-tuning.", minimum=0.0, maximum=1.0
+    )
+    clip_grad: float | None = option(
+        None, f"Largest gradient norm; 0: no clipping. {FROM_PRESET}", minimum=0.0
+    )
+    ema: float = option(
+        0.0, "Decay of averaged weights, such as 0.99996 (with warm-up); 0: none.", minimum=0.0, maximum=1.0
+    )
+    select: str = option(
+        "model", "Weights that count as the result and for best: model or ema.", choices=("model", "ema")
+    )
     order_seed: int | None = option(
-        None, "Shuffle the order of blocks and groups.  [default: plan order, shuffled from the second pass on]", minimum=0
+        None,
+        "Shuffle the order of blocks and groups.  [default: plan order, shuffled from the second pass on]",
+        minimum=0,
     )
     # -- machine
     precision: str | None = option(
-        None, "fp32, bf16 or fp16 autocast.  [default: bf16 on CUDA, else fp32]", choices=("fp32", "bf16", "fp16")
+        None,
+        "fp32, bf16 or fp16 autocast.  [default: bf16 on CUDA, else fp32]",
+        choices=("fp32", "bf16", "fp16"),
     )
     channels_last: bool = option(False, "Channels-last memory format of images.")
     compile: bool = option(False, "torch.compile the student.")
-    workers: int | None = option(None, "Processes that make views.  [default: one per core, at most 16]", minimum=0)
+    workers: int | None = option(
+        None, "Processes that make views.  [default: one per core, at most 16]", minimum=0
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
     seed: int = option(0, "Seed of the student's weights and drop path (not of the views).", minimum=0)
     # -- evaluation, records
@@ -100,12 +135,18 @@ class TrainStudentOptions:
         None, "Evaluation: short side resized to S / ratio, then cropped.  [default: 0.875; 1 below 160 px]",
         minimum=0.1, maximum=1.0,
     )  # fmt: skip
-    checkpoint_steps: int = option(0, "Checkpoint also after every this many steps; 0: every epoch only.", minimum=0)
+    checkpoint_steps: int = option(
+        0, "Checkpoint also after every this many steps; 0: every epoch only.", minimum=0
+    )
     log_steps: int = option(50, "A line in metrics.jsonl after every this many steps.", minimum=1)
     tensorboard: bool = option(False, "Write TensorBoard events too (pip install 'deit-pipe[tensorboard]').")
     # -- baseline
-    online_teacher: bool = option(False, "Keep the teacher in the loop instead of reading its answers (the baseline).")
+    online_teacher: bool = option(
+        False, "Keep the teacher in the loop instead of reading its answers (the baseline)."
+    )
     teacher_weights: str | None = option(
-        None, "--online-teacher: the weights the cache was made with.  [default: as recorded in the cache]", metavar="FILE"
+        None,
+        "--online-teacher: the weights the cache was made with.  [default: as recorded in the cache]",
+        metavar="FILE",
     )
     print_config: bool = option(False, "Print every value that would be used, as TOML, and stop.")

@@ -19,7 +19,9 @@ class TrainTeacherOptions:
     """
 
     teacher: str = option("regnety_160", "A timm model.", metavar="T")
-    data: str = option("digits", "Images, as in cache-teacher; the val split is used to report accuracy.", metavar="D")
+    data: str = option(
+        "digits", "Images, as in cache-teacher; the val split is used to report accuracy.", metavar="D"
+    )
     val_data: str | None = option(None, "Validation images where --data has no val split.", metavar="D")
     out: str = option("./teacher-run", "Folder for the trained teacher.", metavar="DIR", flags=("-o",))
     init: str = option(
@@ -29,12 +31,16 @@ class TrainTeacherOptions:
     head_only: bool = option(False, "Keep the network frozen and fit a new classifier on its features.")
     epochs: int = option(10, "Passes over the data (not with --head-only).", minimum=1)
     recipe: str | None = option(None, "Views.  [default: basic; small up to 64 px]", metavar="R")
-    img_size: int | None = option(None, "Side of a view.  [default: 224; 32 where images are at most 64 px]", minimum=8)
+    img_size: int | None = option(
+        None, "Side of a view.  [default: 224; 32 where images are at most 64 px]", minimum=8
+    )
     lr: float = option(1e-3, "Peak learning rate (AdamW, one epoch of warmup, cosine to zero).", minimum=0.0)
     weight_decay: float = option(0.05, "Weight decay.", minimum=0.0)
     smoothing: float = option(0.1, "Label smoothing.", minimum=0.0, maximum=0.9)
     batch_size: int = option(64, "Images a step.", minimum=1, metavar="B")
-    workers: int | None = option(None, "Processes that make views.  [default: one per core, at most 16]", minimum=0)
+    workers: int | None = option(
+        None, "Processes that make views.  [default: one per core, at most 16]", minimum=0
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
     precision: str = option("fp32", "Arithmetic of the forward pass.", choices=("fp32", "bf16"))
     seed: int = option(0, "Seed of weights and views.", minimum=0)

@@ -1,0 +1,75 @@
+"""`deit-pipe evaluate`: accuracy of a trained student's heads."""
+
+from pathlib import Path
+
+from deit_pipe.stages.data import choose_workers, open_validation
+from deit_pipe.stages.distributed import processes
+from deit_pipe.stages.errors import Mismatch, Missing
+from deit_pipe.stages.evaluation import evaluate_student
+from deit_pipe.stages.fit import BEST_WEIGHTS
+from deit_pipe.stages.options.evaluate import EvaluateOptions
+from deit_pipe.stages.report import CommandResult
+from deit_pipe.stages.run_folder import CONFIG, read_json
+from deit_pipe.stages.student import STUDENT_WEIGHTS, load_student
+from deit_pipe.stages.teacher import load_teacher
+from deit_pipe.stages.weights import read_teacher_run
+
+LABELS = {
+    "class": "class head",
+    "dist": "distillation head",
+    "fused": "fused (mean logit)",
+    "fused_softmax": "fused (softmax)",
+}
+
+
+def run(options: EvaluateOptions) -> CommandResult:
+    """Load the student, run it over the images, report."""
+    folder = Path(options.run)
+    with processes(options.device) as group:
+        weights = {"result": STUDENT_WEIGHTS, "best": BEST_WEIGHTS, "last": "checkpoints/LAST"}[
+            options.weights
+        ]
+        if options.weights == "last":
+            pointer = read_json(folder / "checkpoints" / "last.json")
+            if pointer is None:
+                raise Missing(
+                    f"{folder} has no checkpoint\ntrain with: deit-pipe train-student --out {folder}"
+                )
+            weights = f"checkpoints/{pointer['folder']}/model.safetensors"
+        facts, model = load_student(folder, group.device, weights)
+        config = read_json(folder / CONFIG) or {}
+        if options.data is not None:
+            table = open_validation(options.data, options.data)
+        else:
+            table = open_validation(str(config.get("data") or "digits"), config.get("val_data"))
+        if table is None:
+            raise Missing(f"the data of {folder} has no validation images\n  name some with --data D")
+        if table.class_names != facts.class_names:
+            raise Mismatch(
+                f"the student in {folder} knows other classes than {table.name}\n"
+                f"  expected {len(facts.class_names)}: {', '.join(facts.class_names[:5])}...\n"
+                f"  got      {len(table.class_names)}: {', '.join(table.class_names[:5])}...\n"
+                "give images of its own classes with --data"
+            )
+        teacher = None
+        if options.teacher_weights:
+            known = read_teacher_run(Path(options.teacher_weights))
+            if known is None:
+                raise Missing(
+                    f"{options.teacher_weights} is no train-teacher folder\n  make one with: deit-pipe train-teacher"
+                )
+            teacher = load_teacher(
+                known.model, weights=options.teacher_weights, num_classes=len(table.class_names),
+                class_names=table.class_names, device=group.device,
+            )  # fmt: skip
+        scores = evaluate_student(
+            model, facts, table, group, batch_size=options.batch_size, workers=choose_workers(options.workers),
+            crop_ratio=options.eval_crop_ratio, teacher=teacher, quiet=False,
+        )  # fmt: skip
+    ratio = options.eval_crop_ratio or facts.crop_ratio
+    lines = [f"{folder}: {facts.model} {facts.image_size} px on {len(table):,} images, crop ratio {ratio:g}"]
+    for name, values in scores.items():
+        agree = f"   agrees with the teacher {values['agree']:7.2%}" if "agree" in values else ""
+        lines.append(f"  {LABELS[name]:<20} top-1 {values['top1']:7.2%}   top-5 {values['top5']:7.2%}{agree}")
+    data = {"run": str(folder), "images": len(table), "crop_ratio": ratio, "scores": scores}
+    return CommandResult("\n".join(lines), data)

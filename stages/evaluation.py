@@ -1,0 +1,105 @@
+"""Accuracy of a student's heads on plain images, and how often they agree with a teacher."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deit_pipe.pipeline.compose import compose, normalise
+from deit_pipe.pipeline.loader import load_views
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.data import eval_cells, eval_plan, eval_recipe
+from deit_pipe.stages.distributed import Processes
+from deit_pipe.stages.report import progress
+from deit_pipe.stages.student import StudentFacts, heads, is_distilled
+from deit_pipe.stages.teacher import Teacher
+
+DISTILLED_HEADS = ("class", "dist", "fused", "fused_softmax")
+
+
+@dataclass
+class HeadCounts:
+    """Views of which a head's first, or one of its five best, classes is right; and equals the teacher's."""
+
+    top1: float = 0.0
+    top5: float = 0.0
+    agree: float = 0.0
+
+
+def head_scores(class_logits: Tensor, dist_logits: Tensor | None) -> dict[str, Tensor]:
+    """Scores [B, C] of each way to answer: a single head, the mean of logits, the sum of softmaxes.
+
+    The mean of logits is what timm and the official code answer with; the paper (section 4) adds the softmaxes. Their
+    answers differ on a few percent of images.
+    """
+    if dist_logits is None:
+        return {"class": class_logits}
+    return {
+        "class": class_logits,
+        "dist": dist_logits,
+        "fused": (class_logits + dist_logits) / 2,
+        "fused_softmax": class_logits.softmax(dim=-1) + dist_logits.softmax(dim=-1),
+    }
+
+
+@torch.inference_mode()
+def evaluate_student(
+    model: nn.Module,
+    facts: StudentFacts,
+    table: SampleTable,
+    group: Processes,
+    *,
+    batch_size: int = 128,
+    workers: int = 0,
+    crop_ratio: float | None = None,
+    precision: str = "fp32",
+    teacher: Teacher | None = None,
+    quiet: bool = True,
+) -> dict[str, dict[str, float]]:
+    """Top-1 and top-5 of every head over all images, each counted once on any number of processes.
+
+    Returns:
+        `{"class": {"top1": ..., "top5": ...}, "dist": ..., "fused": ..., "fused_softmax": ...}`, fractions 0..1; with a
+        teacher also `agree`. A model without distillation head has only `class`.
+    """
+    training = model.training
+    model.eval()
+    recipe = eval_recipe(facts.crop_ratio if crop_ratio is None else crop_ratio)
+    names = DISTILLED_HEADS if is_distilled(model) else ("class",)
+    counts = {name: HeadCounts() for name in names}
+    seen = 0
+    cells = eval_cells(len(table), batch_size)[group.rank :: group.world]
+    with progress(
+        "evaluating", sum(len(cell.slots) for cell in cells), "images", quiet=quiet or not group.first
+    ) as bar:
+        for views in load_views(
+            table, recipe, eval_plan(len(table)), cells, image_size=facts.image_size, workers=workers
+        ):
+            batch = views.to(group.device)
+            mixed = compose(batch, recipe)
+            with torch.autocast(group.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+                class_logits, dist_logits = heads(model, normalise(mixed, facts.mean, facts.std))
+            answers = None if teacher is None else teacher(mixed).argmax(dim=1)
+            scored = head_scores(class_logits.float(), None if dist_logits is None else dist_logits.float())
+            for name, scores in scored.items():
+                best = scores.topk(min(5, scores.shape[1]), dim=1).indices
+                hits = best == batch.labels[:, None]
+                counts[name].top1 += float(hits[:, 0].sum())
+                counts[name].top5 += float(hits.any(dim=1).sum())
+                if answers is not None:
+                    counts[name].agree += float((best[:, 0] == answers).sum())
+            seen += len(views)
+            bar.advance(len(views))
+    model.train(training)
+    flat = [float(seen), *(value for c in counts.values() for value in (c.top1, c.top5, c.agree))]
+    total, *values = group.sum(flat)
+    result: dict[str, dict[str, float]] = {}
+    for place, name in enumerate(names):
+        top1, top5, agree = (value / max(1.0, total) for value in values[3 * place : 3 * place + 3])
+        result[name] = {"top1": top1, "top5": top5} | ({"agree": agree} if teacher is not None else {})
+    return result
+
+
+def best_answer(model: nn.Module, loss: str) -> str:
+    """Which way of answering counts as the run's result: the fused heads, but only a trained one."""
+    return "fused" if is_distilled(model) and loss != "none" else "class"

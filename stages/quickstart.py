@@ -1,0 +1,111 @@
+"""`deit-pipe quickstart`: the whole job on the embedded digits, as anyone would type it, with several seeds."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from deit_pipe.stages import cache_teacher, inspect_cache, train_student, train_teacher
+from deit_pipe.stages.distributed import choose_device
+from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
+from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
+from deit_pipe.stages.options.quickstart import QuickstartOptions
+from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
+from deit_pipe.stages.predictions import draw_predictions
+from deit_pipe.stages.report import CommandResult, note
+from deit_pipe.stages.weights import read_teacher_run
+
+TEACHER = "resnet10t"
+CACHED_EPOCHS = 15
+LOSSES = ("none", "hard", "soft")
+HEADS = (("class", "class head"), ("dist", "distillation head"), ("fused", "both fused"))
+
+
+def run(options: QuickstartOptions) -> CommandResult:
+    """Teacher, cache, students, table, picture. What an interrupted run finished is kept."""
+    out = Path(options.out)
+    teacher_run, cache = out / "teacher-run", out / "teacher-cache"
+    facts = read_teacher_run(teacher_run)
+    if facts is None:
+        note(f"1/4 a small CNN teacher ({TEACHER}), from scratch")
+        train_teacher.run(
+            TrainTeacherOptions(teacher=TEACHER, init="scratch", out=str(teacher_run), device=options.device)
+        )
+        facts = read_teacher_run(teacher_run)
+    assert facts is not None
+    note(f"2/4 its answers to {CACHED_EPOCHS} epochs of seeded views")
+    cache_teacher.run(
+        CacheTeacherOptions(
+            teacher=TEACHER,
+            teacher_weights=str(teacher_run),
+            cache=str(cache),
+            epochs=CACHED_EPOCHS,
+            device=options.device,
+        )
+    )
+    scores: dict[str, list[dict[str, Any]]] = {loss: [] for loss in LOSSES}
+    for place, (loss, seed) in enumerate((loss, seed) for loss in LOSSES for seed in range(options.seeds)):
+        note(f"3/4 student {place + 1} of {len(LOSSES) * options.seeds}: loss {loss}, seed {seed}")
+        result = train_student.run(
+            TrainStudentOptions(
+                cache=str(cache),
+                out=str(out / f"student-{loss}-{seed}"),
+                loss=loss,
+                seed=seed,
+                epochs=options.epochs,
+                eval_every=options.epochs,
+                device=options.device,
+                # at the paper's share of 0.1 the distillation head of so short a run stays behind
+                alpha=0.5 if loss == "soft" else None,
+            )
+        )
+        scores[loss].append(result.data["val"])
+    note("4/4 the cache, and a picture")
+    inspected = inspect_cache.run(InspectCacheOptions(cache=str(cache)))
+    picture = out / "predictions.png"
+    draw_predictions(out / "student-hard-0", teacher_run, "digits", picture, choose_device(options.device))
+    rows = [(loss, head, *spread(scores[loss], head)) for loss in LOSSES for head, _ in shown_heads(loss)]
+    data = {
+        "teacher": {"model": facts.model, "val_top1": facts.val_top1},
+        "students": [
+            {"loss": loss, "head": head, "top1_mean": mean, "top1_spread": width, "seeds": options.seeds}
+            for loss, head, mean, width in rows
+        ],
+        "cache": inspected.data,
+        "out": str(out),
+        "predictions": str(picture),
+    }
+    return CommandResult(table_text(facts.val_top1 or 0.0, rows, options, picture), data)
+
+
+def shown_heads(loss: str) -> tuple[tuple[str, str], ...]:
+    """Without distillation the second head is not trained, so neither it nor a mean with it is shown."""
+    return HEADS[:1] if loss == "none" else HEADS
+
+
+def spread(scores: list[dict[str, Any]], head: str) -> tuple[float, float]:
+    """Mean top-1 over the seeds, and half the range from worst to best."""
+    values = [one[head]["top1"] for one in scores]
+    return statistics.fmean(values), (max(values) - min(values)) / 2
+
+
+def table_text(
+    teacher: float, rows: list[tuple[str, str, float, float]], options: QuickstartOptions, picture: Path
+) -> str:
+    """The result for a person."""
+    names = dict(HEADS)
+    lines = [
+        f"top-1 on the 360 validation digits; students: mean and half range over {options.seeds} seeds",
+        "",
+        f"  {'teacher':<10}{TEACHER:<20}{teacher:7.2%}",
+    ]
+    lines += [f"  {loss:<10}{names[head]:<20}{mean:7.2%} +- {width:.2%}" for loss, head, mean, width in rows]
+    lines += [
+        "",
+        "The teacher agrees with the labels of nearly all these easy digits, so distillation has nothing to add",
+        "here: the rows should be equal within their spread. See README, Measurements, for where it helps.",
+        "",
+        f"everything is in {options.out}: teacher-run, teacher-cache, student-LOSS-SEED, {picture.name}",
+        f"next: deit-pipe inspect-cache {options.out}/teacher-cache",
+    ]
+    return "\n".join(lines)

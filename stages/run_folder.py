@@ -1,0 +1,98 @@
+"""A run folder: config, metrics, checkpoints, result; and the rule that a run goes on only as it was begun."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from deit_pipe.stages.checkpoint import write_json
+from deit_pipe.stages.errors import Mismatch
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+RESULT = "result.json"
+
+# What may change between the parts of one run without changing its weights.
+FREE = {
+    "out", "data", "val_data", "workers", "device", "log_steps", "checkpoint_steps", "tensorboard", "eval_every",
+    "eval_crop_ratio", "teacher_weights", "cache", "print_config",
+}  # fmt: skip
+
+
+def begin(run: Path, config: dict[str, Any]) -> None:
+    """Create the folder, or check that it holds this very run.
+
+    Raises:
+        Mismatch: the folder holds another run; every differing option is named.
+    """
+    there = read_json(run / CONFIG)
+    if there is None:
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(run / CONFIG, config)
+        return
+    different = [
+        name
+        for name in config
+        if name not in FREE and json.loads(json.dumps(config[name])) != there.get(name)
+    ]
+    if different:
+        lines = [
+            f"  {name.replace('_', '-')}: there {there.get(name)}   given {config[name]}"
+            for name in different
+        ]
+        raise Mismatch(f"{run} holds another run\n" + "\n".join(lines) + "\ngive another folder with --out")
+
+
+def finished(run: Path) -> dict[str, Any] | None:
+    """The result of a finished run, else None."""
+    return read_json(run / RESULT)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON file, None where there is none."""
+    if not path.is_file():
+        return None
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return data
+
+
+class Metrics:
+    """`metrics.jsonl`, one JSON object a line; TensorBoard events beside it where asked for."""
+
+    def __init__(self, run: Path, size: int, *, tensorboard: bool = False) -> None:
+        """Append from byte `size` on: lines written after the checkpoint that a run resumes from are cut off."""
+        self._file = (run / METRICS).open("a", encoding="utf-8")
+        self._file.truncate(size)
+        self._writer: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(run / "tensorboard"))
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        self._file.flush()
+        return Path(self._file.name).stat().st_size
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Add a line `{"kind": ..., "step": ..., **values}`."""
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        if self._writer is not None:
+            for name, value in _flat(values).items():
+                self._writer.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found.update(_flat(value, f"{prefix}{name}/"))
+        elif isinstance(value, int | float):
+            found[prefix + name] = float(value)
+    return found

@@ -1,0 +1,327 @@
+"""`deit-pipe train-student`: stage two. The cache's views and targets -> a student."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from deit_pipe.pipeline.plan import ViewPlan
+from deit_pipe.pipeline.recipe import VIEWS_VERSION, Recipe
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.data import (
+    choose_workers,
+    default_crop_ratio,
+    manifest_for,
+    open_training,
+    open_validation,
+)
+from deit_pipe.stages.distributed import Processes, processes
+from deit_pipe.stages.errors import Mismatch, UsageProblem
+from deit_pipe.stages.fit import Fit
+from deit_pipe.stages.losses import DistillationLoss
+from deit_pipe.stages.optim import make_optimizer
+from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.replay import ReplayContext
+from deit_pipe.stages.report import CommandResult, note
+from deit_pipe.stages.run_folder import begin, finished
+from deit_pipe.stages.student import (
+    CUSTOM,
+    StudentFacts,
+    build_student,
+    describe_student,
+    is_distilled,
+    start_from,
+)
+from deit_pipe.stages.target_sources import CachedTargets, OnlineTargets
+from deit_pipe.stages.teacher import load_teacher
+from deit_pipe.stages.trainer import Schedule, Trainer
+from deit_pipe.stages.training_presets import (
+    TrainingSettings,
+    choose_preset,
+    config_as_toml,
+    resolve_alpha,
+    resolve_settings,
+    resolved_config,
+)
+from deit_pipe.store.errors import CacheMismatch
+from deit_pipe.store.manifest import (
+    Manifest,
+    TeacherIdentity,
+    list_teachers,
+    read_manifest,
+    read_provenance,
+    read_teacher,
+)
+from deit_pipe.store.reader import TargetReader
+from deit_pipe.store.runs import read_runs
+
+
+def run(options: TrainStudentOptions) -> CommandResult:
+    """Open the cache and its images, build the student, train, evaluate, write the run folder."""
+    with processes(options.device) as group:
+        manifest = read_manifest(options.cache)
+        provenance = read_provenance(options.cache)
+        recipe = Recipe.from_json(dict(manifest.recipe))
+        preset = choose_preset(options, recipe, manifest.image_size)
+        settings = resolve_settings(options, preset)
+        names = teacher_names(options)
+        loss = make_loss(options, settings, len(names))
+        precision = options.precision or ("bf16" if group.device.type == "cuda" else "fp32")
+        config = resolved_config(
+            options, settings, preset=preset, alpha=loss.alpha, precision=precision, teacher=",".join(names),
+            student=options.student or default_student(manifest.image_size),
+            data=options.data or provenance.get("data"),
+            cache_digest=manifest.digest, world=group.world,
+        )  # fmt: skip
+        if options.print_config:
+            return CommandResult(
+                config_as_toml({k: v for k, v in config.items() if k not in DERIVED}), config
+            )
+        check_options(options, settings)
+        run_folder = Path(options.out)
+        table = open_training(str(config["data"] or "digits"))
+        check_samples(options.cache, manifest, table, recipe)
+        validation = open_validation(str(config["data"]), options.val_data)
+        facts = student_facts(options, manifest, table, settings)
+        readers = [] if options.online_teacher else [open_reader(options, name, loss) for name in names]
+        identity = read_teacher(options.cache, names[0])
+        if group.first:
+            begin(run_folder, config)
+        group.barrier()
+        done = finished(run_folder)
+        if done is not None:
+            return CommandResult(
+                f"{run_folder}: nothing to do, this run is finished\n{result_text(done)}", done
+            )
+
+        plan = ViewPlan.for_recipe(len(table), recipe, manifest.seed)
+        schedule = Schedule(
+            plan=plan, epochs=settings.epochs, cached_epochs=readers[0].epochs if readers else settings.epochs,
+            batch_size=settings.batch_size, accumulate=options.accumulate, order_seed=options.order_seed,
+            block_slots=identity.block_slots,
+        )  # fmt: skip
+        if len(table) >= settings.batch_size:
+            plan.check_batch(settings.batch_size, group.world * options.accumulate)
+        context = ReplayContext(options.cache, table.keys, provenance)  # type: ignore[arg-type]
+        online = None
+        if options.online_teacher:
+            online = online_targets(options, group, identity, table)
+
+        # The teacher is loaded by now, so it cannot change what the student and its drop path draw.
+        torch.manual_seed(options.seed)
+        student = build_student(facts).to(group.device)
+        if options.init_from:
+            for line in start_from(student, facts, Path(options.init_from)):
+                note(line)
+        torch.manual_seed((options.seed << 20) + 1 + group.rank)
+        trainer = make_trainer(options, settings, student, facts, loss, recipe, group, precision)
+        say_start(options, settings, schedule, facts, student, group, preset, precision)
+        fit = Fit(
+            trainer=trainer, schedule=schedule, settings=settings, options=options, table=table, validation=validation,
+            image_size=manifest.image_size, workers=choose_workers(options.workers), run_folder=run_folder,
+            make_targets=lambda epoch, step: online
+            or CachedTargets(readers, lambda: schedule.cells(group, epoch, step), context),
+        )  # fmt: skip
+        result = fit.run()
+    return CommandResult(result_text(result), result)
+
+
+DERIVED = ("cache_digest", "world")
+
+
+def teacher_names(options: TrainStudentOptions) -> list[str]:
+    """The cached teachers to learn from, by name."""
+    if options.teacher:
+        return options.teacher.split(",")
+    names = list_teachers(options.cache)
+    if len(names) != 1:
+        TargetReader(options.cache)  # raises: there is none, or the choice must be made
+    return names
+
+
+def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers: int) -> DistillationLoss:
+    """The run's loss."""
+    weights = [1.0] * teachers
+    if options.teacher_loss_weights:
+        try:
+            weights = [float(part) for part in options.teacher_loss_weights.split(",")]
+        except ValueError:
+            weights = []
+        if len(weights) != teachers or min(weights, default=-1) < 0 or sum(weights) == 0:
+            raise UsageProblem(
+                f"--teacher-loss-weights {options.teacher_loss_weights!r} does not fit\n"
+                f"  expected {teachers} numbers of at least 0, one per teacher of --teacher, not all 0\n"
+                "  give for example --teacher-loss-weights 2,1"
+            )
+    if settings.label_loss == "bce" and settings.smoothing > 0:
+        raise UsageProblem(
+            "--label-loss bce counts every class with a positive target, so smoothing would make all of them positive\n"
+            "use --smoothing 0"
+        )
+    return DistillationLoss(
+        kind=options.loss,
+        alpha=resolve_alpha(options),
+        tau=options.tau,
+        reduction=options.kd_reduction,
+        label=settings.label_loss,
+        teacher_weights=tuple(weight / sum(weights) for weight in weights),
+    )
+
+
+def default_student(image_size: int) -> str:
+    """DeiT-Ti, or a custom ViT for small images."""
+    return "deit_tiny_distilled_patch16_224" if image_size >= 160 else CUSTOM
+
+
+def student_facts(
+    options: TrainStudentOptions, manifest: Manifest, table: SampleTable, settings: TrainingSettings
+) -> StudentFacts:
+    """The student for these views and classes."""
+    return describe_student(
+        options.student or default_student(manifest.image_size),
+        image_size=manifest.image_size, class_names=table.class_names,
+        crop_ratio=options.eval_crop_ratio or default_crop_ratio(manifest.image_size), drop_path=settings.drop_path,
+        patch_size=options.patch_size, width=options.width, depth=options.depth, heads=options.heads,
+    )  # fmt: skip
+
+
+def check_options(options: TrainStudentOptions, settings: TrainingSettings) -> None:
+    """Refuse options that contradict each other, before anything is opened."""
+    if options.select == "ema" and not options.ema:
+        raise UsageProblem("--select ema needs averaged weights\n  give for example --ema 0.9999")
+    if options.online_teacher and options.teacher and "," in options.teacher:
+        raise UsageProblem("--online-teacher runs one teacher\n  name one with --teacher")
+    if settings.lr_batch and settings.scaled_lr < settings.min_lr:
+        note(
+            f"note: the scaled learning rate {settings.scaled_lr:.2g} is below --min-lr {settings.min_lr:.2g}; "
+            "for small batches use --lr-batch 0"
+        )
+
+
+def check_samples(cache: str, manifest: Manifest, table: SampleTable, recipe: Recipe) -> None:
+    """Refuse other images, or a program whose views differ.
+
+    Raises:
+        CacheMismatch: the differing fields are named.
+    """
+    given = manifest_for(table, recipe, manifest.seed, manifest.image_size)
+    differences = manifest.differences(given)
+    if differences:
+        lines = "\n".join(f"  {d.field}: cached {d.cached}   given {d.given}" for d in differences)
+        cure = f"name the cached images with --data (given: {table.name})"
+        if manifest.views_version != VIEWS_VERSION:
+            cure = (
+                "this deit-pipe makes other views: use the one that wrote the cache, or make the cache again"
+            )
+        raise CacheMismatch(
+            f"cache mismatch: {cache} was made from something else\n{lines}\n{cure}", differences
+        )
+
+
+def open_reader(options: TrainStudentOptions, name: str, loss: DistillationLoss) -> TargetReader:
+    """A complete teacher whose targets serve the loss.
+
+    Raises:
+        Mismatch: the soft loss asks for what is not stored.
+    """
+    reader = TargetReader(options.cache, name)
+    targets = reader.identity.format
+    if loss.kind == "soft" and (
+        targets.kind == "none" or (targets.kind == "topk" and loss.tau not in targets.taus)
+    ):
+        serves = (
+            ", ".join(f"{tau:g}" for tau in targets.taus)
+            if targets.kind == "topk"
+            else "none: it holds labels only"
+        )
+        raise Mismatch(
+            f"{options.cache} cannot serve the soft loss of teacher {name!r} at temperature {loss.tau:g}\n"
+            f"  temperatures it serves: {serves}\n"
+            "use --loss hard, or make a cache with --logits dense (serves all)"
+        )
+    return reader
+
+
+def online_targets(
+    options: TrainStudentOptions, group: Processes, identity: TeacherIdentity, table: SampleTable
+) -> OnlineTargets:
+    """The cache's own teacher, in the loop; other weights are refused."""
+    weights = options.teacher_weights
+    if weights is None:
+        runs = read_runs(options.cache, identity.name)
+        recorded = runs[-1]["provenance"].get("weights", "") if runs else ""
+        weights = recorded if Path(recorded).exists() else "random" if recorded.startswith("random") else None
+    teacher = load_teacher(
+        identity.model, weights=weights, num_classes=len(table.class_names), class_names=table.class_names,
+        device=group.device, precision=identity.precision,
+    )  # fmt: skip
+    if teacher.weights_sha256 != identity.weights_sha256:
+        raise Mismatch(
+            f"--online-teacher has other weights than {options.cache}\n"
+            f"  weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}\n"
+            "give the weights the cache was made with: --teacher-weights FILE"
+        )
+    return OnlineTargets(teacher, identity.format, identity.batch_size)
+
+
+def make_trainer(
+    options: TrainStudentOptions, settings: TrainingSettings, student: nn.Module, facts: StudentFacts,
+    loss: DistillationLoss, recipe: Recipe, group: Processes, precision: str,
+) -> Trainer:  # fmt: skip
+    """The student with its optimiser, averaged copy, compiled and distributed forms."""
+    if options.grad_checkpointing:
+        student.set_grad_checkpointing(True)  # type: ignore[operator]
+    if options.channels_last:
+        student = student.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(student, settings, options.layer_decay)
+    ema = ModelEmaV3(student, decay=options.ema, use_warmup=True) if options.ema else None
+    network: nn.Module = student
+    if options.compile:
+        network = torch.compile(student)  # type: ignore[assignment]
+    if group.world > 1:
+        ids = [group.device.index] if group.device.type == "cuda" else None
+        # one head has no gradient without distillation
+        unused = is_distilled(student) and (loss.kind == "none" or loss.alpha in (0.0, 1.0))
+        network = nn.parallel.DistributedDataParallel(network, device_ids=ids, find_unused_parameters=unused)
+    return Trainer(
+        student=student, network=network, facts=facts, loss=loss, optimizer=optimizer, ema=ema, recipe=recipe,
+        group=group, precision=precision, clip_grad=settings.clip_grad, smoothing=settings.smoothing,
+        channels_last=options.channels_last,
+    )  # fmt: skip
+
+
+def say_start(
+    options: TrainStudentOptions, settings: TrainingSettings, schedule: Schedule, facts: StudentFacts,
+    student: nn.Module, group: Processes, preset: str, precision: str,
+) -> None:  # fmt: skip
+    """One paragraph on stderr: what is trained, on what, at which rate."""
+    if not group.first:
+        return
+    parameters = sum(p.numel() for p in student.parameters())
+    plan = schedule.plan
+    distinct = -(-plan.num_slots // plan.repeats)
+    note(
+        f"student {facts.model} {facts.image_size} px, {parameters / 1e6:.2f} M parameters, "
+        f"preset {preset}, {precision}\n"
+        f"{settings.epochs} epochs x {schedule.steps} steps of {min(settings.batch_size, plan.num_slots)} views "
+        f"({distinct:,} distinct images x {plan.repeats} an epoch); {schedule.cached_epochs} cached epochs\n"
+        f"{settings.optimizer} lr {settings.scaled_lr:.3g}"
+        + (f" (= {settings.lr:g} x {settings.batch_size} / {settings.lr_batch})" if settings.lr_batch else "")
+        + f", weight decay {settings.weight_decay:g}, loss {options.loss}"
+    )
+    if not is_distilled(student) and options.loss != "none":
+        note(f"note: {facts.model} has no distillation token: both losses go to its only head")
+
+
+def result_text(result: dict[str, Any]) -> str:
+    """The end of a run, for a person."""
+    lines = [f"student in {result['out']}, {result['epochs']} epochs, loss {result['loss']}"]
+    for name, scores in (result.get("val") or {}).items():
+        mark = "  <- result" if name == result["answer"] else ""
+        lines.append(f"  {name:<14} top-1 {scores['top1']:7.2%}   top-5 {scores['top5']:7.2%}{mark}")
+    if not result.get("val"):
+        lines.append("  not evaluated: the data has no validation images (--val-data)")
+    lines.append(f"next: deit-pipe evaluate {result['out']}")
+    return "\n".join(lines)
