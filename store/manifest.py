@@ -173,18 +173,24 @@ def write_teacher(place: Location, teacher: TeacherIdentity) -> None:
     Raises:
         CacheMismatch: another teacher has this name.
     """
-    try:
-        place.create(teacher_key(teacher.name), _pretty(_sealed(teacher, {})))
-    except ObjectExists:
-        differences = read_teacher(place, teacher.name).differences(teacher)
-        if differences:
-            raise mismatch(
-                f"teacher {teacher.name!r} was cached otherwise",
-                place.path,
-                differences,
-                "give the same teacher and settings, another --name, or free it first: "
-                f"deit-pipe remove-teacher {teacher.name} --cache {place.path}",
-            ) from None
+    if not place.exists(
+        teacher_key(teacher.name)
+    ):  # asked first: a full disk could not even try to create it
+        try:
+            place.create(teacher_key(teacher.name), _pretty(_sealed(teacher, {})))
+        except ObjectExists:
+            pass
+        else:
+            return
+    differences = read_teacher(place, teacher.name).differences(teacher)
+    if differences:
+        raise mismatch(
+            f"teacher {teacher.name!r} was cached otherwise",
+            place.path,
+            differences,
+            "give the same teacher and settings, another --name, or free it first: "
+            f"deit-pipe remove-teacher {teacher.name} --cache {place.path}",
+        ) from None
 
 
 def teacher_key(name: str) -> str:

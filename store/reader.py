@@ -193,22 +193,41 @@ class TargetReader:
                     thread.join(0.01)
 
     def _produce(self, cells: Iterator[Any], ready: "queue.Queue[Any]", stop: threading.Event) -> None:
+        """Serve batches whose blocks are there; meanwhile look ahead in `cells` and fetch what comes next."""
         pending: deque[tuple[int, NDArray[np.int64]]] = deque()
+        last: Any = (
+            None  # what ends the stream: the end, or an error of the plan, after the batches before it
+        )
         try:
-            for epoch, slots in cells:
-                pending.append((int(epoch), np.asarray(slots, dtype=np.int64)))
-                self._prefetch(*pending[-1])
-                while len(pending) > CELLS_AHEAD or len(self._loading) >= BLOCKS_AHEAD:
-                    if not pending or stop.is_set():
-                        break
+            while pending or last is None:
+                room = len(pending) < CELLS_AHEAD and len(self._loading) < BLOCKS_AHEAD
+                if last is None and (
+                    not pending or (room and (ready.full() or not self._loaded(*pending[0])))
+                ):
+                    try:
+                        epoch, slots = next(cells)
+                        slots = np.asarray(slots, dtype=np.int64)
+                        self._prefetch(int(epoch), slots)
+                    except StopIteration:
+                        last = _END
+                    except BaseException as error:
+                        last = error
+                    else:
+                        pending.append((int(epoch), slots))
+                else:
                     ready.put(self.read(*pending.popleft()))
                 if stop.is_set():
                     return
-            while pending and not stop.is_set():
-                ready.put(self.read(*pending.popleft()))
-            ready.put(_END)
+            ready.put(last)
         except BaseException as error:
             ready.put(error)
+
+    def _loaded(self, epoch: int, slots: NDArray[np.int64]) -> bool:
+        def done(cell: Cell) -> bool:
+            loading = self._loading.get(cell)
+            return cell in self._blocks or (loading is not None and loading.done())
+
+        return all(done((epoch, index)) for index in self._block_indices(epoch, slots).tolist())
 
     def _block_indices(self, epoch: int, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         if not len(slots):

@@ -119,7 +119,10 @@ def seal_epochs(place: Location, manifest: Manifest, teacher: TeacherIdentity) -
         if counts is None:
             continue
         records = [ledger.record(epoch, index) for index in range(total)]
-        sealed.write_sealed(place, root, sealed.to_columns(records), {epoch: counts})
+        name = sealed.write_sealed(place, root, sealed.to_columns(records), {epoch: counts})
+        same = f"{epoch:04d}-{epoch:04d}-"  # what a repair left of this epoch
+        older = [old for old in ledger.sealed_keys if old.startswith(same) and old != name]
+        sealed.delete_sealed(place, root, older)
         for record in records:
             if (epoch, record.index) in ledger.loose:
                 place.delete(record_key(teacher.name, epoch, record.index))
