@@ -11,6 +11,7 @@ from __future__ import annotations
 import signal
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -105,40 +106,49 @@ def load_views(
         BadImage: names the sample; no view after it is made.
         WorkerDied: a worker was killed, most often for memory.
     """
-    with warnings.catch_warnings():
-        # How many workers is the caller's choice, and torch counts cores, not what waits for a disk.
-        warnings.filterwarnings("ignore", message="This DataLoader will create")
-        loader: DataLoader[Any] = DataLoader(
-            _CellDataset(table, recipe, plan, image_size),
-            batch_sampler=_Tasks(plan, cells),  # type: ignore[arg-type]  # torch expects lists of indices
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            pin_memory=pin_memory and torch.cuda.is_available(),
-            worker_init_fn=_ignore_interrupt if workers else None,
-            # Without its own, each loader would draw from torch's global generator and so change the run.
-            generator=torch.Generator(),
-        )
-        batches: Iterator[Any] | None = iter(loader)
+    with named_worker_death():
+        with warnings.catch_warnings():
+            # How many workers is the caller's choice, and torch counts cores, not what waits for a disk.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            loader: DataLoader[Any] = DataLoader(
+                _CellDataset(table, recipe, plan, image_size),
+                batch_sampler=_Tasks(plan, cells),  # type: ignore[arg-type]  # torch expects lists of indices
+                num_workers=workers,
+                collate_fn=_as_it_is,
+                pin_memory=pin_memory and torch.cuda.is_available(),
+                worker_init_fn=_leave_signals if workers else None,
+                # Without its own, each loader would draw from torch's global generator and so change the run.
+                generator=torch.Generator(),
+            )
+            batches = iter(loader)
+        try:
+            for answer in batches:
+                if isinstance(answer, PipelineError):
+                    raise answer
+                yield answer
+        finally:
+            # Dropping the last reference would do it too, but a traceback in flight can hold one, and a dead
+            # worker that torch still watches is reported again at any later moment.
+            if workers:
+                batches._shutdown_workers()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def named_worker_death() -> Iterator[None]:
+    """Turn torch's report of a dead worker into `WorkerDied`.
+
+    torch reports it from a signal handler, so it can surface anywhere in the main thread: whoever works between two
+    batches wraps that work too.
+    """
     try:
-        while batches is not None:
-            try:
-                answer = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if workers and "DataLoader worker" in str(error):
-                    raise WorkerDied(
-                        f"a loader process died: {str(error).splitlines()[0]}\n"
-                        "  most often memory ran out; run the same command with fewer --workers or a smaller "
-                        "--batch-size"
-                    ) from error
-                raise
-            if isinstance(answer, PipelineError):
-                raise answer
-            yield answer
-    finally:
-        # Dropping the last reference stops the workers and waits for them.
-        batches = None
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WorkerDied(
+            f"a loader process died: {str(error).splitlines()[0]}\n"
+            "  most often memory ran out; run the same command with fewer --workers or a smaller --batch-size"
+        ) from error
 
 
 def to_batch(cells: RenderedCells) -> ViewBatch:
@@ -202,6 +212,11 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _ignore_interrupt(worker: int) -> None:
-    """Leave Ctrl-C to the main process, which stops the workers; their tracebacks would hide its message."""
+def _leave_signals(worker: int) -> None:
+    """Leave Ctrl-C and the first SIGTERM to the main process, which saves its work and then stops the workers.
+
+    Terminals and schedulers signal the whole process group. A second SIGTERM ends the worker, as torch and
+    multiprocessing expect when they give up waiting for it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL) and None)

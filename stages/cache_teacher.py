@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from deit_pipe.pipeline.compose import compose, dominant_labels, partner_labels
-from deit_pipe.pipeline.loader import ViewBatch, load_views
+from deit_pipe.pipeline.loader import ViewBatch, load_views, named_worker_death
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.provenance import library_versions
 from deit_pipe.pipeline.recipe import Recipe, load_recipe, preset_name
@@ -209,6 +209,7 @@ def fill(
     total = done + sum(block.slots for block in writer.mine)
     pending: Future[object] | None = None
     with (
+        named_worker_death(),
         ThreadPoolExecutor(1) as background,
         progress(f"caching {teacher.tag}", total, "views", done=done, quiet=quiet) as shown,
     ):

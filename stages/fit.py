@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from deit_pipe.pipeline.loader import load_views
+from deit_pipe.pipeline.loader import load_views, named_worker_death
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.checkpoint import (
     Checkpoint,
@@ -80,7 +80,7 @@ class Fit:
         if group.first:
             write_json(self.run_folder / STUDENT_FACTS, self.trainer.facts.to_json())
         scores: dict[str, Any] = {}
-        with ExitStack() as stack:
+        with named_worker_death(), ExitStack() as stack:
             stop = stack.enter_context(deferred_stop())
             if group.first:
                 self.metrics = Metrics(

@@ -161,7 +161,8 @@ def count_classes(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
 def classifier_name(model: nn.Module) -> str:
     """Dotted name of the module that makes the logits, such as `fc` or `head.fc`."""
     classifier = model.get_classifier()  # type: ignore[operator]
-    return next(name for name, module in model.named_modules() if module is classifier)
+    names: list[str] = [name for name, module in model.named_modules() if module is classifier]
+    return names[0]
 
 
 def hub_weights(tag: str) -> nn.Module:
