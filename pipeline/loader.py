@@ -126,6 +126,8 @@ def load_views(
                 if isinstance(answer, PipelineError):
                     raise answer
                 yield answer
+        except (ConnectionError, EOFError) as error:  # it died while handing over a batch
+            raise _worker_died(error) from error
         finally:
             # Dropping the last reference would do it too, but a traceback in flight can hold one, and a dead
             # worker that torch still watches is reported again at any later moment.
@@ -145,10 +147,14 @@ def named_worker_death() -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise WorkerDied(
-            f"a loader process died: {str(error).splitlines()[0]}\n"
-            "  most often memory ran out; run the same command with fewer --workers or a smaller --batch-size"
-        ) from error
+        raise _worker_died(error) from error
+
+
+def _worker_died(error: Exception) -> WorkerDied:
+    return WorkerDied(
+        f"a loader process died: {str(error).splitlines()[0] if str(error) else type(error).__name__}\n"
+        "  most often memory ran out; run the same command with fewer --workers or a smaller --batch-size"
+    )
 
 
 def to_batch(cells: RenderedCells) -> ViewBatch:
