@@ -9,7 +9,7 @@ import numpy as np
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.manifest import ZARR_ROOT
 
-Codec = Literal["float", "class", "label", "raw"]
+Codec = Literal["float", "class", "raw"]
 
 OBJECT_BYTES = (
     16 * 2**20
@@ -64,7 +64,7 @@ def array_specs(fmt: TargetFormat) -> list[ArraySpec]:
     classes = fmt.class_dtype
     half = np.dtype(np.float16)
     specs = [
-        ArraySpec("teacher_label", classes, -1, (), (), "label"),
+        ArraySpec("teacher_label", classes, -1, (), (), "class"),
         ArraySpec("fingerprint", np.dtype(np.uint32), 0, (), (), "raw"),
     ]
     if fmt.kind == "dense":

@@ -18,7 +18,6 @@ from deit_pipe.store.layout import ArraySpec, chunk_slots
 _CODECS: dict[str, dict[str, Any]] = {
     "float": {"name": "blosc", "configuration": {"cname": "zstd", "clevel": 5, "shuffle": "shuffle"}},
     "class": {"name": "blosc", "configuration": {"cname": "zstd", "clevel": 5, "shuffle": "bitshuffle"}},
-    "label": {"name": "blosc", "configuration": {"cname": "zstd", "clevel": 5, "shuffle": "bitshuffle"}},
     # random numbers do not compress; zstd is here for the padding of a ragged last block
     "raw": {"name": "zstd", "configuration": {"level": 1, "checksum": False}},
 }

@@ -135,7 +135,7 @@ def test_damage_of_an_array_is_found_refused_and_repaired(cache, damage):
         in str(finding)
         for finding in found
     )
-    for spec, (epoch, index) in zip(specs, cells, strict=True):
+    for epoch, index in cells:
         slots = np.arange(index * 16, index * 16 + 16)
         with pytest.raises(
             CacheCorrupt, match=r"(?s)cache corrupt: .*slots .*deit-pipe cache-teacher --cache"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from deit_pipe.store.errors import FormatInvalid, TargetsInvalid
-from deit_pipe.store.formats import TargetFormat, decode, encode, top_classes
+from deit_pipe.store.formats import TargetFormat, decode, encode, to_float32, top_classes
 
 
 def log_softmax(z, tau=1.0):
@@ -115,3 +115,11 @@ def test_class_ids_are_signed_and_wide_enough():
     logits = np.zeros((1, 40000), np.float32)
     logits[0, 39999] = 1
     assert decode(encode(logits, fmt), fmt).topk_class.tolist() == [[39999, 0]]
+
+
+def test_quick_conversion_is_exact_for_every_finite_float16():
+    half = np.arange(65536, dtype=np.uint16).view(np.float16)
+    half = half[np.isfinite(half)]
+    np.testing.assert_array_equal(to_float32(half).view(np.uint32), half.astype(np.float32).view(np.uint32))
+    odd = half[:63000].reshape(-1, 9)[::3]  # not contiguous
+    np.testing.assert_array_equal(to_float32(odd), odd.astype(np.float32))

@@ -1,0 +1,320 @@
+"""Bytes per view, what rounding costs, write speed, read latency, ledger opening. Numbers to beat: DESIGN section 8.
+
+    python tests/benchmarks/bench_store.py LOGITS.npy [--write]
+
+LOGITS.npy holds real float32 logits [rows, C]; make_logits.py beside this file makes them and says from what.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import zarr
+from benchmarks.results import environment_line, write_section
+from store_fakes import make_manifest, make_samples, make_teacher
+
+from deit_pipe.store.formats import decode, encode
+from deit_pipe.store.layout import array_specs, block_slots_for, blocks_per_epoch
+from deit_pipe.store.manifest import TeacherIdentity, create_cache
+from deit_pipe.store.reader import TargetReader
+from deit_pipe.store.shards import ShardCodec
+from deit_pipe.store.writer import TargetWriter
+
+BATCH = 256
+REPEATS = 3
+IMAGENET = 1_281_167
+RECORDS_EPOCHS, RECORDS_PER_EPOCH = 300, 157
+FORMATS = ("none", "topk:10", "topk:50", "dense")
+
+
+def log_softmax(logits: np.ndarray, tau: float) -> np.ndarray:
+    wide = logits.astype(np.float64) / tau
+    wide -= wide.max(axis=1, keepdims=True)
+    return wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+
+
+def divergence(logits: np.ndarray, teacher: TeacherIdentity, tau: float) -> str:
+    """Mean KL(float32 || stored); for top-k over K + 1 bins, the tail as one."""
+    targets = decode(encode(logits, teacher.format), teacher.format)
+    exact = log_softmax(logits, tau)
+    if targets.logits is not None:
+        other = log_softmax(targets.logits, tau)
+        return f"{(np.exp(exact) * (exact - other)).sum(axis=1).mean():.1e}"
+    if targets.topk_class is None or targets.topk_logp is None or targets.lse_tau is None:
+        return "-"
+    kept = np.exp(np.take_along_axis(exact, targets.topk_class, axis=1))
+    ours = np.exp(targets.topk_logp / tau - targets.lse_tau[:, [targets.taus.index(tau)]].astype(np.float64))
+    p = np.concatenate([kept, np.maximum(1 - kept.sum(axis=1, keepdims=True), 1e-12)], axis=1)
+    q = np.concatenate([ours, np.maximum(1 - ours.sum(axis=1, keepdims=True), 1e-12)], axis=1)
+    return f"{(p * np.log(p / q)).sum(axis=1).mean():.1e}"
+
+
+def sizes_table(logits: np.ndarray) -> str:
+    """Stored bytes per view by array, on real logits and, for labels, on uniformly random classes."""
+    rows, classes = logits.shape
+    lines = [
+        "| format | label | classes | log-probs / logits | other taus | without fingerprint | with | raw | "
+        "KL tau 1 | KL tau 3 | stored argmax = label |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
+    ]
+    for text in FORMATS:
+        for taus in ((1.0,), (1.0, 3.0)):
+            if text in ("none", "dense") and len(taus) > 1:
+                continue
+            teacher = make_teacher(text, classes, taus=taus, block_slots=rows)
+            arrays = encode(logits, teacher.format)
+            arrays["fingerprint"] = np.random.default_rng(0).integers(0, 2**32, rows, dtype=np.uint32)
+            specs = array_specs(teacher.format)
+            size = {spec.name: len(ShardCodec(spec, rows).encode(arrays[spec.name])) / rows for spec in specs}
+            raw = sum(spec.row_bytes for spec in specs if spec.name != "fingerprint")
+            total = sum(size.values())
+            half = arrays.get("logits")
+            same = "-" if half is None else f"{(half.argmax(1) == arrays['teacher_label']).mean():.4%}"
+            values = [size.get("topk_logp", size.get("logits")), size.get("lse_tau")]
+            cells = [f"{v:.2f}" if v is not None else "-" for v in (size.get("topk_class"), *values)]
+            every = text == "dense" or 3.0 in taus
+            lines.append(
+                f"| {text}{' taus 1,3' if len(taus) > 1 else ''} | {size['teacher_label']:.2f} | "
+                f"{' | '.join(cells)} | **{total - size['fingerprint']:.2f}** | {total:.2f} | {raw} | "
+                f"{divergence(logits, teacher, 1.0)} | {divergence(logits, teacher, 3.0) if every else '-'} | {same} |"
+            )
+    uniform = np.random.default_rng(0).integers(0, classes, rows).astype(np.int16)
+    spec = array_specs(make_teacher("none", classes).format)[0]
+    worst = len(ShardCodec(spec, rows).encode(uniform)) / rows
+    share = np.bincount(logits.argmax(axis=1), minlength=classes) / rows
+    entropy = -(share[share > 0] * np.log2(share[share > 0])).sum()
+    lines.append("")
+    lines.append(
+        f"Labels of these {rows:,} rows have an entropy of {entropy:.1f} bits; uniformly random classes, the worst "
+        f"case, take {worst:.2f} B (log2 {classes} = {np.log2(classes) / 8:.2f} B)."
+    )
+    return "\n".join(lines)
+
+
+def write_cache(folder: Path, logits: np.ndarray, text: str, slots: int) -> tuple[TeacherIdentity, float]:
+    """One epoch of `slots` views, the real rows in random order; returns the seconds spent in `write`."""
+    classes = logits.shape[1]
+    teacher = make_teacher(text, classes)
+    block = block_slots_for(teacher.format, classes, 2, IMAGENET)
+    teacher = make_teacher(text, classes, block_slots=block)
+    create_cache(folder, make_manifest(slots, classes), make_samples(slots, classes), {})
+    random = np.random.default_rng(1)
+    seconds = 0.0
+    with TargetWriter.open(folder, teacher, epochs=1) as writer:
+        for unit in writer.mine:
+            rows = logits[random.integers(0, len(logits), unit.slots)]
+            prints = random.integers(0, 2**32, unit.slots, dtype=np.uint32)
+            started = time.perf_counter()
+            writer.write(unit, rows, prints, rows.argmax(axis=1))
+            seconds += time.perf_counter() - started
+    return teacher, seconds
+
+
+def orders(slots: int, block: int) -> dict[str, list[np.ndarray]]:
+    """Batches in plan order, starting off every chunk border, and with blocks and pairs shuffled as a plan does it."""
+    random = np.random.default_rng(2)
+    starts = np.arange(0, slots, block)
+    random.shuffle(starts)
+    pairs = [random.permutation(np.arange(s, min(s + block, slots)).reshape(-1, 2)).ravel() for s in starts]
+    shuffled = np.concatenate(pairs)
+    plain = np.arange(slots)
+    return {
+        "contiguous": [plain[i : i + BATCH] for i in range(0, slots - BATCH + 1, BATCH)],
+        "unaligned": [plain[i : i + BATCH] for i in range(37, slots - BATCH + 1, BATCH)],
+        "shuffled blocks": [shuffled[i : i + BATCH] for i in range(37, slots - BATCH + 1, BATCH)],
+    }
+
+
+def per_batch(function, batches: list[np.ndarray]) -> float:
+    """Best of REPEATS, ms per batch."""
+    best = float("inf")
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        function(batches)
+        best = min(best, time.perf_counter() - started)
+    return best / len(batches) * 1e3
+
+
+def read_table(logits: np.ndarray, folder: Path) -> str:
+    lines = [
+        "| format | views | write, views/s (MB/s of float32 logits) | contiguous | unaligned | shuffled blocks | "
+        "memmap contiguous | memmap random rows | zarr contiguous | zarr random rows |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
+    ]
+    for text, slots in (("none", 2**18), ("topk:10", 2**18), ("dense", 2**16)):
+        path = folder / text.replace(":", "-")
+        teacher, seconds = write_cache(path, logits, text, slots)
+        raw = 4 * logits.shape[1]
+
+        def stream(batches: list[np.ndarray], path: Path = path) -> None:
+            reader = TargetReader(
+                path
+            )  # a fresh one: every block is fetched, checked and decoded in the time
+            for _ in reader.stream((0, slots) for slots in batches):
+                pass
+
+        ours = {
+            name: per_batch(stream, batches) for name, batches in orders(slots, teacher.block_slots).items()
+        }
+        theirs = rivals(path, teacher, slots)
+        cells = [*ours.values(), *theirs]
+        lines.append(
+            f"| {text} | {slots:,} | {slots / seconds:,.0f} ({slots * raw / seconds / 1e6:.0f}) | "
+            f"{' | '.join(f'{cell:.2f}' for cell in cells)} |"
+        )
+    return "\n".join(lines)
+
+
+def rivals(path: Path, teacher: TeacherIdentity, slots: int) -> list[float]:
+    """ms per batch of plain memory-mapped copies of the arrays, and of zarr indexing, all arrays, converted alike."""
+    reader = TargetReader(path)
+    group = zarr.open_group(path / "targets.zarr" / teacher.name, mode="r")
+    names = [spec.name for spec in array_specs(teacher.format)]
+    maps = {}
+    for name in names:
+        np.save(path / f"{name}.npy", group[name][0])
+        maps[name] = np.load(path / f"{name}.npy", mmap_mode="r")
+    random = np.random.default_rng(3)
+    contiguous = orders(slots, teacher.block_slots)["unaligned"]
+    rows = [np.sort(random.choice(slots, BATCH, replace=False)) for _ in range(len(contiguous))]
+
+    def mapped(batches: list[np.ndarray]) -> None:
+        for batch in batches:
+            decode({name: maps[name][batch] for name in names}, reader.identity.format)
+
+    def sliced(batches: list[np.ndarray]) -> None:
+        for batch in batches:
+            part = slice(int(batch[0]), int(batch[-1]) + 1)
+            decode({name: maps[name][part] for name in names}, reader.identity.format)
+
+    def zarr_sliced(batches: list[np.ndarray]) -> None:
+        for batch in batches:
+            part = slice(int(batch[0]), int(batch[-1]) + 1)
+            decode({name: np.asarray(group[name][0, part]) for name in names}, reader.identity.format)
+
+    def zarr_rows(batches: list[np.ndarray]) -> None:
+        for batch in batches:
+            decode({name: np.asarray(group[name].oindex[0, batch]) for name in names}, reader.identity.format)
+
+    return [
+        per_batch(sliced, contiguous),
+        per_batch(mapped, rows),
+        per_batch(zarr_sliced, contiguous[:40]),
+        per_batch(zarr_rows, rows[:4]),
+    ]
+
+
+def ledger_line(folder: Path) -> str:
+    """Opening the sealed ledger of a 300-epoch, ImageNet-sized dense cache, in a fresh process."""
+    path = folder / "ledger-cache"
+    subprocess.run([sys.executable, __file__, "--make-ledger", str(path)], check=True)
+    program = (
+        "import sys, time; import numpy, pyarrow.parquet; from deit_pipe.store.ledger import coverage\n"
+        "t = time.perf_counter(); c = coverage(sys.argv[1], 'dense'); s = time.perf_counter() - t\n"
+        "assert c.complete and 'zarr' not in sys.modules; print(len(c.columns['epoch']), s)"
+    )
+    runs = []
+    for _ in range(REPEATS):
+        out = subprocess.run(
+            [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
+        )
+        runs.append(out.stdout.split())
+    seconds = min(float(run[1]) for run in runs)
+    size = sum(p.stat().st_size for p in (path / "ledger").rglob("*") if p.is_file())
+    return (
+        f"Opening a sealed ledger of {int(runs[0][0]):,} records (300 epochs of ImageNet, dense; {size / 1e6:.1f} MB in "
+        f"two copies) in a fresh process, imports not counted: **{seconds:.2f} s**."
+    )
+
+
+def make_ledger(path: Path) -> None:
+    """Records without objects: enough for everything that reads only the ledger."""
+    from deit_pipe.store.ledger import BlockRecord, StoredObject, write_epochs
+    from deit_pipe.store.location import open_location
+    from deit_pipe.store.manifest import write_teacher
+    from deit_pipe.store.recovery import _merge
+    from deit_pipe.store.sealed import MERGE_FILES, to_columns, write_sealed
+    from deit_pipe.store.statistics import BlockStatistics
+
+    os.fsync = lambda _: None
+    block = 8192
+    assert blocks_per_epoch(IMAGENET, block) == RECORDS_PER_EPOCH
+    teacher = make_teacher("dense", 1000, block_slots=block)
+    create_cache(path, make_manifest(IMAGENET, 1000), make_samples(10, 10), {})
+    place = open_location(path)
+    write_teacher(place, teacher)
+    write_epochs(place, teacher.name, RECORDS_EPOCHS)
+    random = np.random.default_rng(0)
+    for epoch in range(RECORDS_EPOCHS):
+        records = []
+        for index in range(RECORDS_PER_EPOCH):
+            top1, entropy = random.random(2).tolist()
+            statistics = BlockStatistics(
+                agree=int(random.integers(block)), agree_either=int(random.integers(block)), ties=3,
+                top1=top1, entropy=entropy, topk_mass=None, confidence=tuple(random.integers(0, 900, 20).tolist()),
+            )  # fmt: skip
+            objects = {
+                spec.name: StoredObject(int(random.integers(10**6)), random.bytes(32).hex())
+                for spec in array_specs(teacher.format)
+            }
+            start = index * block
+            records.append(
+                BlockRecord(
+                    epoch=epoch,
+                    index=index,
+                    start=start,
+                    stop=min(start + block, IMAGENET),
+                    rank=index % 8,
+                    run="0123456789ab",
+                    written=1.7e9 + epoch * 1e3 + index,
+                    objects=objects,
+                    statistics=statistics,
+                )
+            )
+        counts = {epoch: random.integers(900, 1400, 1000)}
+        write_sealed(place, f"ledger/{teacher.name}", to_columns(records), counts)
+        if epoch % MERGE_FILES == MERGE_FILES - 1:
+            _merge(place, f"ledger/{teacher.name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("logits", type=Path, nargs="?")
+    parser.add_argument("--write", action="store_true", help="replace the section in RESULTS.md")
+    parser.add_argument("--make-ledger", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.make_ledger:
+        make_ledger(options.make_ledger)
+        return
+    if options.logits is None:
+        parser.error("give the file that make_logits.py writes")
+    logits = np.load(options.logits)
+    parts = [
+        environment_line(("numpy", "zarr", "numcodecs", "pyarrow")),
+        f"Bytes per view on {len(logits):,} rows of real logits (EfficientNet-Lite0, ImageNet weights, random crops "
+        "of photographs; see make_logits.py), one block. Targets at C=1000: none 1.4, topk:10 29, dense 1,850, each plus 4 "
+        "for the fingerprint. The stored label is always the float32 argmax.\n\n" + sizes_table(logits),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        parts.append(
+            f"Reading, ms per {BATCH}-slot batch, all arrays, converted to what the loss takes. Ours: a fresh reader's "
+            "whole epoch through `stream`, so every block is fetched, SHA-256-checked and decoded within the time, with "
+            f"a consumer that does nothing; warm page cache, best of {REPEATS}. Target: 1.5 ms.\n\n"
+            + read_table(logits, Path(folder))
+        )
+        parts.append(ledger_line(Path(folder)))
+    text = "\n\n".join(parts)
+    print(text)
+    if options.write:
+        write_section("Store: bytes, speed", text)
+
+
+if __name__ == "__main__":
+    main()
