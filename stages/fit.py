@@ -108,6 +108,7 @@ class Fit:
         """The rest of the current epoch."""
         position, trainer = self.position, self.trainer
         self.rates.step(position.epoch)
+        trainer.network.train()
         sizes = self.schedule.part_sizes(trainer.group)
         since, since_started, since_steps = StepTimes(), time.perf_counter(), 0
         while position.step < self.schedule.steps:

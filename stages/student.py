@@ -151,6 +151,13 @@ def build_student(facts: StudentFacts) -> nn.Module:
                 f"{facts.model} cannot be built for {facts.image_size} px images\n  {error}\n"
                 "choose another --student, or a cache with another --img-size"
             ) from error
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1,))[0]
+    if facts.image_size % patch:  # timm would leave out the rest of the image without a word
+        raise UsageProblem(
+            f"{facts.model} cannot be built for {facts.image_size} px images\n"
+            f"  expected a multiple of its {patch} px patches\n"
+            "choose another --student, or a cache with another --img-size"
+        )
     if is_distilled(model):
         model.set_distilled_training(True)  # type: ignore[operator]
     return model

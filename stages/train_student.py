@@ -46,6 +46,7 @@ from deit_pipe.stages.training_presets import (
     resolved_config,
 )
 from deit_pipe.store.errors import CacheMismatch
+from deit_pipe.store.ledger import read_ledger
 from deit_pipe.store.manifest import (
     Manifest,
     TeacherIdentity,
@@ -87,6 +88,8 @@ def run(options: TrainStudentOptions) -> CommandResult:
         facts = student_facts(options, manifest, table, settings)
         readers = [] if options.online_teacher else [open_reader(options, name, loss) for name in names]
         identity = read_teacher(options.cache, names[0])
+        # of a cache that is only planned these are the planned ones
+        cached_epochs = min(read_ledger(options.cache, name).epochs or 1 for name in names)
         if group.first:
             begin(run_folder, config)
         group.barrier()
@@ -98,7 +101,7 @@ def run(options: TrainStudentOptions) -> CommandResult:
 
         plan = ViewPlan.for_recipe(len(table), recipe, manifest.seed)
         schedule = Schedule(
-            plan=plan, epochs=settings.epochs, cached_epochs=readers[0].epochs if readers else settings.epochs,
+            plan=plan, epochs=settings.epochs, cached_epochs=cached_epochs,
             batch_size=settings.batch_size, accumulate=options.accumulate, order_seed=options.order_seed,
             block_slots=identity.block_slots,
         )  # fmt: skip
@@ -112,6 +115,9 @@ def run(options: TrainStudentOptions) -> CommandResult:
         # The teacher is loaded by now, so it cannot change what the student and its drop path draw.
         torch.manual_seed(options.seed)
         student = build_student(facts).to(group.device)
+        threads = choose_threads(options, student)
+        if threads:
+            torch.set_num_threads(threads)
         if options.init_from:
             for line in start_from(student, facts, Path(options.init_from)):
                 note(line)
@@ -129,6 +135,7 @@ def run(options: TrainStudentOptions) -> CommandResult:
 
 
 DERIVED = ("cache_digest", "world")
+TINY_STUDENT = 1_000_000
 
 
 def teacher_names(options: TrainStudentOptions) -> list[str]:
@@ -185,6 +192,15 @@ def student_facts(
         crop_ratio=options.eval_crop_ratio or default_crop_ratio(manifest.image_size), drop_path=settings.drop_path,
         patch_size=options.patch_size, width=options.width, depth=options.depth, heads=options.heads,
     )  # fmt: skip
+
+
+def choose_threads(options: TrainStudentOptions, student: nn.Module) -> int | None:
+    """CPU threads as asked; one for a tiny student, which more would only slow down; None leaves torch's own number.
+
+    The number depends on nothing but options, since it can change the last bits of a weight.
+    """
+    tiny = sum(parameter.numel() for parameter in student.parameters()) < TINY_STUDENT
+    return options.threads or (1 if tiny else None)
 
 
 def check_options(options: TrainStudentOptions, settings: TrainingSettings) -> None:

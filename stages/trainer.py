@@ -134,7 +134,6 @@ class Trainer:
             TrainingDiverged: the loss is not finite; nothing was changed by this step.
         """
         times = StepTimes()
-        self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         for part in range(len(parts)):
             started = time.perf_counter()

@@ -19,7 +19,7 @@ class TrainStudentOptions:
       deit-pipe train-student
       deit-pipe train-student --cache cache/ --data imagenet/ --student deit_tiny_distilled_patch16_224 --device cuda
       deit-pipe train-student --cache cache/ --loss soft --tau 3 --alpha 0.1
-      deit-pipe train-student --cache cache384/ --init-from runs/ti224 --student deit_tiny_distilled_patch16_384
+      deit-pipe train-student --cache cache384/ --init-from runs/ti224 --student deit_tiny_distilled_patch16_224
       torchrun --nproc-per-node 8 -m deit_pipe.cli train-student --cache cache/ --out runs/b
     """
 
@@ -126,6 +126,11 @@ class TrainStudentOptions:
     compile: bool = option(False, "torch.compile the student.")
     workers: int | None = option(
         None, "Processes that make views.  [default: one per core, at most 16]", minimum=0
+    )
+    threads: int | None = option(
+        None,
+        "CPU threads of torch; they can change the last bits.  [default: 1 below 1 M parameters, else torch's own]",
+        minimum=1,
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
     seed: int = option(0, "Seed of the student's weights and drop path (not of the views).", minimum=0)
