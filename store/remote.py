@@ -87,6 +87,7 @@ class RemoteObjects(Location):
         fs = self._connect()
         fs.invalidate_cache()
         try:
-            return int(fs.info(self._address(key))["size"])
+            entry = fs.info(self._address(key))
+            return int(entry["size"]) if entry["type"] == "file" else None
         except FileNotFoundError:
             return None

@@ -229,8 +229,8 @@ def ledger_line(folder: Path) -> str:
     seconds = min(float(run[1]) for run in runs)
     size = sum(p.stat().st_size for p in (path / "ledger").rglob("*") if p.is_file())
     return (
-        f"Opening a sealed ledger of {int(runs[0][0]):,} records (300 epochs of ImageNet, dense; {size / 1e6:.1f} MB in "
-        f"two copies) in a fresh process, imports not counted: **{seconds:.2f} s**."
+        f"Opening a sealed ledger of {int(runs[0][0]):,} records (300 epochs of ImageNet, dense; {size / 1e6:.1f} MB "
+        f"in two copies) in a fresh process, imports not counted: **{seconds:.2f} s**."
     )
 
 
@@ -298,15 +298,15 @@ def main() -> None:
     logits = np.load(options.logits)
     parts = [
         environment_line(("numpy", "zarr", "numcodecs", "pyarrow")),
-        f"Bytes per view on {len(logits):,} rows of real logits (EfficientNet-Lite0, ImageNet weights, random crops "
-        "of photographs; see make_logits.py), one block. Targets at C=1000: none 1.4, topk:10 29, dense 1,850, each plus 4 "
+        f"Bytes per view on {len(logits):,} rows of real logits (EfficientNet-Lite0, ImageNet weights, random "
+        "crops of photographs; see make_logits.py), one block. Targets at C=1000: none 1.4, topk:10 29, dense 1,850, each plus 4 "
         "for the fingerprint. The stored label is always the float32 argmax.\n\n" + sizes_table(logits),
     ]
     with tempfile.TemporaryDirectory() as folder:
         parts.append(
             f"Reading, ms per {BATCH}-slot batch, all arrays, converted to what the loss takes. Ours: a fresh reader's "
-            "whole epoch through `stream`, so every block is fetched, SHA-256-checked and decoded within the time, with "
-            f"a consumer that does nothing; warm page cache, best of {REPEATS}. Target: 1.5 ms.\n\n"
+            "whole epoch through `stream`, so every block is fetched, SHA-256-checked and decoded within the time, "
+            f"with a consumer that does nothing; warm page cache, best of {REPEATS}. Target: 1.5 ms.\n\n"
             + read_table(logits, Path(folder))
         )
         parts.append(ledger_line(Path(folder)))

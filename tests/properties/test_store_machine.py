@@ -1,0 +1,173 @@
+"""The store against a dictionary: write, kill, damage, reopen, extend, read, in any order."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from store_fakes import FORMATS, answers, assert_same, create, make_teacher
+
+from deit_pipe.store import local
+from deit_pipe.store.errors import CacheIncomplete
+from deit_pipe.store.formats import decode, encode
+from deit_pipe.store.layout import array_specs, object_key
+from deit_pipe.store.ledger import coverage
+from deit_pipe.store.reader import TargetReader
+from deit_pipe.store.verify import verify
+from deit_pipe.store.writer import TargetWriter
+
+
+class Killed(BaseException):
+    pass
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """`model` holds what must be there: (epoch, block index) -> (logits, fingerprints)."""
+
+    @initialize(
+        text=st.sampled_from(FORMATS),
+        num_samples=st.integers(1, 40),
+        block=st.integers(1, 16),
+        classes=st.integers(3, 6),
+    )
+    def create(self, text, num_samples, block, classes):
+        self.folder = Path(tempfile.mkdtemp())
+        self.fsync, local.os.fsync = local.os.fsync, lambda _: None
+        create(self.folder, num_samples, classes)
+        self.num_samples = num_samples
+        self.teacher = make_teacher(text, classes, block_slots=block)
+        self.model = {}
+        self.epochs = 0
+        self.writer = None
+        self.world = 1
+
+    def teardown(self):
+        if hasattr(self, "folder"):
+            local.os.fsync = self.fsync
+            if self.writer is not None:
+                self.writer._lock.release()
+            shutil.rmtree(self.folder)
+
+    @precondition(lambda self: self.writer is None)
+    @rule(epochs=st.integers(1, 3), world=st.integers(1, 3))
+    def open(self, epochs, world):
+        self.writer = TargetWriter.open(self.folder, self.teacher, epochs=epochs, world=world)
+        self.epochs = self.writer.epochs
+        last = max((epoch for epoch, _ in self.model), default=-1) + 1
+        assert self.epochs == max(epochs, last)
+        assert {(b.epoch, b.index) for b in self.writer.blocks} - {
+            (b.epoch, b.index) for b in self.writer.missing
+        } == {cell for cell in self.model if cell[0] < self.epochs}
+
+    def answer(self, block, seed):
+        logits, prints, labels, partners = answers(block, self.teacher.num_classes, seed)
+        return logits, prints, labels, partners
+
+    @precondition(lambda self: self.writer is not None and self.writer._open)
+    @rule(data=st.data(), seed=st.integers(0, 3))
+    def write(self, data, seed):
+        block = data.draw(
+            st.sampled_from([b for b in self.writer.missing if (b.epoch, b.index) in self.writer._open])
+        )
+        answer = self.answer(block, seed)
+        self.writer.write(block, *answer)
+        self.model[block.epoch, block.index] = answer[:2]
+
+    @precondition(lambda self: self.writer is not None and self.writer._open)
+    @rule(data=st.data(), after=st.integers(0, 8))
+    def die_in_a_write(self, data, after):
+        """Stop for ever at the n-th operation on the disk; what a dead process leaves, a new one finds."""
+        block = data.draw(
+            st.sampled_from([b for b in self.writer.missing if (b.epoch, b.index) in self.writer._open])
+        )
+        left = [after]
+        place = self.writer._place
+        originals = {name: getattr(place, name) for name in ("put", "create", "delete")}
+
+        def counted(name):
+            def call(*arguments):
+                if left[0] == 0:
+                    raise Killed
+                left[0] -= 1
+                return originals[name](*arguments)
+
+            return call
+
+        for name in originals:
+            setattr(place, name, counted(name))
+        answer = self.answer(block, 7)
+        try:
+            self.writer.write(block, *answer)
+            self.writer.close()
+        except Killed:
+            pass
+        finally:
+            self.writer._lock.release()
+        if (block.epoch, block.index) in coverage_cells(self.folder, self.teacher):
+            self.model[block.epoch, block.index] = answer[:2]
+        self.writer = None
+
+    @precondition(lambda self: self.writer is not None)
+    @rule()
+    def close(self):
+        self.writer.close()
+        self.writer = None
+
+    @precondition(lambda self: self.writer is None and self.model)
+    @rule(data=st.data())
+    def damage(self, data):
+        """Flip a bit of a committed object: the block is lost, no other."""
+        cell = data.draw(st.sampled_from(sorted(self.model)))
+        spec = data.draw(st.sampled_from(array_specs(self.teacher.format)))
+        path = self.folder / object_key(self.teacher.name, spec, *cell)
+        content = bytearray(path.read_bytes())
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(content)
+        found = verify(self.folder, "hash")
+        assert [(f.where, f.epoch, f.slots[0] // self.teacher.block_slots) for f in found] == [
+            (spec.name, *cell)
+        ]
+        TargetWriter.open(self.folder, self.teacher, epochs=1).close()
+        del self.model[cell]
+        # extending or shrinking is for `open`; what is wanted now never exceeds what was
+        self.epochs = coverage(self.folder, self.teacher.name).epochs
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def read(self, data):
+        reader = TargetReader(self.folder, allow_partial=True)
+        epoch, index = data.draw(st.sampled_from(sorted(self.model)))
+        start = index * self.teacher.block_slots
+        logits, prints = self.model[epoch, index]
+        chosen = np.array(data.draw(st.lists(st.integers(0, len(logits) - 1), min_size=1, max_size=8)))
+        arrays = {**encode(logits[chosen], self.teacher.format), "fingerprint": prints[chosen]}
+        assert_same(reader.read(epoch, start + chosen), decode(arrays, self.teacher.format))
+
+    @invariant()
+    def what_is_committed_is_what_the_model_has(self):
+        if hasattr(self, "model") and self.epochs:
+            assert coverage_cells(self.folder, self.teacher) == set(self.model)
+            reader = TargetReader(self.folder, allow_partial=True)
+            for epoch in range(self.epochs):
+                blocks = -(-self.num_samples // self.teacher.block_slots)
+                for index in range(blocks):
+                    if (epoch, index) not in self.model:
+                        try:
+                            reader.read(epoch, np.array([index * self.teacher.block_slots]))
+                        except CacheIncomplete:
+                            continue
+                        raise AssertionError(f"epoch {epoch} block {index} was never written")
+
+
+def coverage_cells(folder, teacher):
+    columns = coverage(folder, teacher.name).columns
+    return set(zip(columns["epoch"].tolist(), columns["index"].tolist(), strict=True))
+
+
+TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine.settings = settings(
+    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+)

@@ -1,0 +1,95 @@
+"""Other readers open the store and agree with ours."""
+
+import json
+
+import numpy as np
+import pytest
+from store_fakes import FORMATS, create, fill, make_teacher, write_blocks
+
+from deit_pipe.store.layout import array_specs
+from deit_pipe.store.reader import TargetReader
+from deit_pipe.store.writer import TargetWriter
+
+
+@pytest.fixture(params=FORMATS)
+def teacher(request, tmp_path):
+    create(tmp_path)
+    teacher = make_teacher(request.param)
+    fill(tmp_path, teacher, 2)
+    return teacher
+
+
+def ours(path, teacher):
+    """All arrays [epochs, slots, ...] as the reader decodes them."""
+    reader = TargetReader(path)
+    epochs = [reader.read(epoch, np.arange(100)) for epoch in range(2)]
+    names = {spec.name for spec in array_specs(teacher.format)}
+    found = {name: np.stack([getattr(t, name) for t in epochs]) for name in names}
+    if "lse_tau" in found:
+        found["lse_tau"] = found["lse_tau"][..., 1:]  # tau 1 is not stored
+    return found
+
+
+def test_zarr_opens_it(teacher, tmp_path):
+    import zarr
+
+    group = zarr.open_group(tmp_path / "targets.zarr" / teacher.name, mode="r")
+    assert sorted(group.array_keys()) == sorted(spec.name for spec in array_specs(teacher.format))
+    for name, values in ours(tmp_path, teacher).items():
+        np.testing.assert_array_equal(group[name][:].astype(values.dtype), values)
+    for spec in array_specs(teacher.format):
+        assert group[spec.name].shards == (1, 16, *spec.row)
+        assert group[spec.name].dtype == spec.dtype
+    assert [name for name, _ in zarr.open_group(tmp_path / "targets.zarr", mode="r").members()] == [
+        teacher.name
+    ]
+
+
+def test_xarray_opens_it(teacher, tmp_path):
+    xarray = pytest.importorskip("xarray")
+    data = xarray.open_zarr(
+        tmp_path / "targets.zarr" / teacher.name, consolidated=False, mask_and_scale=False
+    )
+    for name, values in ours(tmp_path, teacher).items():
+        assert data[name].dims[:2] == ("epoch", "slot")
+        np.testing.assert_array_equal(data[name].values.astype(values.dtype), values)
+
+
+def test_tensorstore_opens_it_and_misses_nothing(teacher, tmp_path):
+    tensorstore = pytest.importorskip("tensorstore")
+    for name, values in ours(tmp_path, teacher).items():
+        spec = {
+            "driver": "zarr3",
+            "kvstore": {"driver": "file", "path": str(tmp_path / "targets.zarr" / teacher.name / name)},
+            "fill_missing_data_reads": False,
+        }
+        array = tensorstore.open(spec, read=True).result()
+        assert array.domain.labels[:2] == ("epoch", "slot")
+        np.testing.assert_array_equal(array.read().result().astype(values.dtype), values)
+
+
+def test_absent_blocks_read_as_impossible_values(tmp_path):
+    import zarr
+
+    create(tmp_path)
+    with TargetWriter.open(tmp_path, make_teacher("topk:3"), epochs=2) as writer:
+        write_blocks(writer, writer.mine[:2])
+    group = zarr.open_group(tmp_path / "targets.zarr" / "topk-3", mode="r")
+    assert (group["teacher_label"][1] == -1).all()
+    assert (group["topk_class"][0, 32:] == -1).all()
+    assert np.isnan(group["topk_logp"][0, 32:]).all()
+    assert np.isnan(group["lse_tau"][1]).all()
+
+
+def test_codecs_are_core_zarr_and_every_chunk_has_a_checksum(teacher, tmp_path):
+    for path in (tmp_path / "targets.zarr" / teacher.name).glob("*/zarr.json"):
+        text = path.read_text()
+        metadata = json.loads(text)
+        assert "numcodecs" not in text
+        assert metadata["fill_value"] == (0 if path.parent.name == "fingerprint" else metadata["fill_value"])
+        [shard] = metadata["codecs"]
+        names = [codec["name"] for codec in shard["configuration"]["codecs"]]
+        assert names[0] == "bytes"
+        assert set(names[1:-1]) <= {"blosc", "zstd"}
+        assert names[-1] == "crc32c"
+        assert metadata["dimension_names"][:2] == ["epoch", "slot"]
