@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from deit_pipe.pipeline.decode import decode
+from deit_pipe.pipeline.decode import Decoded, decode, size_of
 from deit_pipe.pipeline.errors import BadImage, PlanError
 from deit_pipe.pipeline.plan import Cells, Purpose, ViewPlan
 from deit_pipe.pipeline.recipe import Recipe
@@ -92,12 +91,13 @@ def render_cells(
     views: list[View] = [None] * count  # type: ignore[list-item]  # filled below, in another order
     prints = np.empty(count, dtype=np.uint32)
     # Copies of a sample side by side, so that one decoded image at a time is enough.
-    image, held = None, -1
+    image: Decoded | None = None
+    held = -1
     for position in np.argsort(samples, kind="stable").tolist():
         sample, slot = int(samples[position]), int(slots[position])
         if image is None or sample != held:
             image, held = _decode_sample(table, sample), sample
-        view = draw_view(recipe, plan.stream(cells.epoch, slot, Purpose.VIEW), image.size, image_size)
+        view = draw_view(recipe, plan.stream(cells.epoch, slot, Purpose.VIEW), size_of(image), image_size)
         pixels[position] = render_decoded(image, view)
         offset = int(slots[partner[position]]) - slot
         prints[position] = fingerprint(pixels[position], view, mixes[position], offset)
@@ -157,7 +157,7 @@ def pair_up(
     return partner, mixes
 
 
-def _decode_sample(table: SampleTable, sample: int) -> Image.Image:
+def _decode_sample(table: SampleTable, sample: int) -> Decoded:
     try:
         return decode(table.read(sample))
     except BadImage as error:

@@ -24,7 +24,11 @@ except ImportError:
 MAX_PIXELS = 89_478_485
 
 
-def decode(image: bytes | NDArray[np.uint8]) -> Image.Image:
+# A decoded RGB image: Pillow's, or its pixels [H, W, 3]; whichever costs no copy.
+Decoded = Image.Image | NDArray[np.uint8]
+
+
+def decode(image: bytes | NDArray[np.uint8]) -> Decoded:
     """Decode to an RGB image.
 
     Args:
@@ -34,8 +38,7 @@ def decode(image: bytes | NDArray[np.uint8]) -> Image.Image:
         BadImage: not an image, truncated, or too large.
     """
     if isinstance(image, np.ndarray):
-        raw = Image.fromarray(image)
-        return raw if raw.mode == "RGB" else raw.convert("RGB")
+        return image if image.ndim == 3 else Image.fromarray(image).convert("RGB")
     if simplejpeg is not None and image[:3] == b"\xff\xd8\xff":
         fast = _decode_jpeg(image)
         if fast is not None:
@@ -48,18 +51,26 @@ def decode(image: bytes | NDArray[np.uint8]) -> Image.Image:
         raise BadImage(f"{type(error).__name__}: {error}") from error
 
 
+def size_of(decoded: Decoded) -> tuple[int, int]:
+    """Return (width, height)."""
+    if isinstance(decoded, Image.Image):
+        return decoded.width, decoded.height
+    return decoded.shape[1], decoded.shape[0]
+
+
 def simplejpeg_version() -> str | None:
     """Return the version of the JPEG decoder in use, None when Pillow decodes."""
     return None if simplejpeg is None else str(simplejpeg.__version__)
 
 
-def _decode_jpeg(data: bytes) -> Image.Image | None:
+def _decode_jpeg(data: bytes) -> NDArray[np.uint8] | None:
     """Decode a plain JPEG, or return None to leave every doubtful file to Pillow, whose verdict counts."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours not in ("YCbCr", "Gray") or height * width > MAX_PIXELS:
             return None
-        return Image.fromarray(simplejpeg.decode_jpeg(data, "RGB"))
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
+        return pixels
     except ValueError:
         return None
 
@@ -70,6 +81,8 @@ def _decode_any(data: bytes) -> Image.Image:
         if width * height > MAX_PIXELS:
             raise BadImage(f"{width} x {height} pixels, more than {MAX_PIXELS}: a decompression bomb?")
         image.load()
+        if image.mode == "RGB":
+            return image  # `convert` would copy it
         if image.mode == "P" and "transparency" in image.info:
             # Straight to RGB warns about the lost alpha; the colours are the same.
             return image.convert("RGBA").convert("RGB")

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from deit_pipe.pipeline.decode import decode
-from deit_pipe.pipeline.views import Mix, View
+from deit_pipe.pipeline.decode import Decoded, decode
+from deit_pipe.pipeline.views import Box, Mix, View
+from deit_pipe.pipeline.warps import warp_along_x, warp_along_y
 
 Pixels = NDArray[np.uint8]
 
@@ -36,13 +37,11 @@ def render(image: bytes | Pixels, view: View) -> Pixels:
     return render_decoded(decode(image), view)
 
 
-def render_decoded(image: Image.Image, view: View) -> Pixels:
+def render_decoded(decoded: Decoded, view: View) -> Pixels:
     """Render a view of a decoded RGB image, uint8 [S, S, 3]."""
-    left, top, width, height = view.crop
-    if (left, top) != (0, 0) or (width, height) != image.size:
-        image = image.crop((left, top, left + width, top + height))
+    image = _crop(decoded, view.crop)
     resample = FILTERS[view.resample]
-    image = image.resize((view.resized[0], height), resample).resize(view.resized, resample)
+    image = image.resize((view.resized[0], image.height), resample).resize(view.resized, resample)
     size = view.size
     if view.resized != (size, size):
         left, top = view.cut
@@ -77,10 +76,35 @@ def fingerprint(pixels: Pixels, view: View, mix: Mix | None = None, partner_offs
 OpFunction = Callable[[Image.Image, tuple[float, ...], View], Image.Image]
 
 
+def _crop(decoded: Decoded, box: Box) -> Image.Image:
+    left, top, width, height = box
+    if isinstance(decoded, Image.Image):
+        if (left, top) == (0, 0) and (width, height) == decoded.size:
+            return decoded
+        return decoded.crop((left, top, left + width, top + height))
+    # Straight from the rows of the large image, without a copy of what is not shown.
+    line = decoded.shape[1] * 3
+    start = top * line + left * 3
+    rows = np.ascontiguousarray(decoded).data.cast("B")[start : start + (height - 1) * line + width * 3]
+    return Image.frombytes("RGB", (width, height), rows, "raw", "RGB", line, 1)
+
+
 def _warp(image: Image.Image, matrix: tuple[float, ...], view: View) -> Image.Image:
     return image.transform(
         image.size, Image.Transform.AFFINE, matrix, resample=FILTERS[view.resample], fillcolor=view.fill
     )
+
+
+def _slide_x(image: Image.Image, slope: float, shift: float, view: View) -> Image.Image:
+    if view.resample == "bicubic":
+        return warp_along_x(image, slope, shift, view.fill)
+    return _warp(image, (1, slope, shift, 0, 1, 0), view)
+
+
+def _slide_y(image: Image.Image, slope: float, shift: float, view: View) -> Image.Image:
+    if view.resample == "bicubic":
+        return warp_along_y(image, slope, shift, view.fill)
+    return _warp(image, (1, 0, 0, slope, 1, shift), view)
 
 
 def _rotate(image: Image.Image, values: tuple[float, ...], view: View) -> Image.Image:
@@ -111,10 +135,10 @@ OPS: dict[str, OpFunction] = {
     "Contrast": lambda image, values, view: ImageEnhance.Contrast(image).enhance(values[0]),
     "Brightness": lambda image, values, view: ImageEnhance.Brightness(image).enhance(values[0]),
     "Sharpness": lambda image, values, view: ImageEnhance.Sharpness(image).enhance(values[0]),
-    "ShearX": lambda image, values, view: _warp(image, (1, values[0], 0, 0, 1, 0), view),
-    "ShearY": lambda image, values, view: _warp(image, (1, 0, 0, values[0], 1, 0), view),
-    "TranslateX": lambda image, values, view: _warp(image, (1, 0, values[0] * image.width, 0, 1, 0), view),
-    "TranslateY": lambda image, values, view: _warp(image, (1, 0, 0, 0, 1, values[0] * image.height), view),
+    "ShearX": lambda image, values, view: _slide_x(image, values[0], 0.0, view),
+    "ShearY": lambda image, values, view: _slide_y(image, values[0], 0.0, view),
+    "TranslateX": lambda image, values, view: _slide_x(image, 0.0, values[0] * image.width, view),
+    "TranslateY": lambda image, values, view: _slide_y(image, 0.0, values[0] * image.height, view),
     "Grayscale": lambda image, values, view: image.convert("L").convert("RGB"),
     "Blur": lambda image, values, view: image.filter(ImageFilter.GaussianBlur(values[0])),
 }

@@ -2,15 +2,17 @@
 
     python tests/benchmarks/bench_views.py --photographs FOLDER [--write]
 
-FOLDER holds any large photographs (searched with its subfolders); about 200 tiles of 500 x 375 are cut from them, halved in
-size first and saved as JPEG, so that they resemble ImageNet's files. On Debian, for instance:
+FOLDER holds any large photographs (searched with its subfolders); about 200 tiles of 500 x 375 are cut from
+them, halved in size first and saved as JPEG, so that they resemble ImageNet's files. On Debian, for instance:
 
     apt-get download mate-backgrounds lomiri-wallpapers-16.04 && for d in *.deb; do dpkg -x $d FOLDER; done
 
-Photographs also come with scikit-image (skimage/data) and scikit-learn (sklearn/datasets/images). Without --photographs,
-tiles of noise are used: fine to see that the program runs, too hard to compress for honest figures.
+Photographs also come with scikit-image (skimage/data) and scikit-learn (sklearn/datasets/images). Without
+--photographs, tiles of noise are used: fine to see that the program runs, too hard to compress for honest
+figures.
 
-With --golden PYTHON ... the golden views are checked by other interpreters too (scratch environments with other Pillows).
+With --golden PYTHON ... the golden views are checked by other interpreters too (scratch environments with
+other Pillows).
 """
 
 import argparse
@@ -34,17 +36,18 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.results import environment_line, write_section
+from view_images import encoded, photo
+
 from deit_pipe.pipeline import decode as decode_module
 from deit_pipe.pipeline.cells import render_cells
 from deit_pipe.pipeline.compose import compose, normalise
-from deit_pipe.pipeline.decode import decode
+from deit_pipe.pipeline.decode import decode, size_of
 from deit_pipe.pipeline.loader import load_views, to_batch
 from deit_pipe.pipeline.plan import Cells, Purpose, ViewPlan
 from deit_pipe.pipeline.recipe import PRESETS
 from deit_pipe.pipeline.render import fingerprint, render_decoded
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.pipeline.views import draw_view
-from view_images import encoded, photo
 
 SIZE = 224
 # Every view has its own decode, so that the comparison with timm is one of equals.
@@ -101,8 +104,8 @@ def timm_views(images: list[bytes]) -> Callable[[int], object]:
         auto_augment.posterize(image, bits) if bits else Image.new("RGB", image.size)
     )
     transform = create_transform(
-        SIZE, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", interpolation="bicubic", color_jitter=0.3,
-        re_prob=0.25, re_mode="pixel", re_count=1,
+        SIZE, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", interpolation="bicubic",
+        color_jitter=0.3, re_prob=0.25, re_mode="pixel", re_count=1,
     )  # fmt: skip
 
     def make(i: int) -> object:
@@ -122,7 +125,7 @@ def our_views(images: list[bytes], fast: bool) -> Callable[[int], object]:
 
     def make(i: int) -> object:
         image = decoder(images[i % len(images)])
-        view = draw_view(DEIT, plan.stream(0, i, Purpose.VIEW), image.size, SIZE)
+        view = draw_view(DEIT, plan.stream(0, i, Purpose.VIEW), size_of(image), SIZE)
         buffer[:] = render_decoded(image, view)
         return fingerprint(buffer, view)
 
@@ -168,13 +171,14 @@ def parts(images: list[bytes], views: int) -> list[str]:
     decoded = [decode(image) for image in images]
     count = len(images)
     drawn = [
-        draw_view(DEIT, plan.stream(1, i, Purpose.VIEW), decoded[i % count].size, SIZE) for i in range(views)
+        draw_view(DEIT, plan.stream(1, i, Purpose.VIEW), size_of(decoded[i % count]), SIZE)
+        for i in range(views)
     ]
     pixels = np.ascontiguousarray(render_decoded(decoded[0], drawn[0]))
     cost = {
         "decode": clock(lambda i: decode(images[i % count]), range(views)),
         "random numbers and draw": clock(
-            lambda i: draw_view(DEIT, plan.stream(1, i, Purpose.VIEW), decoded[i % count].size, SIZE),
+            lambda i: draw_view(DEIT, plan.stream(1, i, Purpose.VIEW), size_of(decoded[i % count]), SIZE),
             range(views),
         ),
         "crop, resize, flip, ops": clock(
