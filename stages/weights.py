@@ -152,8 +152,9 @@ def count_classes(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
     name = classifier_name(model)
     if f"{name}.weight" not in state:
         raise Mismatch(
-            f"{source} has no classifier {name}.weight\n  it cannot answer as a teacher\n"
-            "give complete weights, or fit a head with --fit-head"
+            f"{source} has no classifier {name}.weight\n"
+            "  they are the weights of another model, or of a network without its classifier\n"
+            "name the model they were made for with --teacher, or fit a new classifier with --fit-head"
         )
     return int(state[f"{name}.weight"].shape[0])
 

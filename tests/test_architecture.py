@@ -1,0 +1,107 @@
+"""The import rule, the size of files, and what must not be imported early."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted(
+    [ROOT / "cli.py", *(p for d in ("pipeline", "stages", "store") for p in (ROOT / d).rglob("*.py"))]
+)
+
+MAY_IMPORT = {
+    "cli": {"stages"},
+    "stages": {"stages", "pipeline", "store"},
+    "pipeline": {"pipeline"},
+    "store": {"store"},
+}
+MUST_NOT_IMPORT = {
+    "store": {"torch", "torchvision", "timm", "PIL"},
+    "pipeline": {"torchvision", "timm", "zarr", "numcodecs"},
+    "cli": {"torch", "timm", "zarr", "numpy", "PIL", "pyarrow"},
+}
+TORCH_IN_PIPELINE = {"loader.py", "compose.py"}
+BANNED_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "manager", "base", "wrapper", "info"}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Every imported module, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in {path}"
+            assert node.module is not None
+            found.add(node.module)
+    return found
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(SOURCES) > 40
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    for module in imports(path):
+        parts = module.split(".")
+        if parts[0] == "deit_pipe" and len(parts) > 1:
+            assert parts[1] in MAY_IMPORT[room(path)], f"{path} imports {module}"
+        assert parts[0] not in MUST_NOT_IMPORT.get(room(path), set()), f"{path} imports {module}"
+        if room(path) == "pipeline" and parts[0] == "torch":
+            assert path.name in TORCH_IN_PIPELINE, f"{path} imports torch"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_small_and_named_for_one_thing(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").count("\n")
+    assert lines <= 400, f"{path} has {lines} lines"
+    assert not set(path.stem.split("_")) & BANNED_NAMES
+
+
+def test_only_the_plan_makes_random_numbers() -> None:
+    """Views are a function of their address: no other file of the pipeline touches a generator."""
+    for path in (ROOT / "pipeline").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "import random" not in text, path
+        assert "np.random" not in text or path.name == "streams.py", path
+        assert "manual_seed" not in text, path
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train-student", "--help"], ["cache-teacher", "--help"]])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    program = (
+        "import sys\nfrom click.testing import CliRunner\nfrom deit_pipe.cli import main\n"
+        f"result = CliRunner().invoke(main, {words!r})\nassert result.exit_code == 0, result.output\n"
+        "heavy = {'torch', 'timm', 'zarr', 'numpy', 'PIL', 'pyarrow'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_the_top_level_holds_what_was_agreed() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    top = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    agreed = {"pipeline", "stages", "store", "tests", "cli.py", "pyproject.toml", "README.md"}
+    extra = {"__init__.py", "py.typed", "LICENSE", "CHANGELOG.md", ".ci", ".gitignore"}
+    assert agreed <= top
+    assert top <= agreed | extra
+
+
+def test_packages_in_pyproject_are_those_on_disk() -> None:
+    import tomllib
+
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {
+        ".".join(["deit_pipe", *path.parent.relative_to(ROOT).parts])
+        for path in [ROOT / "__init__.py", *(p for p in SOURCES if p.name == "__init__.py")]
+    }
+    assert listed == found

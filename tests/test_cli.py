@@ -1,0 +1,258 @@
+"""The command line as a user meets it: help, defaults files, the owner's literal calls, and every kind of bad input."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from stage_fakes import cache_options, write_idx, write_recipe
+
+from deit_pipe.cli import COMMANDS, _resolve, main
+from deit_pipe.stages import cache_teacher
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Data and a complete cache of it."""
+    root = tmp_path_factory.mktemp("made")
+    data, recipe = write_idx(root / "data"), write_recipe(root)
+    cache_teacher.run(cache_options(data, root / "cache", recipe=str(recipe)))
+    return {"data": data, "recipe": recipe, "cache": root / "cache"}
+
+
+QUICK = ["--workers", "0", "--device", "cpu", "--batch-size", "16"]
+
+
+# -- help and defaults
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_examples_and_every_option_is_explained(name: str) -> None:
+    result = call(name, "--help")
+    assert result.exit_code == 0
+    assert "Examples:" in result.output
+    assert f"deit-pipe {name}" in result.output
+    for item in dataclasses.fields(_resolve(COMMANDS[name].options)):
+        assert len(item.metadata["help"]) > 3, item.name
+        if not item.metadata["argument"]:
+            assert f"--{item.name.replace('_', '-')}" in result.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_in_help_use_options_that_exist(name: str) -> None:
+    doc = _resolve(COMMANDS[name].options).__doc__
+    for line in doc.partition("Examples:")[2].splitlines():
+        match = re.search(r"deit-pipe (\S+)(.*)|deit_pipe.cli (\S+)(.*)", line)
+        if not match:
+            continue
+        command, rest = (match[1], match[2]) if match[1] else (match[3], match[4])
+        known = {
+            f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(_resolve(COMMANDS[command].options))
+        }
+        assert set(re.findall(r"--[a-z][a-z-]*", rest)) <= known | {"--json"}, line
+
+
+def test_version_names_the_libraries() -> None:
+    output = call("--version").output
+    assert output.startswith("deit-pipe ")
+    assert all(name in output for name in ("torch", "timm", "Pillow", "zarr"))
+
+
+def test_an_unknown_command_names_the_nearest() -> None:
+    result = call("cache-teachers")
+    assert result.exit_code == 2
+    assert "cache-teacher" in result.output
+
+
+def test_defaults_come_from_the_config_file(tmp_path: Path, made: dict[str, Path]) -> None:
+    config = tmp_path / "deit-pipe.toml"
+    config.write_text(f'[train-student]\ncache = "{made["cache"]}"\nepochs = 7\nlr = 0.125\n')
+    result = call("--config", str(config), "train-student", "--lr", "0.5", "--print-config", "--json")
+    values = json.loads(result.output)
+    assert values["epochs"] == 7
+    assert values["lr"] == 0.5
+
+
+def test_printed_config_is_a_config_file(tmp_path: Path, made: dict[str, Path]) -> None:
+    printed = call("train-student", "--cache", str(made["cache"]), "--ema", "0.9", "--print-config").output
+    config = tmp_path / "printed.toml"
+    config.write_text(printed)
+    again = call("--config", str(config), "train-student", "--print-config").output
+    assert again == printed
+    assert "ema = 0.9" in printed
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[train-student]\nepoch = 3\n", "nearest: epochs"),
+        ("[train]\nepochs = 3\n", "[train] is not a command"),
+        ("[train-student\n", "is not TOML"),
+    ],
+)
+def test_a_wrong_config_file_is_named(tmp_path: Path, text: str, expected: str) -> None:
+    config = tmp_path / "deit-pipe.toml"
+    config.write_text(text)
+    result = call("--config", str(config), "train-student", "--print-config")
+    assert result.exit_code == 2
+    assert expected in result.output
+
+
+# -- the owner's literal calls, where the hub cannot be reached
+
+
+def test_cache_teacher_without_weights_exits_3_with_the_cures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("deit_pipe.stages.weights._can_fetch", lambda hub_id: False)
+    result = call("cache-teacher", "--teacher", "regnety_160")
+    assert result.exit_code == 3
+    assert "regnety_160.deit_in1k" in result.output
+    assert "--teacher-weights FILE" in result.output
+    assert "deit-pipe train-teacher --teacher regnety_160" in result.output
+    assert not (tmp_path / "teacher-cache").exists()
+
+
+def test_train_student_and_inspect_cache_without_a_cache_exit_3_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in ("train-student", "inspect-cache"):
+        result = call(command)
+        assert result.exit_code == 3, result.output
+        assert "deit-pipe cache-teacher --cache ./teacher-cache" in result.output
+
+
+# -- bad input: (words, exit code, what the message must say)
+
+BAD: list[tuple[str, list[str], int, list[str]]] = [
+    ("unknown teacher", ["cache-teacher", "--teacher", "regnety_16"], 2, ["regnety_160", "list-teachers"]),
+    ("unknown tag", ["cache-teacher", "--teacher", "regnety_160.nope"], 2, ["deit_in1k"]),
+    ("no weights file", ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "{tmp}/w.pth"], 3, ["w.pth"]),
+    ("weights of another model", ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "{tmp}/other.safetensors", "--data", "{data}"], 4, ["other.safetensors", "--teacher"]),
+    ("folder without classes", ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "random", "--data", "{tmp}/empty"], 3, ["empty"]),
+    ("no such data", ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "random", "--data", "{tmp}/nowhere"], 3, ["nowhere"]),
+    ("undecodable image", ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "random", "--data", "{tmp}/broken", "--cache", "{tmp}/c1"], 6, ["broken.png", "sample"]),
+    ("unknown recipe", ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "random", "--data", "{data}", "--recipe", "diet"], 2, ["deit"]),
+    ("bad targets", ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "random", "--data", "{data}", "--logits", "topk:9"], 2, ["topk:K", "4"]),
+    ("bad taus", ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "random", "--data", "{data}", "--taus", "x"], 2, ["--taus 1,3"]),
+    ("block cuts groups", ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "random", "--data", "{data}", "--recipe", "{recipe}", "--block", "30"], 2, ["--block 28"]),
+    ("batch cuts groups", ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "random", "--data", "{data}", "--recipe", "{recipe}", "--batch-size", "18"], 2, ["16 or 20"]),
+    ("no such device", ["cache-teacher", "--teacher", "test_resnet", "--device", "cude"], 2, ["--device cude"]),
+    ("cache of another recipe", ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "random", "--data", "{data}", "--recipe", "basic", "--img-size", "32", "--cache", "{cache}"], 4, ["recipe", "cached", "given"]),
+    ("cache of another seed", ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "random", "--data", "{data}", "--recipe", "{recipe}", "--img-size", "32", "--seed", "5", "--cache", "{cache}"], 4, ["seed", "cached 0", "given 5"]),
+    ("cache of other images", ["train-student", "--cache", "{cache}", "--data", "{other}", "--out", "{tmp}/r0"], 4, ["samples_digest", "--data"]),
+    ("classes differ", ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "{tmp}/ten.safetensors", "--data", "{data}"], 4, ["expected 4 classes", "got      10", "--fit-head", "train-teacher"]),
+    ("incomplete cache", ["train-student", "--cache", "{half}", "--out", "{tmp}/r1"], 3, ["incomplete", "cache-teacher --cache"]),
+    ("no such cached teacher", ["train-student", "--cache", "{cache}", "--teacher", "x", "--out", "{tmp}/r2"], 3, ["test_resnet"]),
+    ("patch does not fit", ["train-student", "--cache", "{cache}", "--patch-size", "5", "--out", "{tmp}/r3"], 2, ["divides 32"]),
+    ("student for another size", ["train-student", "--cache", "{cache}", "--student", "resnet1", "--out", "{tmp}/r4"], 2, ["nearest"]),
+    ("soft loss from labels", ["train-student", "--cache", "{labels}", "--loss", "soft", "--out", "{tmp}/r5"], 4, ["labels only", "--loss hard"]),
+    ("undeclared temperature", ["train-student", "--cache", "{topk}", "--loss", "soft", "--tau", "3", "--out", "{tmp}/r6"], 4, ["temperature 3", "1"]),
+    ("smoothing with bce", ["train-student", "--cache", "{cache}", "--label-loss", "bce", "--out", "{tmp}/r7"], 2, ["--smoothing 0"]),
+    ("batch cuts groups in training", ["train-student", "--cache", "{cache}", "--batch-size", "18", "--out", "{tmp}/r8"], 2, ["16 or 20"]),
+    ("ema not averaged", ["train-student", "--cache", "{cache}", "--select", "ema", "--out", "{tmp}/r9"], 2, ["--ema 0.9999"]),
+    ("not a run", ["evaluate", "{tmp}/empty"], 3, ["train-student --out"]),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def places(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    import timm
+    from PIL import Image
+    from safetensors.torch import save_file
+
+    tmp = tmp_path_factory.mktemp("bad")
+    (tmp / "empty").mkdir()
+    for name in ("a", "b"):
+        (tmp / "broken" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (20, 20), (number, 9, 9)).save(tmp / "broken" / name / f"{number}.png")
+    (tmp / "broken" / "b" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    save_file(
+        dict(timm.create_model("test_efficientnet", num_classes=4).state_dict()), tmp / "other.safetensors"
+    )
+    save_file(dict(timm.create_model("test_resnet", num_classes=10).state_dict()), tmp / "ten.safetensors")
+    recipe = str(made["recipe"])
+    common: dict[str, Any] = {"recipe": recipe, "epochs": 1}
+    cache_teacher.run(cache_options(made["data"], tmp / "half", plan_only=True, **common))
+    cache_teacher.run(cache_options(made["data"], tmp / "labels", logits="none", **common))
+    cache_teacher.run(cache_options(made["data"], tmp / "topk", logits="topk:2", **common))
+    names = ("half", "labels", "topk")
+    other = write_idx(tmp / "other", train=92)
+    return (
+        {"tmp": str(tmp), "other": str(other)}
+        | {name: str(tmp / name) for name in names}
+        | {name: str(path) for name, path in made.items()}
+    )
+
+
+@pytest.mark.parametrize(("words", "code", "says"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_bad_input_gets_a_message_with_a_cure_and_its_exit_code(
+    words: list[str], code: int, says: list[str], places: dict[str, str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    filled = [word.format(**places) for word in words]
+    if filled[0] in ("cache-teacher", "train-student"):
+        filled += [
+            word
+            for pair in zip(QUICK[::2], QUICK[1::2], strict=True)
+            if pair[0] not in filled
+            for word in pair
+        ]
+    result = call(*filled)
+    assert result.exit_code == code, result.output
+    for text in says:
+        assert text in result.output
+    assert "Traceback" not in result.output
+
+
+def test_an_unexpected_error_keeps_its_traceback(
+    made: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setattr("deit_pipe.stages.inspect_cache.read_manifest", broken)
+    with pytest.raises(ZeroDivisionError):
+        CliRunner().invoke(main, ["inspect-cache", str(made["cache"])], catch_exceptions=False)
+
+
+# -- results
+
+
+def test_json_is_the_result_and_nothing_else_on_stdout(made: dict[str, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = CliRunner().invoke(
+        main,
+        ["train-student", "--cache", str(made["cache"]), "--out", str(run), "--epochs", "1", "--width", "16",
+         "--depth", "1", "--json", *QUICK],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    assert set(data["val"]) == {"class", "dist", "fused", "fused_softmax"}
+    assert data == json.loads((run / "result.json").read_text())
+    evaluated = json.loads(call("evaluate", str(run), "--device", "cpu", "--workers", "0", "--json").stdout)
+    assert evaluated["scores"] == data["val"]
+
+
+def test_estimate_writes_nothing_and_says_views_time_bytes_and_disk(
+    made: dict[str, Path], tmp_path: Path
+) -> None:
+    words = ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "random", "--data", str(made["data"]),
+             "--cache", str(tmp_path / "c"), "--epochs", "5", "--estimate", "--json", *QUICK]  # fmt: skip
+    data = json.loads(call(*words).stdout)
+    assert data["views"] == 5 * 96
+    assert data["bytes_at_most"] == data["views"] * (2 + 4 + 2 * 4)
+    assert data["seconds"] > 0
+    assert data["free_bytes"] > 0
+    assert not (tmp_path / "c").exists()
