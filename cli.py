@@ -58,6 +58,15 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         "options.evaluate:EvaluateOptions", "evaluate:run", "Accuracy of a trained student's heads."
     ),
+    "show-recipe": Command(
+        "options.show_recipe:ShowRecipeOptions", "show_recipe:run", "Every number of a view recipe."
+    ),
+    "show-views": Command(
+        "options.show_views:ShowViewsOptions", "show_views:run", "A picture of the views that are trained on."
+    ),
+    "export": Command(
+        "options.export:ExportOptions", "export:run", "Write a student as a timm or ONNX file."
+    ),
     "remove-teacher": Command(
         "options.remove_teacher:RemoveTeacherOptions",
         "remove_teacher:run",

@@ -52,16 +52,6 @@ def open_samples(data: str, split: Split = "train") -> SampleTable:
     return table
 
 
-def open_validation(data: str, val_data: str | None = None) -> SampleTable:
-    """Open validation samples: of `val_data` if given (all of it when it has no split), else of `data`."""
-    if val_data is None:
-        return open_samples(data, "val")
-    try:
-        return open_samples(val_data, "val")
-    except DataMissing:
-        return open_samples(val_data, "train")
-
-
 def missing_split(path: Path, split: Split) -> DataMissing:
     """Return the error for data without a validation (or training) part."""
     cure = (

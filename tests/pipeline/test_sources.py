@@ -21,7 +21,7 @@ from deit_pipe.pipeline.errors import BadImage, DataCorrupt, DataMissing
 from deit_pipe.pipeline.samples import ArraySamples, KeyList, SampleTable
 from deit_pipe.pipeline.sources import packed as packed_module
 from deit_pipe.pipeline.sources import parquet as parquet_module
-from deit_pipe.pipeline.sources.open_samples import open_samples, open_validation
+from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.pipeline.sources.packed import pack_samples
 
 CLASSES = ["ant", "bee", "cat"]
@@ -81,9 +81,6 @@ def test_class_folders_are_sorted_and_splits_are_found(tmp_path: Path) -> None:
     assert table.keys[3] == "ant/04.jpg"
     assert table.byte_sizes.tolist() == [len(data) for data in files]
     assert len(open_samples(str(tmp_path), "val")) == 6
-    assert len(open_validation(str(tmp_path))) == 6
-    assert len(open_validation("digits", str(tmp_path))) == 6
-    assert len(open_validation("digits", str(tmp_path / "train"))) == 30
 
 
 def test_bare_class_folders_have_no_validation_split(tmp_path: Path) -> None:
