@@ -19,9 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from deit_pipe.stages.errors import Corrupt
-
-CHECKPOINTS = "checkpoints"
-POINTER = "last.json"
+from deit_pipe.stages.run_folder import CHECKPOINTS, POINTER, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +88,6 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
             f"the last checkpoint of {run} cannot be read\n  {type(error).__name__}: {error}\n"
             f"remove {run / CHECKPOINTS} to train again from the start"
         ) from error
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Replace a JSON file atomically and durably."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(data, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def save_weights(path: Path, model: dict[str, Tensor]) -> None:

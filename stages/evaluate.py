@@ -6,11 +6,10 @@ from deit_pipe.stages.data import choose_workers, open_validation
 from deit_pipe.stages.distributed import processes
 from deit_pipe.stages.errors import Mismatch, Missing
 from deit_pipe.stages.evaluation import evaluate_student
-from deit_pipe.stages.fit import BEST_WEIGHTS
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.report import CommandResult
 from deit_pipe.stages.run_folder import CONFIG, read_json
-from deit_pipe.stages.student import STUDENT_WEIGHTS, load_student
+from deit_pipe.stages.student import load_student
 from deit_pipe.stages.teacher import load_teacher
 from deit_pipe.stages.weights import read_teacher_run
 
@@ -26,17 +25,7 @@ def run(options: EvaluateOptions) -> CommandResult:
     """Load the student, run it over the images, report."""
     folder = Path(options.run)
     with processes(options.device) as group:
-        weights = {"result": STUDENT_WEIGHTS, "best": BEST_WEIGHTS, "last": "checkpoints/LAST"}[
-            options.weights
-        ]
-        if options.weights == "last":
-            pointer = read_json(folder / "checkpoints" / "last.json")
-            if pointer is None:
-                raise Missing(
-                    f"{folder} has no checkpoint\ntrain with: deit-pipe train-student --out {folder}"
-                )
-            weights = f"checkpoints/{pointer['folder']}/model.safetensors"
-        facts, model = load_student(folder, group.device, weights)
+        facts, model = load_student(folder, group.device, weights_file(folder, options.weights))
         config = read_json(folder / CONFIG) or {}
         if options.data is not None:
             table = open_validation(options.data, options.data)

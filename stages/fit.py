@@ -20,7 +20,6 @@ from deit_pipe.stages.checkpoint import (
     restore_random,
     save_checkpoint,
     save_weights,
-    write_json,
 )
 from deit_pipe.stages.errors import Terminated
 from deit_pipe.stages.evaluation import best_answer, evaluate_student
@@ -28,13 +27,18 @@ from deit_pipe.stages.interrupts import StopRequest, deferred_stop
 from deit_pipe.stages.optim import learning_rate, make_schedule
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.report import Progress, progress
-from deit_pipe.stages.run_folder import RESULT, Metrics
-from deit_pipe.stages.student import STUDENT_FACTS, STUDENT_WEIGHTS
+from deit_pipe.stages.run_folder import (
+    BEST_WEIGHTS,
+    RESULT,
+    STUDENT_FACTS,
+    STUDENT_WEIGHTS,
+    Metrics,
+    write_json,
+)
 from deit_pipe.stages.target_sources import CachedTargets, OnlineTargets
 from deit_pipe.stages.trainer import Schedule, StepTimes, Trainer
 from deit_pipe.stages.training_presets import TrainingSettings
 
-BEST_WEIGHTS = "best.safetensors"
 STOP_CHECK_STEPS = 20  # with several processes, asking all of them whether to stop costs a message
 TargetsFrom = Callable[[int, int], CachedTargets | OnlineTargets]
 

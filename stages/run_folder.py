@@ -1,15 +1,20 @@
-"""A run folder: config, metrics, checkpoints, result; and the rule that a run goes on only as it was begun."""
+"""A run folder: names of its files, config, metrics; and the rule that a run goes on only as it was begun. No torch."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from deit_pipe.stages.checkpoint import write_json
-from deit_pipe.stages.errors import Mismatch
+from deit_pipe.stages.errors import Mismatch, Missing
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
+STUDENT_FACTS = "student.json"
+STUDENT_WEIGHTS = "student.safetensors"
+BEST_WEIGHTS = "best.safetensors"
+CHECKPOINTS = "checkpoints"
+POINTER = "last.json"
 
 # What may change between the parts of one run without changing its weights.
 FREE = {
@@ -47,12 +52,37 @@ def finished(run: Path) -> dict[str, Any] | None:
     return read_json(run / RESULT)
 
 
+def weights_file(run: Path, which: str) -> str:
+    """Path, below the run folder, of its `result`, `best` or `last` weights.
+
+    Raises:
+        Missing: `last`, and there is no checkpoint.
+    """
+    if which != "last":
+        return STUDENT_WEIGHTS if which == "result" else BEST_WEIGHTS
+    pointer = read_json(run / CHECKPOINTS / POINTER)
+    if pointer is None:
+        raise Missing(f"{run} has no checkpoint\ntrain with: deit-pipe train-student --out {run}")
+    return f"{CHECKPOINTS}/{pointer['folder']}/model.safetensors"
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON file, None where there is none."""
     if not path.is_file():
         return None
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return data
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Replace a JSON file atomically and durably."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(data, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 class Metrics:

@@ -13,11 +13,10 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from deit_pipe.stages.errors import Missing, UsageProblem
+from deit_pipe.stages.run_folder import STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.weights import load_into, normalisation, resolve_tag
 
 CUSTOM = "custom"
-STUDENT_FACTS = "student.json"
-STUDENT_WEIGHTS = "student.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)

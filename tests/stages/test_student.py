@@ -7,9 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from deit_pipe.stages.errors import Missing, UsageProblem
+from deit_pipe.stages.run_folder import STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.student import (
-    STUDENT_FACTS,
-    STUDENT_WEIGHTS,
     StudentFacts,
     build_student,
     describe_student,

@@ -1,0 +1,120 @@
+"""`deit-pipe export`: a trained student as a timm file or an ONNX graph, each checked against the run's own answers."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.models.deit import VisionTransformerDistilled
+from torch import Tensor, nn
+
+from deit_pipe.stages.errors import Corrupt, Missing
+from deit_pipe.stages.options.export import ExportOptions
+from deit_pipe.stages.report import CommandResult, human_bytes
+from deit_pipe.stages.run_folder import weights_file
+from deit_pipe.stages.student import CUSTOM, StudentFacts, load_student
+
+CHECKED = 4
+TOLERANCE = {"timm": 0.0, "onnx": 1e-4}
+OPSET = 18
+
+
+def run(options: ExportOptions) -> CommandResult:
+    """Write, load back, compare on random pixels.
+
+    Raises:
+        Missing: no student, or onnx is not installed. Corrupt: the copy answers otherwise.
+    """
+    folder = Path(options.run)
+    facts, model = load_student(folder, torch.device("cpu"), weights_file(folder, options.weights))
+    name = "student.safetensors" if options.format == "timm" else "student.onnx"
+    out = Path(options.out) if options.out else folder / "export" / name
+    out.parent.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(CHECKED, 3, facts.image_size, facts.image_size, generator=generator)
+    with torch.inference_mode():
+        expected: Tensor = model(pixels)
+    difference = (write_timm if options.format == "timm" else write_onnx)(model, facts, out, pixels, expected)
+    if difference > TOLERANCE[options.format]:
+        raise Corrupt(
+            f"{out} answers otherwise than {folder}\n"
+            f"  largest difference of a logit {difference:.3g}, allowed {TOLERANCE[options.format]:g}\n"
+            "do not use the file; report this with the output of: deit-pipe --version"
+        )
+    size = out.stat().st_size
+    data: dict[str, Any] = {
+        "out": str(out), "format": options.format, "model": facts.model, "bytes": size,
+        "largest_difference": difference, "checked": CHECKED,
+    }  # fmt: skip
+    text = (
+        f"{out}: {facts.model} {facts.image_size} px, {human_bytes(size)}; "
+        f"largest difference of a logit on {CHECKED} inputs: {difference:.2g}\n"
+        + usage(facts, options.format, out)
+    )
+    return CommandResult(text, data)
+
+
+def write_timm(model: nn.Module, facts: StudentFacts, out: Path, pixels: Tensor, expected: Tensor) -> float:
+    """Weights under timm's names and a `.json` with what timm needs to build it; the largest difference of a logit."""
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, out)
+    settings: dict[str, Any] = {"num_classes": facts.num_classes, "img_size": facts.image_size, **facts.sizes}
+    architecture = "VisionTransformerDistilled" if facts.model == CUSTOM else facts.model
+    out.with_suffix(".json").write_text(
+        json.dumps(
+            {
+                "architecture": architecture, "model_args": settings, "class_names": facts.class_names,
+                "mean": facts.mean, "std": facts.std, "crop_ratio": facts.crop_ratio,
+                "interpolation": "bicubic",
+            }, indent=2,
+        ) + "\n"
+    )  # fmt: skip
+    copy: nn.Module
+    if facts.model == CUSTOM:
+        copy = VisionTransformerDistilled(**settings)
+        timm.models.load_checkpoint(copy, str(out))
+    else:
+        if "patch" not in facts.model:
+            settings.pop("img_size")
+        copy = timm.create_model(facts.model, checkpoint_path=str(out), **settings)
+    with torch.inference_mode():
+        answers: Tensor = copy.eval()(pixels)
+    return float((answers - expected).abs().max())
+
+
+def write_onnx(model: nn.Module, facts: StudentFacts, out: Path, pixels: Tensor, expected: Tensor) -> float:
+    """A graph with input `pixels` [B, 3, S, S], normalised, and output `logits` [B, C]; the largest difference."""
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  torch's exporter needs it, and says so late
+    except ImportError as error:
+        raise Missing(
+            f"the ONNX export needs {error.name}\n  install it with: pip install 'deit-pipe[onnx]'"
+        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+        torch.onnx.export(
+            model, (pixels[:2],), str(out), input_names=["pixels"], output_names=["logits"], dynamo=True,
+            dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=65536)}}, opset_version=OPSET,
+            external_data=False, verbose=False,
+        )  # fmt: skip
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    answers = session.run(["logits"], {"pixels": pixels.numpy()})[0]
+    return float((torch.from_numpy(answers) - expected).abs().max())
+
+
+def usage(facts: StudentFacts, kind: str, out: Path) -> str:
+    """How to load the file."""
+    if kind == "onnx":
+        return f'use: onnxruntime.InferenceSession("{out}").run(["logits"], {{"pixels": ...}})'
+    if facts.model == CUSTOM:
+        sizes = ", ".join(f"{name}={value}" for name, value in facts.sizes.items())
+        return (
+            f"use: timm.models.deit.VisionTransformerDistilled(img_size={facts.image_size}, {sizes}, "
+            f'num_classes={facts.num_classes}), then timm.models.load_checkpoint(model, "{out}")'
+        )
+    return (
+        f'use: timm.create_model("{facts.model}", num_classes={facts.num_classes}, checkpoint_path="{out}")'
+    )
