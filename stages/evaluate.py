@@ -8,7 +8,7 @@ from deit_pipe.stages.errors import Mismatch, Missing
 from deit_pipe.stages.evaluation import evaluate_student
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.report import CommandResult
-from deit_pipe.stages.run_folder import CONFIG, read_json
+from deit_pipe.stages.run_folder import CONFIG, read_json, weights_file
 from deit_pipe.stages.student import load_student
 from deit_pipe.stages.teacher import load_teacher
 from deit_pipe.stages.weights import read_teacher_run
