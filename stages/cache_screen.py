@@ -1,6 +1,6 @@
-"""The screen of `inspect-cache`: the facts of `cache_summary` as lines of text, coloured on a terminal, plain in a pipe."""
+"""The screen of `inspect-cache`: the facts of `cache_summary` as text, coloured on a terminal, plain in a pipe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -9,7 +9,12 @@ from deit_pipe.stages.report import human_bytes, human_duration
 
 BAR = 20
 SHADES = " ▁▂▃▄▅▆▇█"
-STATE_STYLES = {"complete": "bold green", "incomplete": "bold yellow", "empty": "bold yellow", "damaged": "bold red"}
+STATE_STYLES = {
+    "complete": "bold green",
+    "incomplete": "bold yellow",
+    "empty": "bold yellow",
+    "damaged": "bold red",
+}
 SHOWN_OUTLIERS, SHOWN_DAMAGE, SHOWN_RANGES = 5, 10, 12
 
 
@@ -36,8 +41,8 @@ class Lines:
         return Text("\n").join(self._lines)
 
 
-def screen(facts: Mapping[str, Any]) -> Text:
-    """Everything at a glance, on one screen."""
+def screen(facts: Mapping[str, Any], proofs: Sequence[tuple[str, str]] = ()) -> Text:
+    """Everything at a glance, on one screen; `proofs` are further (line, style) before the last line."""
     manifest, provenance = facts["manifest"], facts["provenance"]
     views = sum(teacher["views"] for teacher in facts["teachers"])
     size = sum(teacher["bytes"] for teacher in facts["teachers"])
@@ -63,6 +68,8 @@ def screen(facts: Mapping[str, Any]) -> Text:
     if not facts["teachers"]:
         out.add(("no teacher yet", "yellow"))
     _checks(out, facts)
+    for line in proofs:
+        out.add(line)
     out.add(("next: ", "bold"), (facts["next"], "cyan"))
     return out.text()
 
@@ -118,7 +125,11 @@ def _coverage(out: Lines, teacher: Mapping[str, Any]) -> None:
     total = teacher["blocks_per_epoch"]
     share = teacher["blocks_committed"] / max(1, teacher["blocks_total"])
     left = teacher["left"]
-    time = "" if left["seconds"] in (None, 0.0) else f", about {human_duration(left['seconds'])} at the last run's rate"
+    time = (
+        ""
+        if left["seconds"] in (None, 0.0)
+        else f", about {human_duration(left['seconds'])} at the last run's rate"
+    )
     missing = f"; {left['blocks']:,} blocks left{time}" if left["blocks"] else ""
     out.fact(
         "coverage", f"{teacher['blocks_committed']:,} of {teacher['blocks_total']:,} blocks ({share:.1%}) of "
@@ -201,7 +212,10 @@ def _outliers(out: Lines, teacher: Mapping[str, Any], cache: str) -> None:
     found = teacher["outliers"]
     blocks = teacher["blocks_committed"]
     if not found:
-        out.fact("outliers", f"none: all {blocks:,} blocks are alike" if blocks >= 4 else "too few blocks to compare")
+        out.fact(
+            "outliers",
+            f"none: all {blocks:,} blocks are alike" if blocks >= 4 else "too few blocks to compare",
+        )
         return
     out.fact("outliers", (f"{len(found)} of {blocks:,} blocks are unlike the others", "bold red"))
     for one in found[:SHOWN_OUTLIERS]:

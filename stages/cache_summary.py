@@ -1,7 +1,7 @@
 """What a cache is, as plain facts, from manifest, identities and ledger alone: no target is read, no torch, no zarr.
 
 The screen, `--json` and the report all show these facts. Keys are stable: new ones may come, none go away or change
-their meaning. Shares and probabilities are 0..1, entropies nats, sizes bytes, times seconds (Unix), slots [first, last].
+their meaning. Shares and probabilities are 0..1, entropies nats, sizes bytes, slots [first, last].
 
     cache, digest, state (complete | incomplete | damaged | empty), complete, manifest, provenance
     teachers[]  name, identity, digest, epochs, complete, blocks_committed, blocks_total, blocks_per_epoch, views,
@@ -256,7 +256,7 @@ def class_balance(counts: Mapping[int, NDArray[np.int64]]) -> dict[str, Any] | N
 
 
 def seconds_left(columns: Mapping[str, NDArray[Any]], views: int) -> float | None:
-    """How long the missing views take at the rate of the last writing run; None where it wrote fewer than two blocks."""
+    """How long the missing views take at the last run's rate; None where it wrote fewer than two blocks."""
     if not views:
         return 0.0
     if not len(columns["written"]):
@@ -264,5 +264,7 @@ def seconds_left(columns: Mapping[str, NDArray[Any]], views: int) -> float | Non
     last = columns["run"] == columns["run"][columns["written"].argmax()]
     written, slots = columns["written"][last], (columns["stop"] - columns["start"])[last]
     duration = float(written.max() - written.min())
-    done = int(slots.sum() - slots[written.argmin()])  # the first block took time before its record was written
+    done = int(
+        slots.sum() - slots[written.argmin()]
+    )  # the first block took time before its record was written
     return views * duration / done if done and duration > 0 else None

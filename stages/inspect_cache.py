@@ -1,141 +1,161 @@
-"""`deit-pipe inspect-cache`: what a cache is, whether it is whole and healthy, what to do next. No torch, no zarr."""
+"""`deit-pipe inspect-cache`: what a cache is, whether it is whole and healthy, what the student sees, what to do next.
 
-from typing import Any
+The screen needs neither torch nor zarr: what needs them is imported only where it was asked for.
+"""
 
-import numpy as np
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
+from deit_pipe.stages.cache_screen import screen
+from deit_pipe.stages.cache_summary import settle, summarise
+from deit_pipe.stages.errors import Missing, UsageProblem
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
-from deit_pipe.stages.report import CommandResult, human_bytes
-from deit_pipe.store.ledger import Coverage, coverage
-from deit_pipe.store.manifest import (
-    Manifest,
-    list_teachers,
-    read_manifest,
-    read_provenance,
-    read_teacher,
-)
+from deit_pipe.stages.report import CommandResult
+from deit_pipe.store.manifest import list_teachers, read_manifest, read_provenance, read_samples, read_teacher
 
-INCOMPLETE, DAMAGED = 3, 5
+if TYPE_CHECKING:
+    from deit_pipe.stages.cached_arrays import CachedArrays
+    from deit_pipe.stages.cached_views import CachedViews
+
+OK, INCOMPLETE, DIFFERS, DAMAGED = 0, 3, 4, 5
+Styled = list[tuple[str, str]]
 
 
 def run(options: InspectCacheOptions) -> CommandResult:
-    """Read manifest, identities and ledger; verify where asked."""
-    manifest = read_manifest(options.cache)
-    provenance = read_provenance(options.cache)
-    teachers = [teacher_facts(options.cache, name) for name in list_teachers(options.cache)]
-    damage = [line for teacher in teachers for line in teacher["damage"]]
+    """One cell, one sample, a comparison, or the screen with whatever checks were asked for."""
+    check_options(options)
+    if options.cell or options.sample:
+        return look_closer(options)
+    if options.diff:
+        from deit_pipe.stages.cache_diff import diff, diff_lines
+
+        found = diff(options.cache, options.diff)
+        return CommandResult(
+            styled(diff_lines(found, options.cache)), found, OK if found["same_views"] else DIFFERS
+        )
+    facts = summarise(options.cache)
     if options.verify:
         from deit_pipe.store.verify import verify
 
-        damage += [str(finding) for finding in verify(options.cache, options.verify)]  # type: ignore[arg-type]
-    complete = bool(teachers) and all(teacher["complete"] for teacher in teachers)
-    code = DAMAGED if damage else 0 if complete else INCOMPLETE
-    follow_up = next_command(options.cache, teachers, damage)
-    data = {
-        "cache": options.cache, "complete": complete, "manifest": manifest.to_json(), "digest": manifest.digest,
-        "provenance": provenance, "teachers": teachers, "verified": options.verify, "damage": damage,
-        "next": follow_up,
-    }  # fmt: skip
-    return CommandResult(screen(options, manifest, provenance, teachers, damage, follow_up), data, code)
+        facts["verified"] = options.verify
+        settle(facts, [str(finding) for finding in verify(options.cache, options.verify)])  # type: ignore[arg-type]
+    extra: Styled = []
+    code = DAMAGED if facts["damage"] else OK if facts["complete"] else INCOMPLETE
+    if options.replay:
+        extra += prove(options, facts)
+        if not facts["replay"]["equal_to_cache"] and code != DAMAGED:
+            code = DIFFERS
+    if options.report:
+        from deit_pipe.stages.cache_report import write_report
+
+        facts["report"] = write_report(options, facts)
+        extra.append((f"report   {facts['report']['file']}", "bold"))
+    return CommandResult(screen(facts, extra), facts, code)
 
 
-def teacher_facts(cache: str, name: str) -> dict[str, Any]:
-    """One teacher's identity, coverage, sizes and health, as JSON values."""
-    identity = read_teacher(cache, name)
-    state = coverage(cache, name)
-    columns = state.columns
-    views = int(state.slots_committed.sum())
-    stored = {key.removeprefix("bytes."): int(column.sum()) for key, column in columns.items()
-              if key.startswith("bytes.")}  # fmt: skip
-    return {
-        "name": name,
-        "identity": identity.to_json(),
-        "digest": identity.digest,
-        "epochs": state.epochs,
-        "complete": state.complete and state.epochs > 0,
-        "blocks_committed": int(state.blocks_committed.sum()),
-        "blocks_total": state.blocks_total * state.epochs,
-        "views": views,
-        "stored_bytes": stored,
-        "bytes_per_view": sum(stored.values()) / views if views else None,
-        "health": health(state, views),
-        "damage": [f"{damage.key} {damage.what}" for damage in state.damage if damage.lost],
-    }
+def check_options(options: InspectCacheOptions) -> None:
+    """Refuse options that would do nothing.
 
-
-def health(state: Coverage, views: int) -> dict[str, float] | None:
-    """Means over all committed views; None before the first block."""
-    if not views:
-        return None
-    columns = state.columns
-    weight = (columns["stop"] - columns["start"]) / views
-    return {
-        "agrees_with_label": float(columns["agree"].sum() / views),
-        "agrees_with_label_or_partner": float(columns["agree_either"].sum() / views),
-        "mean_top1_probability": float(np.dot(columns["top1"], weight)),
-        "mean_entropy": float(np.dot(columns["entropy"], weight)),
-        "ties": float(columns["ties"].sum() / views),
-    }
-
-
-def next_command(cache: str, teachers: list[dict[str, Any]], damage: list[str]) -> str:
-    """The command that a person wants now."""
-    place = "" if cache == "./teacher-cache" else f" --cache {cache}"
-    unfinished = [teacher for teacher in teachers if not teacher["complete"]]
-    if damage or unfinished or not teachers:
-        chosen = next(iter(unfinished or teachers), None)
-        model = "regnety_160" if chosen is None else chosen["identity"]["model"]
-        epochs = f" --epochs {chosen['epochs']}" if chosen and chosen["epochs"] else ""
-        return f"deit-pipe cache-teacher --teacher {model}{place}{epochs}"
-    return f"deit-pipe train-student{place}"
-
-
-def screen(
-    options: InspectCacheOptions, manifest: Manifest, provenance: dict[str, str], teachers: list[dict[str, Any]],
-    damage: list[str], follow_up: str,
-) -> str:  # fmt: skip
-    """One screen for a person."""
-    lines = [
-        f"{options.cache}   format {manifest.format_version}, views {manifest.views_version}, "
-        f"identity {manifest.digest[:16]}",
-        f"  data     {provenance.get('data', 'unknown')}: {manifest.num_samples:,} samples, "
-        f"{manifest.num_classes} classes, sha256 {manifest.samples_digest[:16]}",
-        f"  views    recipe {provenance.get('recipe', 'custom')} ({manifest.recipe_digest[:16]}), "
-        f"{manifest.image_size} px, seed {manifest.seed}",
-    ]
-    for teacher in teachers:
-        lines += teacher_lines(teacher)
-    if not teachers:
-        lines.append("  no teacher yet")
-    if options.verify:
-        lines.append(
-            f"  verified {options.verify}: {'no damage' if not damage else f'{len(damage)} findings'}"
+    Raises:
+        UsageProblem: an option that needs another one.
+    """
+    if options.teacher_weights and not options.replay:
+        raise UsageProblem(
+            "--teacher-weights asks a teacher about replayed views\ngive --replay too, such as --replay 256"
         )
-    lines += [f"  DAMAGED  {line}" for line in damage[:10]]
-    if len(damage) > 10:
-        lines.append(f"           and {len(damage) - 10} more")
-    lines.append(f"next: {follow_up}")
-    return "\n".join(lines)
+    if options.png and not options.cell:
+        raise UsageProblem("--png draws one cell\ngive --cell too, such as --cell 0/17")
+    if options.cell and options.sample:
+        raise UsageProblem("--cell and --sample are two questions\ngive one of them")
 
 
-def teacher_lines(teacher: dict[str, Any]) -> list[str]:
-    """The part of the screen about one teacher."""
-    identity = teacher["identity"]
-    share = teacher["blocks_committed"] / max(1, teacher["blocks_total"])
-    size = sum(teacher["stored_bytes"].values())
-    per_view = "" if teacher["bytes_per_view"] is None else f", {teacher['bytes_per_view']:.2f} B a view"
-    lines = [
-        f"teacher {teacher['name']}: {identity['model']}, {identity['head']}, {identity['precision']}, "
-        f"weights sha256 {identity['weights_sha256'][:16]}",
-        f"  blocks   {teacher['blocks_committed']} of {teacher['blocks_total']} ({share:.0%}) in {teacher['epochs']} "
-        f"epochs, {teacher['views']:,} views; {'complete' if teacher['complete'] else 'INCOMPLETE'}",
-        f"  targets  {identity['targets']}: {human_bytes(size)}{per_view} ("
-        + ", ".join(f"{name} {human_bytes(count)}" for name, count in teacher["stored_bytes"].items())
-        + ")",
-    ]
-    if (well := teacher["health"]) is not None:
-        lines.append(
-            f"  health   agrees with the label {well['agrees_with_label']:.2%}, mean top-1 probability "
-            f"{well['mean_top1_probability']:.3f}, entropy {well['mean_entropy']:.3f} nat, fp16 ties {well['ties']:.2%}"
+def prove(options: InspectCacheOptions, facts: dict[str, Any]) -> Styled:
+    """Replay; adds `facts["replay"]`, returns lines for a person."""
+    from deit_pipe.stages.cache_replay import replay, replay_lines
+
+    views, teachers = open_all(options)
+    checks = []
+    if options.teacher_weights:
+        from deit_pipe.stages.teacher_check import open_check
+
+        checks = [
+            open_check(arrays, views, options.teacher_weights, options.device)
+            for arrays in only_one(teachers, "--teacher-weights")
+        ]
+    assert options.replay is not None
+    found = replay(views, teachers, options.replay, facts["provenance"], checks)
+    facts["replay"] = {**found.to_json(), "equal_to_cache": found.ok}
+    return replay_lines(facts["replay"], options.cache)
+
+
+def open_all(options: InspectCacheOptions) -> "tuple[CachedViews, list[CachedArrays]]":
+    """The images of a cache, and its teachers (or the named one)."""
+    from deit_pipe.stages.cached_arrays import CachedArrays
+    from deit_pipe.stages.cached_views import open_views
+
+    manifest, provenance = read_manifest(options.cache), read_provenance(options.cache)
+    names = (
+        [read_teacher(options.cache, options.teacher).name]
+        if options.teacher
+        else list_teachers(options.cache)
+    )
+    if not names:
+        raise Missing(
+            f"no teacher in {options.cache} yet\n"
+            f"add one with: deit-pipe cache-teacher --cache {options.cache} --teacher NAME"
         )
-    return lines
+    return open_views(options.cache, manifest, provenance, options.data), [
+        CachedArrays(options.cache, n) for n in names
+    ]
+
+
+def only_one(teachers: "list[CachedArrays]", option: str) -> "list[CachedArrays]":
+    """The only teacher.
+
+    Raises:
+        UsageProblem: there are several.
+    """
+    if len(teachers) != 1:
+        names = ", ".join(arrays.identity.name for arrays in teachers)
+        raise UsageProblem(
+            f"{option} is about one teacher, this cache has {names}\nsay which, with --teacher"
+        )
+    return teachers
+
+
+def look_closer(options: InspectCacheOptions) -> CommandResult:
+    """One cell or one sample."""
+    from deit_pipe.stages.cell_view import cell_facts, cell_lines, find_sample, sample_facts, sample_lines
+
+    views, teachers = open_all(options)
+    data: dict[str, Any] = {"cache": options.cache}
+    if options.sample:
+        data["sample"] = sample_facts(
+            views, teachers, find_sample(read_samples(options.cache), options.sample)
+        )
+        return CommandResult(styled(sample_lines(data["sample"])), data)
+    from deit_pipe.stages.cache_replay import parse_cells
+
+    assert options.cell is not None
+    epoch, slot, _ = parse_cells(options.cell, "--cell")
+    data["cell"] = cell_facts(views, teachers, epoch, slot)
+    lines = cell_lines(data["cell"])
+    if options.png:
+        from deit_pipe.stages.cell_picture import save_cell
+
+        save_cell(views, epoch, slot, Path(options.png))
+        data["cell"]["png"] = options.png
+        lines.append((f"  picture     {options.png}", ""))
+    return CommandResult(styled(lines), data, DIFFERS if _differs(data["cell"]) else OK)
+
+
+def _differs(cell: Mapping[str, Any]) -> bool:
+    return cell["fingerprint_equal"] is False
+
+
+def styled(lines: Styled) -> Text:
+    """Lines with one style each."""
+    return Text("\n").join(Text(line, style) for line, style in lines)

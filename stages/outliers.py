@@ -24,7 +24,7 @@ class Outlier(NamedTuple):
     """One block and the statistic that is farthest from the others'."""
 
     epoch: int
-    index: int
+    block: int
     start: int
     stop: int
     rank: int
@@ -39,7 +39,7 @@ class Outlier(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; slots as [first, last]."""
         return {
-            "epoch": self.epoch, "block": self.index, "slots": [self.start, self.stop - 1], "rank": self.rank,
+            "epoch": self.epoch, "block": self.block, "slots": [self.start, self.stop - 1], "rank": self.rank,
             "statistic": self.statistic, "value": self.value, "typical": self.typical, "spread": self.spread,
             "z": self.z,
         }  # fmt: skip
@@ -82,7 +82,7 @@ def find_outliers(
         row = int(worst[place])
         found.append(
             Outlier(
-                epoch=int(columns["epoch"][place]), index=int(columns["index"][place]),
+                epoch=int(columns["epoch"][place]), block=int(columns["index"][place]),
                 start=int(columns["start"][place]), stop=int(columns["stop"][place]),
                 rank=int(columns["rank"][place]), statistic=STATISTICS[row],
                 value=float(values[STATISTICS[row]][place]), typical=float(typical[row]),
@@ -119,12 +119,16 @@ def view_deviations(
 
 
 def blamed_ranks(outliers: list[Outlier], columns: Mapping[str, NDArray[Any]]) -> list[int]:
-    """Processes of a distributed run of whose blocks at least half are outliers: one GPU, not one block, is at fault."""
+    """Processes of a distributed run half of whose blocks are outliers: a GPU, not a block, is at fault."""
     ranks, blocks = np.unique(columns["rank"], return_counts=True)
     if len(ranks) < 2:
         return []
     bad = np.bincount([outlier.rank for outlier in outliers], minlength=int(ranks.max()) + 1)
-    return [int(rank) for rank, total in zip(ranks, blocks, strict=True) if bad[rank] >= 2 and 2 * bad[rank] >= total]
+    return [
+        int(rank)
+        for rank, total in zip(ranks, blocks, strict=True)
+        if bad[rank] >= 2 and 2 * bad[rank] >= total
+    ]
 
 
 def _deviation(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:

@@ -1,0 +1,116 @@
+"""Single arrays of a cache, block by block: inspection wants fingerprints or labels without reading the logits too.
+
+Every object's SHA-256 is checked. Partial caches are fine; what is not committed is not there.
+"""
+
+from collections import OrderedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deit_pipe.store.errors import CacheCorrupt
+from deit_pipe.store.formats import Arrays, Targets, decode
+from deit_pipe.store.layout import ArraySpec, array_specs, object_key
+from deit_pipe.store.ledger import digest_of, read_ledger
+from deit_pipe.store.location import ObjectMissing, open_location
+from deit_pipe.store.manifest import read_manifest, read_teacher
+from deit_pipe.store.shards import ShardCodec
+
+KEPT_BLOCKS = 16
+
+
+class CachedArrays:
+    """The arrays of one teacher.
+
+    Attributes:
+        identity, manifest: what is read.
+        epochs: how many are wanted; `committed` says what is there.
+    """
+
+    def __init__(self, cache: str, teacher: str) -> None:
+        """Open for reading; nothing but the ledger is read.
+
+        Raises:
+            CacheMissing: no such cache or teacher. CacheCorrupt: an identity is damaged.
+        """
+        self._place = open_location(cache)
+        self.manifest = read_manifest(self._place)
+        self.identity = read_teacher(self._place, teacher)
+        self._ledger = read_ledger(self._place, teacher, tolerant=True)
+        self.blocks = sorted(self._ledger.cells())
+        self.epochs = max(self._ledger.epochs or 0, self.blocks[-1][0] + 1 if self.blocks else 0)
+        self._specs = {spec.name: spec for spec in array_specs(self.identity.format)}
+        self._codecs = {n: ShardCodec(spec, self.identity.block_slots) for n, spec in self._specs.items()}
+        self._kept: OrderedDict[tuple[str, int, int], NDArray[np.generic]] = OrderedDict()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the stored arrays."""
+        return list(self._specs)
+
+    def committed(self, epoch: int) -> NDArray[np.bool_]:
+        """Which slots of an epoch are there, bool [N]."""
+        there = np.zeros(self.manifest.num_samples, np.bool_)
+        size = self.identity.block_slots
+        for at, index in self.blocks:
+            if at == epoch:
+                there[index * size : (index + 1) * size] = True
+        return there
+
+    def has(self, epoch: int, slot: int) -> bool:
+        """Whether a cell is committed."""
+        return (epoch, slot // self.identity.block_slots) in self._ledger
+
+    def slots_of(self, index: int) -> tuple[int, int]:
+        """Start and stop of a block."""
+        size = self.identity.block_slots
+        return index * size, min((index + 1) * size, self.manifest.num_samples)
+
+    def block(self, name: str, epoch: int, index: int) -> NDArray[np.generic]:
+        """One array's rows of a committed block [slots, ...], as stored.
+
+        Raises:
+            KeyError: not committed. CacheCorrupt: the object is missing or its SHA-256 differs.
+        """
+        address = (name, epoch, index)
+        if address in self._kept:
+            self._kept.move_to_end(address)
+            return self._kept[address]
+        rows = self._load(self._specs[name], epoch, index)
+        self._kept[address] = rows
+        if len(self._kept) > KEPT_BLOCKS:
+            self._kept.popitem(last=False)
+        return rows
+
+    def rows(self, name: str, epoch: int, slots: NDArray[np.int64]) -> NDArray[np.generic]:
+        """One array's rows of committed cells (epoch, slots[i]), in that order."""
+        spec, size = self._specs[name], self.identity.block_slots
+        owner = slots // size
+        out = np.empty((len(slots), *spec.row), spec.dtype)
+        for index in np.unique(owner).tolist():
+            at = np.flatnonzero(owner == index)
+            out[at] = self.block(name, epoch, index)[slots[at] - index * size]
+        return out
+
+    def targets(self, epoch: int, slots: NDArray[np.int64]) -> Targets:
+        """All arrays of committed cells, decoded."""
+        arrays: Arrays = {name: self.rows(name, epoch, slots) for name in self._specs}
+        return decode(arrays, self.identity.format)
+
+    def _load(self, spec: ArraySpec, epoch: int, index: int) -> NDArray[np.generic]:
+        record = self._ledger.record(epoch, index)
+        key = object_key(self.identity.name, spec, epoch, index)
+        try:
+            data = self._place.get(key)
+        except ObjectMissing:
+            raise self._corrupt(f"{spec.name} of {record.block} is missing ({key})") from None
+        if digest_of(data) != record.objects[spec.name].sha256:
+            raise self._corrupt(f"{spec.name} of {record.block} fails its SHA-256 ({key})")
+        return self._codecs[spec.name].decode(data, record.stop - record.start)
+
+    def _corrupt(self, what: str) -> CacheCorrupt:
+        path = self._place.path
+        return CacheCorrupt(
+            f"cache corrupt: {path}\n  {what}\nname everything that is damaged with: deit-pipe inspect-cache {path} "
+            "--verify hash"
+        )
