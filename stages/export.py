@@ -76,7 +76,7 @@ def write_timm(model: nn.Module, facts: StudentFacts, out: Path, pixels: Tensor,
         copy = VisionTransformerDistilled(**settings)
         timm.models.load_checkpoint(copy, str(out))
     else:
-        if "patch" not in facts.model:
+        if not hasattr(model, "patch_embed"):
             settings.pop("img_size")
         copy = timm.create_model(facts.model, checkpoint_path=str(out), **settings)
     with torch.inference_mode():

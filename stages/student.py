@@ -81,9 +81,7 @@ def describe_student(
     if model != CUSTOM:
         tag = resolve_tag(model)
         mean, std = normalisation(tag)
-        facts = StudentFacts(model=tag.partition(".")[0], mean=mean, std=std, **common)
-        _check_input(facts)
-        return facts
+        return StudentFacts(model=tag.partition(".")[0], mean=mean, std=std, **common)
     patch = patch_size or max(1, image_size // 4)
     if image_size % patch:
         raise UsageProblem(
@@ -99,22 +97,6 @@ def describe_student(
     mean, std = normalisation("deit_tiny_distilled_patch16_224")
     sizes = {"patch_size": patch, "embed_dim": width, "depth": depth, "num_heads": heads}
     return StudentFacts(model=CUSTOM, mean=mean, std=std, sizes=sizes, **common)
-
-
-def _check_input(facts: StudentFacts) -> None:
-    """Timm's fixed-size models name the size they take; a mismatch would only fail deep inside the first forward."""
-    config = timm.get_pretrained_cfg(facts.model)
-    fixed = config is not None and config.fixed_input_size
-    size = config.input_size[-1] if config is not None else facts.image_size
-    if fixed and facts.image_size != size and not _takes_img_size(facts.model):
-        raise UsageProblem(
-            f"{facts.model} sees {size} px images only\n  the cache's views are {facts.image_size} px\n"
-            f"make a cache with --img-size {size}, or choose another --student"
-        )
-
-
-def _takes_img_size(model: str) -> bool:
-    return "patch" in model
 
 
 def is_distilled(model: nn.Module) -> bool:
@@ -141,15 +123,7 @@ def build_student(facts: StudentFacts) -> nn.Module:
         settings: dict[str, Any] = {"num_classes": facts.num_classes}
         if facts.drop_path:
             settings["drop_path_rate"] = facts.drop_path
-        if _takes_img_size(facts.model):
-            settings["img_size"] = facts.image_size
-        try:
-            model = timm.create_model(facts.model, pretrained=False, **settings)
-        except (AssertionError, TypeError, ValueError) as error:
-            raise UsageProblem(
-                f"{facts.model} cannot be built for {facts.image_size} px images\n  {error}\n"
-                "choose another --student, or a cache with another --img-size"
-            ) from error
+        model = _create(facts, settings)
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1,))[0]
     if facts.image_size % patch:  # timm would leave out the rest of the image without a word
         raise UsageProblem(
@@ -159,6 +133,22 @@ def build_student(facts: StudentFacts) -> nn.Module:
         )
     if is_distilled(model):
         model.set_distilled_training(True)  # type: ignore[operator]
+    return model
+
+
+def _create(facts: StudentFacts, settings: dict[str, Any]) -> nn.Module:
+    """A timm model for the facts' image size; convolutional ones take any size and no such argument."""
+    try:
+        try:
+            model = timm.create_model(facts.model, pretrained=False, img_size=facts.image_size, **settings)
+        except TypeError:
+            model = timm.create_model(facts.model, pretrained=False, **settings)
+    except (AssertionError, TypeError, ValueError) as error:
+        raise UsageProblem(
+            f"{facts.model} cannot be built for {facts.image_size} px images\n  {error}\n"
+            "choose another --student, or a cache with another --img-size"
+        ) from error
+    assert isinstance(model, nn.Module)
     return model
 
 
