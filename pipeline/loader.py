@@ -120,7 +120,8 @@ def load_views(
                 # Without its own, each loader would draw from torch's global generator and so change the run.
                 generator=torch.Generator(),
             )
-            batches = iter(loader)
+            with _interrupts_held():
+                batches = iter(loader)
         try:
             for answer in batches:
                 if isinstance(answer, PipelineError):
@@ -216,6 +217,19 @@ class _CellDataset(Dataset[Any]):
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while workers start; they inherit that, so none is hit before it can leave the signal."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_signals(worker: int) -> None:

@@ -109,6 +109,15 @@ def test_decompression_bombs_are_refused(
         decode(large_png(width, height))
 
 
+def test_too_many_pixels_are_refused_whoever_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_module, "MAX_PIXELS", 41 * 33 - 1)
+    for name in ("jpeg 4:2:0", "png rgb"):
+        with pytest.raises(BadImage, match="41 x 33 pixels, more than 1352"):
+            decode(FILES[name])
+    monkeypatch.setattr(decode_module, "MAX_PIXELS", 41 * 33)
+    decode(FILES["jpeg 4:2:0"])
+
+
 def test_a_jpeg_bomb_is_refused_before_it_is_decoded() -> None:
     data = bytearray(encoded(RGB, "JPEG"))
     start = data.index(b"\xff\xc0") + 5

@@ -159,6 +159,14 @@ def test_run_order_shuffles_blocks_and_whole_groups_and_keeps_ragged_parts_last(
         assert not np.array_equal(np.sort(order[:32]), order[:32])
 
 
+def test_a_short_last_block_of_whole_groups_stays_last_too() -> None:
+    plan = ViewPlan(204, seed=0, mix_group=2)
+    for seed in range(5):
+        cells = plan.batches(0, 4, drop_last=False, order_seed=seed, block_slots=32)
+        order = np.concatenate([c.slots for c in cells])
+        assert sorted(order[-12:]) == list(range(192, 204))
+
+
 def philox(key: tuple[int, int], counter: list[int]) -> list[int]:
     """Philox 4x64-10 from its publication (Salmon et al. 2011), one block of four words."""
     mask = (1 << 64) - 1
