@@ -106,9 +106,8 @@ class Ledger:
         self._columns = columns
         self._rows: dict[Cell, int] = {}
         if columns:
-            order = np.argsort(
-                columns["written"], kind="stable"
-            )  # of two records of a block, the later one counts
+            # of two records of a block, the later one counts
+            order = np.argsort(columns["written"], kind="stable")
             cells = zip(columns["epoch"][order].tolist(), columns["index"][order].tolist(), strict=True)
             self._rows = dict(zip(cells, order.tolist(), strict=True))
 

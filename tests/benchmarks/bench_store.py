@@ -299,8 +299,9 @@ def main() -> None:
     parts = [
         environment_line(("numpy", "zarr", "numcodecs", "pyarrow")),
         f"Bytes per view on {len(logits):,} rows of real logits (EfficientNet-Lite0, ImageNet weights, random "
-        "crops of photographs; see make_logits.py), one block. Targets at C=1000: none 1.4, topk:10 29, dense 1,850, each plus 4 "
-        "for the fingerprint. The stored label is always the float32 argmax.\n\n" + sizes_table(logits),
+        "crops of photographs; see make_logits.py), one block. Targets at C=1000: none 1.4, topk:10 29, dense 1,850, "
+        "each plus 4 for the fingerprint. The stored label is always the float32 argmax.\n\n"
+        + sizes_table(logits),
     ]
     with tempfile.TemporaryDirectory() as folder:
         parts.append(

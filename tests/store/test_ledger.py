@@ -1,10 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from store_fakes import answers, create, fill, make_teacher, write_blocks
 
 from deit_pipe.store import recovery, sealed
 from deit_pipe.store.formats import encode
-from deit_pipe.store.ledger import BlockRecord, coverage, read_ledger
+from deit_pipe.store.ledger import BlockRecord, coverage, read_ledger, record_key, signed_json
 from deit_pipe.store.location import open_location
 from deit_pipe.store.recovery import seal_epochs
 from deit_pipe.store.statistics import block_statistics
@@ -166,3 +168,21 @@ def test_a_reader_that_meets_the_sealer_lists_again(tmp_path, monkeypatch):
     place.get = get
     assert len(read_ledger(place, teacher.name)) == 7
     assert sealing
+
+
+def test_of_two_records_of_a_block_the_later_counts(tmp_path):
+    """What a crash between the writing of a merged file and the removal of the old ones leaves."""
+    create(tmp_path)
+    teacher = make_teacher("none")
+    fill(tmp_path, teacher, 1)
+    place = open_location(tmp_path)
+    records = list(read_ledger(place, teacher.name).records())
+    for shift in (-100.0, 100.0, -50.0):
+        changed = [dataclasses.replace(r, written=r.written + shift, run=f"{shift}") for r in records]
+        sealed.write_sealed(place, f"ledger/{teacher.name}", sealed.to_columns(changed), {})
+    assert {r.run for r in read_ledger(place, teacher.name).records()} == {"100.0"}
+    loose = dataclasses.replace(records[2], written=0.0, run="loose")
+    place.put(record_key(teacher.name, 0, 2), signed_json(loose.to_json()))
+    ledger = read_ledger(place, teacher.name)
+    assert [r.run for r in ledger.records()] == ["100.0"] * 2 + ["loose"] + ["100.0"] * 4
+    assert ledger.columns()["run"].tolist() == [r.run for r in ledger.records()]

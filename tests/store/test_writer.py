@@ -11,7 +11,14 @@ from store_fakes import (
     write_blocks,
 )
 
-from deit_pipe.store.errors import CacheBusy, CacheMismatch, CacheMissing, DiskFull, TargetsInvalid
+from deit_pipe.store.errors import (
+    CacheBusy,
+    CacheCorrupt,
+    CacheMismatch,
+    CacheMissing,
+    DiskFull,
+    TargetsInvalid,
+)
 from deit_pipe.store.layout import Block
 from deit_pipe.store.ledger import coverage, read_ledger
 from deit_pipe.store.local import LocalDirectory
@@ -201,3 +208,22 @@ def test_leftovers_of_a_dead_writer_are_swept(tmp_path):
     leftover.write_bytes(b"half")
     fill(tmp_path, make_teacher(), 1)
     assert not leftover.exists()
+
+
+def test_bytes_that_do_not_read_back_are_not_committed(tmp_path, monkeypatch):
+    create(tmp_path)
+    genuine = LocalDirectory.put
+
+    def bad_disk(place, key, data):
+        genuine(place, key, data[:-1] + bytes([data[-1] ^ 1]) if "/logits/c/" in key else data)
+
+    with TargetWriter.open(tmp_path, make_teacher(), epochs=1) as writer:
+        block = writer.mine[0]
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalDirectory, "put", bad_disk)
+            with pytest.raises(
+                CacheCorrupt, match=r"logits of epoch 0, slots 0\.\.15 reads back other bytes"
+            ):
+                writer.write(block, *answers(block))
+        assert len(read_ledger(tmp_path, "dense")) == 0
+        writer.write(block, *answers(block))
