@@ -29,7 +29,7 @@ from deit_pipe.store.location import Location, ObjectMissing, open_location
 from deit_pipe.store.manifest import read_manifest, read_teacher
 from deit_pipe.store.statistics import BlockStatistics
 
-Cell = tuple[int, int]  # epoch, block index
+Cell = sealed.Cell
 
 
 class StoredObject(NamedTuple):
@@ -207,7 +207,7 @@ def _read_once(place: Location, teacher: str) -> Ledger:
             continue
         record = BlockRecord.from_json(document)
         loose[record.epoch, record.index] = record
-    columns, counts, sealed_keys, sealed_damage = sealed.read_sealed(place, root, keys)
+    columns, counts, sealed_keys, sealed_damage = sealed.read_sealed(place, root, keys, loose.keys())
     damage += [Damage(*entry) for entry in sealed_damage]
     return Ledger(epochs, columns, loose, counts, damage, sealed_keys)
 

@@ -7,7 +7,7 @@ later written counts.
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,10 @@ _INTEGERS = ("epoch", "index", "start", "stop", "rank", "agree", "agree_either",
 _FLOATS = ("written", "top1", "entropy", "topk_mass")
 _COUNTS = "class_counts"
 
+MISSING = "is missing"
+
+Cell = tuple[int, int]  # epoch, block index
+SealedDamage = tuple[str, tuple[int, int], bool, str]  # key, epochs, lost, what
 Columns = dict[str, NDArray[Any]]
 Counts = dict[int, NDArray[np.int64]]
 
@@ -80,18 +84,22 @@ def record_at(columns: Columns, row: int) -> "BlockRecord":
 
 
 def read_sealed(
-    place: Location, root: str, keys: Mapping[str, int]
-) -> tuple[Columns, Counts, list[str], list[tuple[str, tuple[int, int], bool, str]]]:
+    place: Location, root: str, keys: Mapping[str, int], elsewhere: Set[Cell] = frozenset()
+) -> tuple[Columns, Counts, list[str], list[SealedDamage]]:
     """Read every sealed file under `root`; a damaged one is replaced by its copy in memory, and reported.
 
-    Returns columns, class counts by epoch, the names of the files used, and damage as (key, epochs, lost,
-    what).
+    A file that is there once only is damage, unless all its records are in whole files or `elsewhere` too: then it
+    is what a writer left that died while it sealed or merged.
+
+    Returns columns, class counts by epoch, the names of the files used, and the damage.
 
     Raises:
         ObjectMissing: a file went away since the listing.
     """
     names = sorted({key.rpartition("/")[2] for key in keys if key.startswith(f"{root}/sealed")})
-    tables, used, damage = [], [], []
+    tables: dict[str, tuple[Columns, Counts]] = {}
+    damage: list[SealedDamage] = []
+    half: list[str] = []
     for name in names:
         match = _NAME.fullmatch(name)
         epochs = (int(match[1]), int(match[2])) if match else (0, 0)
@@ -99,7 +107,7 @@ def read_sealed(
         for folder in FOLDERS:
             key = f"{root}/{folder}/{name}"
             if key not in keys:
-                bad.append((key, "is missing"))
+                bad.append((key, MISSING))
                 continue
             data = place.get(key)
             if match and hashlib.sha256(data).hexdigest() == match[3]:
@@ -108,15 +116,23 @@ def read_sealed(
                 bad.append((key, "fails its SHA-256"))
         damage += [(key, epochs, good is None, what) for key, what in bad]
         if good is not None:
-            tables.append(_read_table(good))
-            used.append(name)
+            tables[name] = _read_table(good)
+            half += [name for _, what in bad if what == MISSING]
+    covered = set(elsewhere).union(*(_cells(tables[name][0]) for name in tables if name not in half))
+    spare = {name for name in half if _cells(tables[name][0]) <= covered}
+    damage = [entry for entry in damage if entry[0].rpartition("/")[2] not in spare]
     columns: Columns = {}
     counts: Counts = {}
-    for _, part_counts in tables:
+    parts = list(tables.values())
+    for _, part_counts in parts:
         counts |= part_counts
-    if tables:
-        columns = {n: np.concatenate([part[n] for part, _ in tables]) for n in tables[0][0]}
-    return columns, counts, used, damage
+    if parts:
+        columns = {n: np.concatenate([part[n] for part, _ in parts]) for n in parts[0][0]}
+    return columns, counts, list(tables), damage
+
+
+def _cells(columns: Columns) -> set[Cell]:
+    return set(zip(columns["epoch"].tolist(), columns["index"].tolist(), strict=True))
 
 
 def write_sealed(place: Location, root: str, columns: Columns, counts: Counts) -> str:
