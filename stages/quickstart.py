@@ -16,7 +16,7 @@ from deit_pipe.stages.report import CommandResult, note
 from deit_pipe.stages.weights import read_teacher_run
 
 TEACHER = "resnet10t"
-CACHED_EPOCHS = 15
+TEACHER_EPOCHS, CACHED_EPOCHS = 10, 15
 LOSSES = ("none", "hard", "soft")
 HEADS = (("class", "class head"), ("dist", "distillation head"), ("fused", "both fused"))
 
@@ -29,7 +29,13 @@ def run(options: QuickstartOptions) -> CommandResult:
     if facts is None:
         note(f"1/4 a small CNN teacher ({TEACHER}), from scratch")
         train_teacher.run(
-            TrainTeacherOptions(teacher=TEACHER, init="scratch", out=str(teacher_run), device=options.device)
+            TrainTeacherOptions(
+                teacher=TEACHER,
+                init="scratch",
+                epochs=TEACHER_EPOCHS,
+                out=str(teacher_run),
+                device=options.device,
+            )
         )
         facts = read_teacher_run(teacher_run)
     assert facts is not None

@@ -8,17 +8,17 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from deit_pipe.pipeline.plan import ViewPlan
-from deit_pipe.pipeline.recipe import VIEWS_VERSION, Recipe
+from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.cached_run import check_samples, online_targets, open_reader, teacher_names
 from deit_pipe.stages.data import (
     choose_workers,
     default_crop_ratio,
-    manifest_for,
     open_training,
     open_validation,
 )
 from deit_pipe.stages.distributed import Processes, processes
-from deit_pipe.stages.errors import Mismatch, UsageProblem
+from deit_pipe.stages.errors import UsageProblem
 from deit_pipe.stages.fit import Fit
 from deit_pipe.stages.losses import DistillationLoss
 from deit_pipe.stages.optim import make_optimizer
@@ -34,8 +34,7 @@ from deit_pipe.stages.student import (
     is_distilled,
     start_from,
 )
-from deit_pipe.stages.target_sources import CachedTargets, OnlineTargets
-from deit_pipe.stages.teacher import load_teacher
+from deit_pipe.stages.target_sources import CachedTargets
 from deit_pipe.stages.trainer import Schedule, Trainer
 from deit_pipe.stages.training_presets import (
     TrainingSettings,
@@ -45,18 +44,13 @@ from deit_pipe.stages.training_presets import (
     resolve_settings,
     resolved_config,
 )
-from deit_pipe.store.errors import CacheMismatch
 from deit_pipe.store.ledger import read_ledger
 from deit_pipe.store.manifest import (
     Manifest,
-    TeacherIdentity,
-    list_teachers,
     read_manifest,
     read_provenance,
     read_teacher,
 )
-from deit_pipe.store.reader import TargetReader
-from deit_pipe.store.runs import read_runs
 
 
 def run(options: TrainStudentOptions) -> CommandResult:
@@ -138,16 +132,6 @@ DERIVED = ("cache_digest", "world")
 TINY_STUDENT = 1_000_000
 
 
-def teacher_names(options: TrainStudentOptions) -> list[str]:
-    """The cached teachers to learn from, by name."""
-    if options.teacher:
-        return options.teacher.split(",")
-    names = list_teachers(options.cache)
-    if len(names) != 1:
-        TargetReader(options.cache)  # raises: there is none, or the choice must be made
-    return names
-
-
 def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers: int) -> DistillationLoss:
     """The run's loss."""
     weights = [1.0] * teachers
@@ -214,72 +198,6 @@ def check_options(options: TrainStudentOptions, settings: TrainingSettings) -> N
             f"note: the scaled learning rate {settings.scaled_lr:.2g} is below --min-lr {settings.min_lr:.2g}; "
             "for small batches use --lr-batch 0"
         )
-
-
-def check_samples(cache: str, manifest: Manifest, table: SampleTable, recipe: Recipe) -> None:
-    """Refuse other images, or a program whose views differ.
-
-    Raises:
-        CacheMismatch: the differing fields are named.
-    """
-    given = manifest_for(table, recipe, manifest.seed, manifest.image_size)
-    differences = manifest.differences(given)
-    if differences:
-        lines = "\n".join(f"  {d.field}: cached {d.cached}   given {d.given}" for d in differences)
-        cure = f"name the cached images with --data (given: {table.name})"
-        if manifest.views_version != VIEWS_VERSION:
-            cure = (
-                "this deit-pipe makes other views: use the one that wrote the cache, or make the cache again"
-            )
-        raise CacheMismatch(
-            f"cache mismatch: {cache} was made from something else\n{lines}\n{cure}", differences
-        )
-
-
-def open_reader(options: TrainStudentOptions, name: str, loss: DistillationLoss) -> TargetReader:
-    """A complete teacher whose targets serve the loss.
-
-    Raises:
-        Mismatch: the soft loss asks for what is not stored.
-    """
-    reader = TargetReader(options.cache, name)
-    targets = reader.identity.format
-    if loss.kind == "soft" and (
-        targets.kind == "none" or (targets.kind == "topk" and loss.tau not in targets.taus)
-    ):
-        serves = (
-            ", ".join(f"{tau:g}" for tau in targets.taus)
-            if targets.kind == "topk"
-            else "none: it holds labels only"
-        )
-        raise Mismatch(
-            f"{options.cache} cannot serve the soft loss of teacher {name!r} at temperature {loss.tau:g}\n"
-            f"  temperatures it serves: {serves}\n"
-            "use --loss hard, or make a cache with --logits dense (serves all)"
-        )
-    return reader
-
-
-def online_targets(
-    options: TrainStudentOptions, group: Processes, identity: TeacherIdentity, table: SampleTable
-) -> OnlineTargets:
-    """The cache's own teacher, in the loop; other weights are refused."""
-    weights = options.teacher_weights
-    if weights is None:
-        runs = read_runs(options.cache, identity.name)
-        recorded = runs[-1]["provenance"].get("weights", "") if runs else ""
-        weights = recorded if Path(recorded).exists() else "random" if recorded.startswith("random") else None
-    teacher = load_teacher(
-        identity.model, weights=weights, num_classes=len(table.class_names), class_names=table.class_names,
-        device=group.device, precision=identity.precision,
-    )  # fmt: skip
-    if teacher.weights_sha256 != identity.weights_sha256:
-        raise Mismatch(
-            f"--online-teacher has other weights than {options.cache}\n"
-            f"  weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}\n"
-            "give the weights the cache was made with: --teacher-weights FILE"
-        )
-    return OnlineTargets(teacher, identity.format, identity.batch_size)
 
 
 def make_trainer(
