@@ -58,6 +58,19 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         "options.evaluate:EvaluateOptions", "evaluate:run", "Accuracy of a trained student's heads."
     ),
+    "report": Command(
+        "options.run_report:RunReportOptions", "run_report:run", "A page about a training run, or two."
+    ),
+    "list-teachers": Command(
+        "options.list_models:ListTeachersOptions",
+        "list_models:run_teachers",
+        "Models that can teach: size, cost, weights.",
+    ),
+    "list-students": Command(
+        "options.list_models:ListStudentsOptions",
+        "list_models:run_students",
+        "Models that can learn: size, cost, weights.",
+    ),
     "show-recipe": Command(
         "options.show_recipe:ShowRecipeOptions", "show_recipe:run", "Every number of a view recipe."
     ),
@@ -67,6 +80,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         "options.export:ExportOptions", "export:run", "Write a student as a timm or ONNX file."
     ),
+    "pack": Command("options.pack:PackOptions", "pack:run", "Copy images into one Arrow file per split."),
     "remove-teacher": Command(
         "options.remove_teacher:RemoveTeacherOptions",
         "remove_teacher:run",

@@ -96,7 +96,7 @@ def render_cells(
     for position in np.argsort(samples, kind="stable").tolist():
         sample, slot = int(samples[position]), int(slots[position])
         if image is None or sample != held:
-            image, held = _decode_sample(table, sample), sample
+            image, held = decode_sample(table, sample), sample
         view = draw_view(recipe, plan.stream(cells.epoch, slot, Purpose.VIEW), size_of(image), image_size)
         pixels[position] = render_decoded(image, view)
         offset = int(slots[partner[position]]) - slot
@@ -157,7 +157,12 @@ def pair_up(
     return partner, mixes
 
 
-def _decode_sample(table: SampleTable, sample: int) -> Decoded:
+def decode_sample(table: SampleTable, sample: int) -> Decoded:
+    """Read and decode a sample.
+
+    Raises:
+        BadImage: names the sample and its key.
+    """
     try:
         return decode(table.read(sample))
     except BadImage as error:

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from deit_pipe.pipeline.cells import decode_sample
+from deit_pipe.pipeline.decode import size_of
 from deit_pipe.pipeline.errors import DataMissing
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import PRESETS, VIEWS_VERSION, Recipe
@@ -42,14 +43,12 @@ def open_validation(data: str, val_data: str | None) -> SampleTable | None:
 
 
 def is_small(table: SampleTable) -> bool:
-    """Whether the first image is at most 64 px on both sides."""
-    import io
+    """Whether the first image is at most 64 px on both sides.
 
-    image = table.read(0)
-    if isinstance(image, np.ndarray):
-        return bool(max(image.shape[:2]) <= SMALL_IMAGE)
-    with Image.open(io.BytesIO(image)) as opened:
-        return max(opened.size) <= SMALL_IMAGE
+    Raises:
+        BadImage: it cannot be decoded.
+    """
+    return max(size_of(decode_sample(table, 0))) <= SMALL_IMAGE
 
 
 def default_image_size(table: SampleTable) -> int:

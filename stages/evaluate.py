@@ -1,5 +1,6 @@
 """`deit-pipe evaluate`: accuracy of a trained student's heads."""
 
+import time
 from pathlib import Path
 
 from deit_pipe.stages.data import choose_workers, open_validation
@@ -51,14 +52,24 @@ def run(options: EvaluateOptions) -> CommandResult:
                 known.model, weights=options.teacher_weights, num_classes=len(table.class_names),
                 class_names=table.class_names, device=group.device,
             )  # fmt: skip
+        started = time.perf_counter()
         scores = evaluate_student(
             model, facts, table, group, batch_size=options.batch_size, workers=choose_workers(options.workers),
             crop_ratio=options.eval_crop_ratio, teacher=teacher, quiet=False,
         )  # fmt: skip
+        rate = len(table) / (time.perf_counter() - started)
     ratio = options.eval_crop_ratio or facts.crop_ratio
-    lines = [f"{folder}: {facts.model} {facts.image_size} px on {len(table):,} images, crop ratio {ratio:g}"]
+    lines = [
+        f"{folder}: {facts.model} {facts.image_size} px on {len(table):,} images, crop ratio {ratio:g}, {rate:,.0f}/s"
+    ]
     for name, values in scores.items():
         agree = f"   agrees with the teacher {values['agree']:7.2%}" if "agree" in values else ""
         lines.append(f"  {LABELS[name]:<20} top-1 {values['top1']:7.2%}   top-5 {values['top5']:7.2%}{agree}")
-    data = {"run": str(folder), "images": len(table), "crop_ratio": ratio, "scores": scores}
+    data = {
+        "run": str(folder),
+        "images": len(table),
+        "crop_ratio": ratio,
+        "images_per_second": rate,
+        "scores": scores,
+    }
     return CommandResult("\n".join(lines), data)

@@ -116,6 +116,10 @@ class Progress:
         elif not self.quiet and time.monotonic() - self._last_line >= self.LOG_SECONDS:
             self._line()
 
+    def reach(self, done: int) -> None:
+        """`done` units are done in all."""
+        self.advance(done - self.done)
+
     def _line(self) -> None:
         left = (self.total - self.done) / self.rate if self.rate > 0 else math.inf
         note(

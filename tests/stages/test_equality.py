@@ -16,7 +16,8 @@ EVERYTHING_ON: dict[str, Any] = {
     "accumulate": 2,
     "ema": 0.99,
     "clip_grad": 1.0,
-    "epochs": 3,
+    "batch_size": 8,
+    "epochs": 5,  # 60 steps, the third and later epochs reuse the two cached ones
     "smoothing": 0.1,
 }
 
