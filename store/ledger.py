@@ -147,13 +147,16 @@ class Ledger:
         ties, top1, entropy, topk_mass (NaN where there is none), confidence [records, 20], bytes.ARRAY,
         sha256.ARRAY.
         """
-        rows = np.array(sorted(row for cell, row in self._rows.items() if cell not in self.loose), np.int64)
-        parts = [{name: column[rows] for name, column in self._columns.items()}] if len(rows) else []
-        if self.loose:
-            parts.append(sealed.to_columns(list(self.loose.values())))
-        if not parts:
-            return sealed.to_columns([])
-        merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        rows = np.array([row for cell, row in self._rows.items() if cell not in self.loose], np.int64)
+        if len(rows):
+            rows = rows[np.lexsort((self._columns["index"][rows], self._columns["epoch"][rows]))]
+            sealed_part = {name: column[rows] for name, column in self._columns.items()}
+            if not self.loose:
+                return sealed_part
+        loose_part = sealed.to_columns([self.loose[cell] for cell in sorted(self.loose)])
+        if not len(rows):
+            return loose_part
+        merged = {name: np.concatenate([sealed_part[name], loose_part[name]]) for name in sealed_part}
         order = np.lexsort((merged["index"], merged["epoch"]))
         return {name: column[order] for name, column in merged.items()}
 

@@ -166,6 +166,15 @@ def restore_sealed(place: Location, root: str, names: Sequence[str]) -> None:
                 break
 
 
+def _fixed_bytes(column: Any) -> NDArray[np.uint8]:
+    """Return 32-byte values [rows, 32] without a Python object for each."""
+    parts = [
+        np.frombuffer(chunk.buffers()[1], np.uint8, 32 * len(chunk), 32 * chunk.offset).reshape(-1, 32)
+        for chunk in column.chunks
+    ]
+    return np.concatenate(parts) if parts else np.zeros((0, 32), np.uint8)
+
+
 def _write_table(columns: Columns, counts: Counts) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -209,7 +218,7 @@ def _read_table(data: bytes) -> tuple[Columns, Counts]:
             for row in rows.tolist():
                 counts[int(columns["epoch"][row])] = column[row].values.to_numpy().astype(np.int64)
         elif name.startswith("sha256."):
-            columns[name] = np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(-1, 32)
+            columns[name] = _fixed_bytes(column)
         else:
             columns[name] = column.to_numpy()
     return columns, counts

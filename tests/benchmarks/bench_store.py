@@ -297,7 +297,6 @@ def main() -> None:
         parser.error("give the file that make_logits.py writes")
     logits = np.load(options.logits)
     parts = [
-        environment_line(("numpy", "zarr", "numcodecs", "pyarrow")),
         f"Bytes per view on {len(logits):,} rows of real logits (EfficientNet-Lite0, ImageNet weights, random "
         "crops of photographs; see make_logits.py), one block. Targets at C=1000: none 1.4, topk:10 29, dense 1,850, "
         "each plus 4 for the fingerprint. The stored label is always the float32 argmax.\n\n"
@@ -311,7 +310,7 @@ def main() -> None:
             + read_table(logits, Path(folder))
         )
         parts.append(ledger_line(Path(folder)))
-    text = "\n\n".join(parts)
+    text = "\n\n".join([environment_line(("numpy", "zarr", "numcodecs", "pyarrow")), *parts])
     print(text)
     if options.write:
         write_section("Store: bytes, speed", text)

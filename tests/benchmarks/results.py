@@ -27,7 +27,7 @@ def write_section(name: str, markdown: str) -> None:
 
 
 def environment_line(packages: tuple[str, ...] = ("numpy", "zarr", "pillow", "torch", "timm")) -> str:
-    """One line: date, processor, cores, memory, Python, package versions, and the command that is running."""
+    """One line: date, processor, cores, memory, load of the last minute, package versions, the running command."""
     versions = [f"Python {platform.python_version()}"]
     for package in packages:
         try:
@@ -36,7 +36,8 @@ def environment_line(packages: tuple[str, ...] = ("numpy", "zarr", "pillow", "to
             versions.append(f"{package} absent")
     command = " ".join(["python", _relative(sys.argv[0]), *sys.argv[1:]])
     return (
-        f"{datetime.now(UTC):%Y-%m-%d} · {_processor()}, {os.cpu_count()} cores, {_memory()} · "
+        f"{datetime.now(UTC):%Y-%m-%d} · {_processor()}, {os.cpu_count()} cores, {_memory()}, "
+        f"load {os.getloadavg()[0]:.1f} at the end · "
         f"{', '.join(versions)} · `{command}`"
     )
 
