@@ -1,5 +1,6 @@
 """`deit-pipe cache-teacher`: stage one. Views -> frozen teacher -> blocks of targets in the cache."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -167,7 +168,7 @@ def open_writer(
     if not group.first:
         group.barrier()
     provenance = {
-        "weights": teacher.source, "torch": torch.__version__, "device": device_name(group.device),
+        "weights": absolute(teacher.source), "torch": torch.__version__, "device": device_name(group.device),
         **library_versions(),
     }  # fmt: skip
     writer = TargetWriter.open(
@@ -208,6 +209,7 @@ def fill(
     done = sum(block.slots for block in writer.blocks) - sum(block.slots for block in writer.missing)
     total = done + sum(block.slots for block in writer.mine)
     pending: Future[object] | None = None
+    started, waited = time.perf_counter(), 0.0
     with (
         named_worker_death(),
         ThreadPoolExecutor(1) as background,
@@ -216,7 +218,9 @@ def fill(
         for block in writer.mine:
             parts: list[tuple[np.ndarray, ...]] = []
             while sum(len(part[0]) for part in parts) < block.slots:
+                asked = time.perf_counter()
                 batch = next(views)
+                waited += time.perf_counter() - asked
                 logits = teacher.padded(
                     compose(batch.to(teacher.device, non_blocking=True), recipe), batch_size
                 )
@@ -226,7 +230,7 @@ def fill(
                         dominant_labels(batch).numpy(), partner_labels(batch).numpy(),
                     )
                 )  # fmt: skip
-                shown.advance(len(batch))
+                shown.advance(len(batch), f"data wait {waited / (time.perf_counter() - started):.0%}")
             if pending is not None:
                 pending.result()
             pending = background.submit(

@@ -19,7 +19,7 @@ POINTER = "last.json"
 # What may change between the parts of one run without changing its weights.
 FREE = {
     "out", "data", "val_data", "workers", "device", "log_steps", "checkpoint_steps", "tensorboard", "eval_every",
-    "eval_crop_ratio", "teacher_weights", "cache", "print_config",
+    "eval_crop_ratio", "teacher_weights", "cache", "print_config", "world",
 }  # fmt: skip
 
 
