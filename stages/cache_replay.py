@@ -16,6 +16,7 @@ from deit_pipe.pipeline.provenance import library_versions
 from deit_pipe.pipeline.streams import random_words
 from deit_pipe.stages.cached_arrays import CachedArrays
 from deit_pipe.stages.cached_views import CachedViews
+from deit_pipe.stages.cell_view import printable
 from deit_pipe.stages.errors import Missing, UsageProblem
 from deit_pipe.stages.replay_causes import Causes
 from deit_pipe.stages.report import human_duration, progress
@@ -202,7 +203,7 @@ def replay_lines(found: Mapping[str, Any], cache: str) -> list[tuple[str, str]]:
         ]
         lines += [
             (
-                f"  epoch {one['epoch']}, slot {one['slot']}, sample {one['sample']} ({one['key']}): "
+                f"  epoch {one['epoch']}, slot {one['slot']}, sample {one['sample']} ({printable(one['key'])}): "
                 f"cached {one['cached']}, replayed {one['replayed']}", "red",
             )
             for one in found["examples"]

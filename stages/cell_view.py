@@ -117,8 +117,17 @@ def best_classes(targets: Targets, count: int = TOP) -> tuple[NDArray[np.int64],
     return targets.teacher_label[:, None], None
 
 
+def printable(text: str) -> str:
+    """A file's or class's name without what could steer a terminal."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 def cell_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """A cell for a person, as (line, style)."""
+    return [(printable(line), style) for line, style in _cell_lines(facts)]
+
+
+def _cell_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     mix = facts["mix"]
     true = f"{facts['class_name']} ({facts['class']})"
     if mix is not None:
@@ -214,6 +223,10 @@ def sample_facts(views: CachedViews, teachers: Sequence[CachedArrays], sample: i
 
 def sample_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """A sample for a person: a line per view."""
+    return [(printable(line), style) for line, style in _sample_lines(facts)]
+
+
+def _sample_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [(f"sample {facts['sample']}  {facts['key']}  {facts['class_name']} ({facts['class']})", "bold")]
     for cell in facts["cells"]:
         answers = []

@@ -1,0 +1,158 @@
+"""`inspect-cache --report`: one HTML page about a cache: figures, plots, views with their answers. No network."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deit_pipe import __version__
+from deit_pipe.pipeline.errors import PipelineError
+from deit_pipe.stages.cache_analysis import Analysis, analyse
+from deit_pipe.stages.cache_boxes import details, heading, stored_card
+from deit_pipe.stages.cache_charts import (
+    ALL_CLASSES,
+    block_cards,
+    class_card,
+    classes_card,
+    confidence_card,
+    confusion_cards,
+    coverage_card,
+    flip_card,
+)
+from deit_pipe.stages.cache_gallery import disagreed_samples, gallery
+from deit_pipe.stages.cached_arrays import CachedArrays
+from deit_pipe.stages.cached_views import CachedViews, open_views, plan_of
+from deit_pipe.stages.errors import UsageProblem
+from deit_pipe.stages.html_page import Child, page, tag
+from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
+from deit_pipe.stages.report_style import STYLE
+from deit_pipe.store.errors import StoreError
+from deit_pipe.store.ledger import coverage
+from deit_pipe.store.manifest import SampleIndex, read_manifest, read_samples
+
+
+def write_report(options: InspectCacheOptions, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the page; returns what it is about: file, bytes, and per teacher the numbers that only the page has.
+
+    Raises:
+        UsageProblem: the file cannot be written there. CacheCorrupt: labels are damaged.
+    """
+    assert options.report is not None
+    target = Path(options.report)
+    if target.is_dir() or not target.parent.is_dir():
+        raise UsageProblem(
+            f"--report {target} cannot be written\n  expected a file in an existing folder\ngive another name"
+        )
+    manifest, samples = read_manifest(options.cache), read_samples(options.cache)
+    recipe, plan = plan_of(manifest)
+    chosen = [one for one in facts["teachers"] if options.teacher in (None, one["name"])]
+    readers = {one["name"]: CachedArrays(options.cache, one["name"]) for one in chosen}
+    views, trouble = images(options, facts)
+    analyses: dict[str, Analysis] = {}
+    body: list[Child] = [*heading(facts, chosen)]
+    for teacher in chosen:
+        body.append(
+            tag("h2", f"Teacher {teacher['name']}" if len(chosen) > 1 else "Was the teacher healthy?")
+        )
+        if teacher["views"]:
+            analyses[teacher["name"]] = found = analyse(
+                readers[teacher["name"]], recipe, plan, samples.labels
+            )
+            body += teacher_sections(
+                teacher, coverage(options.cache, teacher["name"]).columns, found, samples
+            )
+        else:
+            body.append(tag("p", "No block is cached yet.", class_="soft"))
+    body += pictures(views, trouble, [readers[name] for name in analyses], list(analyses.values()))
+    body += [
+        tag("h2", "What is stored"),
+        *(stored_card(teacher) for teacher in chosen),
+        *details(facts, chosen),
+    ]
+    body.append(
+        tag(
+            "footer",
+            f"deit-pipe {__version__}, {time.strftime('%Y-%m-%d %H:%M')}. Next: ",
+            tag("code", facts["next"]),
+        )
+    )
+    text = page(f"{Path(facts['cache']).name or facts['cache']}: teacher cache", STYLE, [tag("main", *body)])
+    target.write_text(text, encoding="utf-8")
+    return {
+        "file": str(target), "bytes": len(text.encode()), "images": trouble is None,
+        "teachers": [
+            {
+                "name": name, "views": one.views, "every": one.every, "flip_rate": one.flip_rate,
+                "class_views": one.class_views.tolist(),
+                "class_right": one.confusion.diagonal().tolist(),
+                "confused": [list(pair) for pair in one.confused_pairs(10)],
+                "hardest_samples": one.hardest_samples(12).tolist(),
+            }
+            for name, one in analyses.items()
+        ],
+    }  # fmt: skip
+
+
+def images(options: InspectCacheOptions, facts: Mapping[str, Any]) -> tuple[CachedViews | None, str | None]:
+    """The images, or why there are none: the page is worth having without them."""
+    try:
+        manifest = read_manifest(options.cache)
+        return open_views(options.cache, manifest, facts["provenance"], options.data), None
+    except (PipelineError, StoreError) as error:
+        if options.data:
+            raise
+        return None, str(error).partition("\n")[0]
+
+
+def teacher_sections(
+    teacher: Mapping[str, Any], columns: Mapping[str, Any], found: Analysis, samples: SampleIndex
+) -> list[Child]:
+    """Plots of one teacher."""
+    names = samples.class_names
+    looked = f"{found.views:,} views"
+    if found.every > 1:
+        looked += f" (of every {found.every}th sample, all)"
+    plots = [
+        *block_cards(teacher, columns), confidence_card(teacher["health"]), flip_card(found),
+        classes_card(found) if len(names) > ALL_CLASSES else coverage_card(teacher),
+    ]  # fmt: skip
+    return [
+        tag(
+            "p", "Every block is a random part of the same views, so blocks should look alike.", class_="soft"
+        ),
+        tag("div", *plots, class_="cards"),
+        tag("h2", "Which classes are hard?"),
+        tag(
+            "p",
+            f"From the labels of {looked}; of a mixed view the label with the larger share counts.",
+            class_="soft",
+        ),
+        tag("div", class_card(found, names), *confusion_cards(found, names), class_="cards"),
+    ]
+
+
+def pictures(
+    views: CachedViews | None, trouble: str | None, readers: list[CachedArrays], analyses: list[Analysis]
+) -> list[Child]:
+    """Gallery and most disagreed samples."""
+    if not analyses:
+        return []
+    parts: list[Child] = [tag("h2", "What the student will see")]
+    if views is None:
+        return [
+            *parts,
+            tag("p", f"The images are not here ({trouble}); name them with --data.", class_="soft"),
+        ]
+    parts.append(
+        tag(
+            "p", "Views as the teacher saw them, spread over the cache, with their true class (and share, where mixed) "
+            "and the teacher's answer.", class_="soft",
+        )
+    )  # fmt: skip
+    parts.append(gallery(views, readers))
+    parts += [
+        tag("h2", "Where teacher and label disagree most"),
+        tag("p", "The images before augmentation. Wrong labels are often among them.", class_="soft"),
+        disagreed_samples(views, analyses[0]) or tag("p", "They agree on every view that was looked at."),
+    ]
+    return parts

@@ -1,0 +1,179 @@
+"""`deit-pipe list-teachers` and `list-students`: which timm models there are, how large, how fast."""
+
+import time
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from typing import Any
+
+import timm
+import torch
+from rich.text import Text
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from deit_pipe.stages.distributed import choose_device
+from deit_pipe.stages.errors import UsageProblem
+from deit_pipe.stages.options.list_models import ListStudentsOptions, ListTeachersOptions
+from deit_pipe.stages.report import CommandResult, progress
+from deit_pipe.stages.weights import PUBLISHED_TAGS
+
+# DeiT's own teacher first, then networks that distillation papers use, from large to small.
+TEACHERS = (
+    "regnety_160", "regnety_080", "regnety_040", "resnet152", "resnet101", "resnet50", "resnet18", "resnet10t",
+    "efficientnet_b3", "efficientnet_b0", "convnext_base", "convnext_tiny", "seresnext50_32x4d", "densenet121",
+)  # fmt: skip
+STUDENTS = (
+    "deit_tiny_distilled_patch16_224", "deit_small_distilled_patch16_224", "deit_base_distilled_patch16_224",
+    "deit_base_distilled_patch16_384",
+)  # fmt: skip
+MEASURED_SECONDS = 1.5
+SHOWN_TAGS = 3
+
+
+def run_teachers(options: ListTeachersOptions) -> CommandResult:
+    """List teachers."""
+    return list_models(options, TEACHERS, training=False)
+
+
+def run_students(options: ListStudentsOptions) -> CommandResult:
+    """List students."""
+    return list_models(options, STUDENTS, training=True)
+
+
+def list_models(
+    options: ListTeachersOptions | ListStudentsOptions, usual: Sequence[str], *, training: bool
+) -> CommandResult:
+    """Facts of the chosen models, as a table.
+
+    Raises:
+        UsageProblem: no model matches.
+    """
+    names = choose_models(options.pattern, usual)
+    shown = names[: options.limit or None]
+    device = choose_device(options.device) if options.measure else None
+    models = []
+    with progress(
+        "measuring" if device else "counting", len(shown), "models", quiet=len(shown) < 4 and not device
+    ) as bar:
+        for name in shown:
+            facts = model_facts(name, options.img_size)
+            if device is not None and facts["gmacs"] is not None:
+                facts["images_per_second"] = measure(
+                    name, facts["image_size"], options.batch_size, device, training
+                )
+            models.append(facts)
+            bar.advance(1, name)
+    text = table_text(models, measured=device is not None)
+    if len(shown) < len(names):
+        text.append(f"\nand {len(names) - len(shown)} more; list them with --limit 0", "dim")
+    return CommandResult(text, {"models": models, "matches": len(names)})
+
+
+def choose_models(pattern: str | None, usual: Sequence[str]) -> list[str]:
+    """The usual models, or all timm models that match a pattern.
+
+    Raises:
+        UsageProblem: none does.
+    """
+    known = timm.list_models()
+    if pattern is None:
+        return [name for name in usual if name in known]
+    wild = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    found = [name for name in known if fnmatch(name, wild)]
+    if not found:
+        raise UsageProblem(
+            f"timm {timm.__version__} has no model like {pattern!r}\nsearch with a part of a name, such as 'resnet'"
+        )
+    return found
+
+
+def model_facts(name: str, image_size: int | None = None) -> dict[str, Any]:
+    """Parameters, multiply-adds of one image in units of 1e9 (null if it cannot be built), input size, tags."""
+    config: Any = timm.get_pretrained_cfg(PUBLISHED_TAGS.get(name, name))
+    size = image_size or (config.input_size[-1] if config is not None else 224)
+    facts: dict[str, Any] = {
+        "name": name, "parameters": None, "gmacs": None, "image_size": size, "tags": published_tags(name),
+        "images_per_second": None,
+    }  # fmt: skip
+    try:
+        with torch.device("meta"):  # shapes only: no memory, no arithmetic
+            model = build(name, size).eval()
+            with FlopCounterMode(display=False) as counter, torch.inference_mode():
+                model(torch.empty(1, 3, size, size))
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError):
+        return facts
+    facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    facts["gmacs"] = counter.get_total_flops() / 2e9
+    return facts
+
+
+def build(name: str, size: int) -> nn.Module:
+    """A model without weights, for images of `size`."""
+    settings: dict[str, Any] = {"img_size": size} if "patch" in name else {}
+    model: nn.Module = timm.create_model(name, pretrained=False, **settings)
+    return model
+
+
+def published_tags(name: str) -> list[str]:
+    """Tags of published weights, the one that the bare name means first."""
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
+    first = PUBLISHED_TAGS.get(name, "").partition(".")[2]
+    config: Any = timm.get_pretrained_cfg(name)
+    default = first or (config.tag if config is not None and config.tag in tags else "")
+    return sorted(tags, key=lambda tag: (tag != default, tags.index(tag)))
+
+
+def measure(name: str, size: int, batch_size: int, device: torch.device, training: bool) -> float:
+    """Images per second: forward, and backward too where the model is to be trained."""
+    model = build(name, size).to(device).train(training)
+    pixels = torch.rand(batch_size, 3, size, size, device=device)
+
+    def step() -> None:
+        with torch.inference_mode(not training):
+            out = model(pixels)
+        if training:
+            (out[0] if isinstance(out, tuple) else out).float().sum().backward()
+            model.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    step()  # warm-up
+    started, steps = time.perf_counter(), 0
+    while not steps or time.perf_counter() - started < MEASURED_SECONDS:
+        step()
+        steps += 1
+    return steps * batch_size / (time.perf_counter() - started)
+
+
+def images_per_second(rate: float | None) -> str:
+    """Whole images; with a decimal where they are few."""
+    return "-" if rate is None else f"{rate:,.0f}" if rate >= 20 else f"{rate:.1f}"
+
+
+def table_text(models: Sequence[dict[str, Any]], *, measured: bool) -> Text:
+    """The models as aligned lines."""
+    rows = [("model", "parameters", "GMACs", "px", *(("img/s",) if measured else ()), "weights")]
+    for facts in models:
+        tags = facts["tags"]
+        more = f" and {len(tags) - SHOWN_TAGS} more" if len(tags) > SHOWN_TAGS else ""
+        speed = images_per_second(facts["images_per_second"])
+        rows.append(
+            (
+                facts["name"],
+                "-" if facts["parameters"] is None else f"{facts['parameters'] / 1e6:,.1f} M",
+                "-" if facts["gmacs"] is None else f"{facts['gmacs']:,.2f}",
+                str(facts["image_size"]),
+                *((speed,) if measured else ()),
+                ", ".join(tags[:SHOWN_TAGS]) + more if tags else "none published",
+            )
+        )
+    last = len(rows[0]) - 1
+    widths = [max(len(row[column]) for row in rows) for column in range(last)]
+    lines = []
+    for place, row in enumerate(rows):
+        cells = [
+            f"{row[0]:<{widths[0]}}",
+            *(f"{cell:>{width}}" for cell, width in zip(row[1:last], widths[1:], strict=True)),
+        ]
+        lines.append(Text("  ".join([*cells, row[last]]), style="" if place else "dim"))
+    return Text("\n").join(lines)
