@@ -7,6 +7,7 @@ Nothing heavy is imported before a command runs: a command's options come from a
 import dataclasses
 import importlib
 import json
+import os
 import sys
 import tomllib
 import types
@@ -285,6 +286,9 @@ def print_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @click.pass_context
 def main(ctx: click.Context, config: Path | None) -> None:
     """Run the teacher once; train every DeiT student from its cached answers, on exactly the same views."""
+    # Threads of torch that wait by spinning starve the data workers on the same cores, and each other on a machine
+    # that is busy: a small convolution ran 3 x slower. Must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     ctx.default_map = read_config(config or Path(CONFIG_FILE), must_exist=config is not None)
 
 
