@@ -85,11 +85,7 @@ def analyse(
     labels: NDArray[np.int64],
     most_views: int = MOST_VIEWS,
 ) -> Analysis:
-    """Count over at most about `most_views` committed views.
-
-    Raises:
-        CacheCorrupt: a label object is damaged.
-    """
+    """Count over at most about `most_views` committed views; damaged blocks are left out, and in `arrays.damage`."""
     classes, count = arrays.identity.num_classes, len(labels)
     total = sum(int(arrays.committed(epoch).sum()) for epoch in range(arrays.epochs))
     every = max(1, -(-total // most_views))
@@ -98,9 +94,10 @@ def analyse(
     with progress("reading labels", max(1, arrays.epochs), "epochs") as shown:
         for epoch in range(arrays.epochs):
             samples = plan.sample_at(epoch)
-            slots = np.flatnonzero(arrays.committed(epoch) & (samples % every == 0))
+            answers = arrays.epoch("teacher_label", epoch).astype(np.int64)
+            slots = np.flatnonzero((answers >= 0) & (samples % every == 0))
             if len(slots):
-                said = arrays.rows("teacher_label", epoch, slots).astype(np.int64)
+                said = answers[slots]
                 other, owns = dominance(recipe, plan, epoch, slots, arrays.manifest.image_size)
                 true = labels[np.where(owns, samples[slots], samples[other])]
                 np.add.at(confusion, (true, said), 1)
@@ -143,8 +140,7 @@ def _count(
     first = np.flatnonzero(mistake & (times == wrong_views[owner]))[::-1]
     wrong[owner[first]] = label[first]
     several = views >= FEWEST_VIEWS
-    share = best[several] / views[several]
-    bins = np.minimum((share * FLIP_BINS).astype(np.int64), FLIP_BINS - 1)
+    bins = np.minimum(best[several] * FLIP_BINS // views[several], FLIP_BINS - 1)
     rate = float(1 - best[several].sum() / views[several].sum()) if several.any() else None
     return Analysis(
         every=every, views=int(confusion.sum()), confusion=confusion, flips=np.bincount(bins, minlength=FLIP_BINS),

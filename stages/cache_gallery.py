@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from deit_pipe.pipeline.decode import decode
 from deit_pipe.stages.cache_analysis import Analysis
-from deit_pipe.stages.cached_arrays import CachedArrays
+from deit_pipe.stages.cached_arrays import CachedArrays, damage_line
 from deit_pipe.stages.cached_views import CachedViews
 from deit_pipe.stages.cell_picture import encoded, seen_pixels
 from deit_pipe.stages.cell_view import describe_cell
 from deit_pipe.stages.html_page import Child, Html, data_uri, tag
+from deit_pipe.store.errors import CacheCorrupt
 
 SHOWN_VIEWS = 24
 SHOWN_SAMPLES = 12
@@ -26,8 +27,12 @@ def gallery(views: CachedViews, teachers: Sequence[CachedArrays]) -> Html:
         rendered = views.render(epoch, group)
         pixels = seen_pixels(views, rendered)
         for place in range(min(len(group), PER_GROUP)):
-            facts = describe_cell(views, teachers, rendered, place)
-            figures.append(view_figure(facts, pixels[place]))
+            try:
+                facts = describe_cell(views, teachers, rendered, place)
+            except CacheCorrupt as error:
+                teachers[0].damage.append(damage_line(error))
+            else:
+                figures.append(view_figure(facts, pixels[place]))
     return tag("div", *figures[:SHOWN_VIEWS], class_="gallery")
 
 

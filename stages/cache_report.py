@@ -20,6 +20,7 @@ from deit_pipe.stages.cache_charts import (
     flip_card,
 )
 from deit_pipe.stages.cache_gallery import disagreed_samples, gallery
+from deit_pipe.stages.cache_summary import settle
 from deit_pipe.stages.cached_arrays import CachedArrays
 from deit_pipe.stages.cached_views import CachedViews, open_views, plan_of
 from deit_pipe.stages.errors import UsageProblem
@@ -28,14 +29,17 @@ from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 from deit_pipe.stages.report_style import STYLE
 from deit_pipe.store.errors import StoreError
 from deit_pipe.store.ledger import coverage
-from deit_pipe.store.manifest import SampleIndex, read_manifest, read_samples
+from deit_pipe.store.manifest import SampleIndex, read_manifest, read_samples, read_teacher
 
 
-def write_report(options: InspectCacheOptions, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the page; returns what it is about: file, bytes, and per teacher the numbers that only the page has.
+def write_report(options: InspectCacheOptions, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write the page; damage that is met on the way is added to `facts` and left out of the plots.
+
+    Returns:
+        file, bytes, images, and per teacher the numbers that only the page has.
 
     Raises:
-        UsageProblem: the file cannot be written there. CacheCorrupt: labels are damaged.
+        UsageProblem: the file cannot be written there. CacheMissing: no such teacher.
     """
     assert options.report is not None
     target = Path(options.report)
@@ -43,53 +47,43 @@ def write_report(options: InspectCacheOptions, facts: Mapping[str, Any]) -> dict
         raise UsageProblem(
             f"--report {target} cannot be written\n  expected a file in an existing folder\ngive another name"
         )
-    manifest, samples = read_manifest(options.cache), read_samples(options.cache)
-    recipe, plan = plan_of(manifest)
+    samples = read_samples(options.cache)
+    if options.teacher:
+        read_teacher(options.cache, options.teacher)
     chosen = [one for one in facts["teachers"] if options.teacher in (None, one["name"])]
-    readers = {one["name"]: CachedArrays(options.cache, one["name"]) for one in chosen}
+    readers = {one["name"]: CachedArrays(options.cache, one["name"]) for one in chosen if one["views"]}
+    recipe, plan = plan_of(read_manifest(options.cache))
+    analyses = {name: analyse(arrays, recipe, plan, samples.labels) for name, arrays in readers.items()}
     views, trouble = images(options, facts)
-    analyses: dict[str, Analysis] = {}
+    shown = pictures(views, trouble, list(readers.values()), list(analyses.values()))
+    settle(facts, [line for arrays in readers.values() for line in arrays.damage])
     body: list[Child] = [*heading(facts, chosen)]
     for teacher in chosen:
-        body.append(
-            tag("h2", f"Teacher {teacher['name']}" if len(chosen) > 1 else "Was the teacher healthy?")
-        )
-        if teacher["views"]:
-            analyses[teacher["name"]] = found = analyse(
-                readers[teacher["name"]], recipe, plan, samples.labels
-            )
-            body += teacher_sections(
-                teacher, coverage(options.cache, teacher["name"]).columns, found, samples
-            )
+        name = teacher["name"]
+        body.append(tag("h2", f"Teacher {name}" if len(chosen) > 1 else "Was the teacher healthy?"))
+        if name in analyses:
+            body += teacher_sections(teacher, coverage(options.cache, name).columns, analyses[name], samples)
         else:
             body.append(tag("p", "No block is cached yet.", class_="soft"))
-    body += pictures(views, trouble, [readers[name] for name in analyses], list(analyses.values()))
-    body += [
-        tag("h2", "What is stored"),
-        *(stored_card(teacher) for teacher in chosen),
-        *details(facts, chosen),
-    ]
-    body.append(
-        tag(
-            "footer",
-            f"deit-pipe {__version__}, {time.strftime('%Y-%m-%d %H:%M')}. Next: ",
-            tag("code", facts["next"]),
-        )
-    )
+    body += shown
+    body += [tag("h2", "What is stored"), *(stored_card(one) for one in chosen), *details(facts, chosen)]
+    made = f"deit-pipe {__version__}, {time.strftime('%Y-%m-%d %H:%M')}. Next: "
+    body.append(tag("footer", made, tag("code", facts["next"])))
     text = page(f"{Path(facts['cache']).name or facts['cache']}: teacher cache", STYLE, [tag("main", *body)])
     target.write_text(text, encoding="utf-8")
     return {
         "file": str(target), "bytes": len(text.encode()), "images": trouble is None,
-        "teachers": [
-            {
-                "name": name, "views": one.views, "every": one.every, "flip_rate": one.flip_rate,
-                "class_views": one.class_views.tolist(),
-                "class_right": one.confusion.diagonal().tolist(),
-                "confused": [list(pair) for pair in one.confused_pairs(10)],
-                "hardest_samples": one.hardest_samples(12).tolist(),
-            }
-            for name, one in analyses.items()
-        ],
+        "teachers": [{"name": name, **analysis_facts(found)} for name, found in analyses.items()],
+    }  # fmt: skip
+
+
+def analysis_facts(found: Analysis) -> dict[str, Any]:
+    """What the labels say, as JSON values."""
+    return {
+        "views": found.views, "every": found.every, "flip_rate": found.flip_rate,
+        "class_views": found.class_views.tolist(), "class_right": found.confusion.diagonal().tolist(),
+        "confused": [list(pair) for pair in found.confused_pairs(10)],
+        "hardest_samples": found.hardest_samples(12).tolist(),
     }  # fmt: skip
 
 

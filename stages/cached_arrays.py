@@ -15,6 +15,7 @@ from deit_pipe.store.ledger import digest_of, read_ledger
 from deit_pipe.store.location import ObjectMissing, open_location
 from deit_pipe.store.manifest import read_manifest, read_teacher
 from deit_pipe.store.shards import ShardCodec
+from deit_pipe.store.verify import Finding
 
 KEPT_BLOCKS = 16
 
@@ -25,6 +26,7 @@ class CachedArrays:
     Attributes:
         identity, manifest: what is read.
         epochs: how many are wanted; `committed` says what is there.
+        damage: what `epoch` could not read, a line each.
     """
 
     def __init__(self, cache: str, teacher: str) -> None:
@@ -41,6 +43,7 @@ class CachedArrays:
         self.epochs = max(self._ledger.epochs or 0, self.blocks[-1][0] + 1 if self.blocks else 0)
         self._specs = {spec.name: spec for spec in array_specs(self.identity.format)}
         self._codecs = {n: ShardCodec(spec, self.identity.block_slots) for n, spec in self._specs.items()}
+        self.damage: list[str] = []
         self._kept: OrderedDict[tuple[str, int, int], NDArray[np.generic]] = OrderedDict()
 
     @property
@@ -92,6 +95,18 @@ class CachedArrays:
             out[at] = self.block(name, epoch, index)[slots[at] - index * size]
         return out
 
+    def epoch(self, name: str, epoch: int) -> NDArray[np.generic]:
+        """One array of a whole epoch [N, ...]; the fill value where nothing is committed or a block is damaged."""
+        spec = self._specs[name]
+        out = np.full((self.manifest.num_samples, *spec.row), spec.fill, spec.dtype)
+        for index in [index for at, index in self.blocks if at == epoch]:
+            start, stop = self.slots_of(index)
+            try:
+                out[start:stop] = self.block(name, epoch, index)
+            except CacheCorrupt as error:
+                self.damage.append(damage_line(error))
+        return out
+
     def targets(self, epoch: int, slots: NDArray[np.int64]) -> Targets:
         """All arrays of committed cells, decoded."""
         arrays: Arrays = {name: self.rows(name, epoch, slots) for name in self._specs}
@@ -100,17 +115,23 @@ class CachedArrays:
     def _load(self, spec: ArraySpec, epoch: int, index: int) -> NDArray[np.generic]:
         record = self._ledger.record(epoch, index)
         key = object_key(self.identity.name, spec, epoch, index)
+        finding = Finding(self.identity.name, spec.name, epoch, (record.start, record.stop), "", key)
         try:
             data = self._place.get(key)
         except ObjectMissing:
-            raise self._corrupt(f"{spec.name} of {record.block} is missing ({key})") from None
+            raise self._corrupt(finding._replace(what="is missing")) from None
         if digest_of(data) != record.objects[spec.name].sha256:
-            raise self._corrupt(f"{spec.name} of {record.block} fails its SHA-256 ({key})")
+            raise self._corrupt(finding._replace(what="fails its SHA-256"))
         return self._codecs[spec.name].decode(data, record.stop - record.start)
 
-    def _corrupt(self, what: str) -> CacheCorrupt:
+    def _corrupt(self, finding: Finding) -> CacheCorrupt:
         path = self._place.path
         return CacheCorrupt(
-            f"cache corrupt: {path}\n  {what}\nname everything that is damaged with: deit-pipe inspect-cache {path} "
-            "--verify hash"
+            f"cache corrupt: {path}\n  {finding}\n"
+            f"name everything that is damaged with: deit-pipe inspect-cache {path} --verify hash"
         )
+
+
+def damage_line(error: CacheCorrupt) -> str:
+    """The line of such an error that names what is damaged."""
+    return str(error).splitlines()[1].strip()

@@ -43,17 +43,23 @@ def run(options: InspectCacheOptions) -> CommandResult:
         facts["verified"] = options.verify
         settle(facts, [str(finding) for finding in verify(options.cache, options.verify)])  # type: ignore[arg-type]
     extra: Styled = []
-    code = DAMAGED if facts["damage"] else OK if facts["complete"] else INCOMPLETE
     if options.replay:
         extra += prove(options, facts)
-        if not facts["replay"]["equal_to_cache"] and code != DAMAGED:
-            code = DIFFERS
     if options.report:
         from deit_pipe.stages.cache_report import write_report
 
         facts["report"] = write_report(options, facts)
         extra.append((f"report   {facts['report']['file']}", "bold"))
-    return CommandResult(screen(facts, extra), facts, code)
+    return CommandResult(screen(facts, extra), facts, exit_code(facts))
+
+
+def exit_code(facts: Mapping[str, Any]) -> int:
+    """The worst of what was found: damage, then a replay that differs, then missing blocks."""
+    if facts["damage"]:
+        return DAMAGED
+    if "replay" in facts and not facts["replay"]["equal_to_cache"]:
+        return DIFFERS
+    return OK if facts["complete"] else INCOMPLETE
 
 
 def check_options(options: InspectCacheOptions) -> None:

@@ -127,7 +127,7 @@ def test_a_damaged_fingerprint_object_is_corruption_not_drift(tmp_path: Path) ->
     data = bytearray(path.read_bytes())
     data[5] ^= 0xFF
     path.write_bytes(bytes(data))
-    with pytest.raises(CacheCorrupt, match="epoch 1, slots 16") as caught:
+    with pytest.raises(CacheCorrupt, match="known: fingerprint, epoch 1, slots 16") as caught:
         replayed(made, "all")
     assert caught.value.exit_code == 5
 
