@@ -1,0 +1,73 @@
+"""The README is true: its commands exist, its tests exist, and CI runs its test command."""
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from deit_pipe.cli import COMMANDS, _resolve
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def command_lines() -> list[str]:
+    found = [line.removeprefix("$ ") for block in BLOCKS for line in block.splitlines()]
+    inline = re.findall(r"`(deit-pipe [^`]+)`", TEXT)
+    return [line for line in (*found, *inline) if line.startswith("deit-pipe ") and "COMMAND" not in line]
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(command_lines()) >= 8
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_every_command_in_it_can_be_typed(line: str) -> None:
+    words = shlex.split(line)
+    command = COMMANDS[words[1]]
+    known = {f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(_resolve(command.options))}
+    assert {word for word in words if word.startswith("--")} <= known | {"--json"}
+
+
+def test_every_command_is_listed() -> None:
+    for name in COMMANDS:
+        assert f"`{name}`" in TEXT, name
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:tests|store)/[^`: ]+)", TEXT))))
+def test_every_file_it_names_exists(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(tests/[^`]+::[^`]+)`", TEXT))))
+def test_every_test_it_names_exists(name: str) -> None:
+    path, function = name.split("::")
+    assert f"def {function}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(((?!http|#)[^)]+)\)", TEXT))
+def test_every_link_leads_somewhere(target: str) -> None:
+    assert (ROOT / target).exists()
+
+
+def test_ci_runs_exactly_the_test_command() -> None:
+    command = next(line for block in BLOCKS for line in block.splitlines() if "pytest" in line)
+    assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+def test_exit_codes_are_those_of_the_code() -> None:
+    from deit_pipe.pipeline import errors as pipeline_errors
+    from deit_pipe.stages import errors as stage_errors
+    from deit_pipe.store import errors as store_errors
+
+    codes = {
+        value.exit_code
+        for module in (pipeline_errors, stage_errors, store_errors)
+        for value in vars(module).values()
+        if isinstance(value, type) and isinstance(getattr(value, "exit_code", None), int)
+    }
+    stated = {int(number) for number in re.findall(r"(\d+) [a-z]", TEXT.partition("**Exit codes:**")[2][:220])}
+    assert codes - {1} <= stated
