@@ -205,20 +205,29 @@ def _read_table(data: bytes) -> tuple[Columns, Counts]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(pa.BufferReader(data)).combine_chunks()
+    # `read_table` would go through the dataset API, which imports pandas where it is installed: 0.2 s
+    table = pq.ParquetFile(pa.BufferReader(data)).read().combine_chunks()
     columns: Columns = {}
     counts: Counts = {}
     for name in table.column_names:
         column = table[name]
         if name == "confidence":
             flat = column.chunk(0).flatten() if column.num_chunks else pa.array([], pa.int32())
-            columns[name] = flat.to_numpy().astype(np.int64).reshape(-1, CONFIDENCE_BINS)
+            columns[name] = _numbers(flat).astype(np.int64).reshape(-1, CONFIDENCE_BINS)
         elif name == _COUNTS:
-            rows = np.flatnonzero(column.is_valid().to_numpy())
+            rows = np.flatnonzero(column.is_valid().to_pylist())
             for row in rows.tolist():
-                counts[int(columns["epoch"][row])] = column[row].values.to_numpy().astype(np.int64)
+                counts[int(columns["epoch"][row])] = _numbers(column[row].values).astype(np.int64)
         elif name.startswith("sha256."):
             columns[name] = _fixed_bytes(column)
+        elif name == "run":
+            columns[name] = np.array(column.to_pylist(), dtype=object)
         else:
-            columns[name] = column.to_numpy()
+            columns[name] = _numbers(column.chunk(0)) if column.num_chunks else np.array([])
     return columns, counts
+
+
+def _numbers(array: Any) -> NDArray[Any]:
+    """An Arrow array of numbers without nulls as NumPy: `to_numpy` would import pandas where it is installed."""
+    numbers: NDArray[Any] = np.from_dlpack(array)
+    return numbers
