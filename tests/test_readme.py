@@ -69,5 +69,7 @@ def test_exit_codes_are_those_of_the_code() -> None:
         for value in vars(module).values()
         if isinstance(value, type) and isinstance(getattr(value, "exit_code", None), int)
     }
-    stated = {int(number) for number in re.findall(r"(\d+) [a-z]", TEXT.partition("**Exit codes:**")[2][:220])}
+    stated = {
+        int(number) for number in re.findall(r"(\d+) [a-z]", TEXT.partition("**Exit codes:**")[2][:220])
+    }
     assert codes - {1} <= stated
