@@ -110,7 +110,7 @@ def class_card(analysis: Analysis, names: Sequence[str]) -> Html:
         [names[one], track(accuracy[one]), percent(accuracy[one]), f"{views[one]:,}", f"{said[one]:,}"]
         for one in order[: WORST_CLASSES if many else ALL_CLASSES].tolist()
     ]
-    columns = [("class", "name"), ("answered right", "bar"), ("", "n"), ("views", "n"), ("said", "n")]
+    columns = [("class", "name"), ("right", "bar"), ("", "n"), ("views", "n"), ("said", "n")]
     title = f"The {len(rows)} hardest of {len(names):,} classes" if many else "Accuracy of each class"
     return card(
         title, "views: of that true class; said: how often the teacher gives it", table(columns, rows)

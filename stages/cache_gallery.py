@@ -12,7 +12,7 @@ from deit_pipe.stages.cached_arrays import CachedArrays, damage_line
 from deit_pipe.stages.cached_views import CachedViews
 from deit_pipe.stages.cell_picture import encoded, seen_pixels
 from deit_pipe.stages.cell_view import describe_cell
-from deit_pipe.stages.html_page import Child, Html, data_uri, tag
+from deit_pipe.stages.html_page import Child, Html, data_uri, percent, tag
 from deit_pipe.store.errors import CacheCorrupt
 
 SHOWN_VIEWS = 24
@@ -60,8 +60,8 @@ def view_figure(facts: dict[str, Any], pixels: NDArray[np.uint8]) -> Html:
     if mix is not None:
         own = round(mix["lam"] * 100)
         true = [
-            tag("span", tag("b", facts["class_name"]), f" {own} %"),
-            tag("span", tag("b", mix["class_name"]), f" {100 - own} %"),
+            tag("span", tag("b", facts["class_name"]), f" {own}\u00a0%"),
+            tag("span", tag("b", mix["class_name"]), f" {100 - own}\u00a0%"),
         ]
     classes = {facts["class"], *([mix["class"]] if mix else [])}
     answers = [
@@ -78,7 +78,7 @@ def view_figure(facts: dict[str, Any], pixels: NDArray[np.uint8]) -> Html:
 
 def answer_line(name: str, right: bool, probability: float | None) -> Html:
     """What a teacher says; right and wrong differ in sign, not only in colour."""
-    sure = "" if probability is None else f", {probability:.0%}".replace("%", " %")
+    sure = "" if probability is None else f", {percent(probability, 0)}"
     return tag("span", f"{'✓' if right else '✗'} {name}{sure}", class_="right" if right else "wrong")
 
 
@@ -103,8 +103,8 @@ def disagreed_samples(views: CachedViews, analysis: Analysis) -> Html | None:
         figures.append(
             figure(
                 pixels, keys[sample],
-                tag("span", tag("b", names[int(views.table.labels[sample])]), f" {right} of {total} views"),
-                tag("span", f"✗ {names[wrong]}, {often} of {total}", class_="wrong"),
+                tag("span", tag("b", names[int(views.table.labels[sample])]), f" {right} of {total}"),
+                tag("span", f"✗ {names[wrong]} {often} of {total}", class_="wrong"),
                 tag("span", f"sample {sample}", class_="where"),
                 tag("span", keys[sample], class_="where") if keys[sample] != f"row {sample}" else None,
             )

@@ -146,7 +146,12 @@ def pictures(
     parts.append(gallery(views, readers))
     parts += [
         tag("h2", "Where teacher and label disagree most"),
-        tag("p", "The images before augmentation. Wrong labels are often among them.", class_="soft"),
+        tag(
+            "p",
+            "The images before augmentation; how many views of each are answered with the label, and what else is said "
+            "most. Wrong labels are often among them.",
+            class_="soft",
+        ),
         disagreed_samples(views, analyses[0]) or tag("p", "They agree on every view that was looked at."),
     ]
     return parts

@@ -102,5 +102,5 @@ def track(share: float) -> Html:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """`12.3 %`."""
-    return f"{share * 100:.{digits}f} %"
+    """`12.3 %`, never broken into two lines."""
+    return f"{share * 100:.{digits}f}\u00a0%"

@@ -53,13 +53,13 @@ th, td { padding: 4px 12px 4px 0; border-bottom: 1px solid var(--line); vertical
 tr:last-child > td { border-bottom: 0; } th:last-child, td:last-child { padding-right: 0; }
 .n { text-align: right; white-space: nowrap; } .name { max-width: 18ch; overflow-wrap: break-word; }
 tr.sum td { font-weight: 600; }
-td.bar { width: 34%; min-width: 56px; padding-right: 12px; }
+td.bar { width: 28%; min-width: 48px; padding-right: 12px; }
 .track { display: block; height: 9px; border-radius: 3px; background: var(--fill); overflow: hidden; }
 .track i { display: block; height: 100%; background: var(--c1); width: calc(var(--v) * 100%); border-radius: 3px; }
 .matrix { width: auto; margin: 2px 0 6px; table-layout: fixed; } .matrix td, .matrix th { border: 0; padding: 0; }
 .matrix thead th { font-size: 11.5px; text-align: center; vertical-align: bottom; padding-bottom: 4px; }
-.matrix tbody th { text-align: right; padding-right: 8px; font-size: 12.5px; max-width: 15ch; overflow: hidden;
-  text-overflow: ellipsis; }
+.matrix tbody th { text-align: right; vertical-align: middle; padding-right: 8px; font-size: 12.5px; max-width: 15ch;
+  overflow: hidden;  text-overflow: ellipsis; }
 .matrix td { width: 46px; height: 30px; text-align: center; font-size: 12px; vertical-align: middle;
   border: 2px solid var(--card);
   background: color-mix(in srgb, var(--bad) calc(var(--v) * 62%), var(--fill)); border-radius: 6px; }

@@ -100,7 +100,8 @@ def test_the_planted_block_is_at_the_top_of_the_page_and_marked_in_the_plot(
 
 def test_the_gallery_shows_what_the_teacher_saw(made: Made, written: tuple[dict, str]) -> None:
     """Pixels, labels and answers of every picture equal those of its cell."""
-    from deit_pipe.stages.cell_picture import seen_pixels
+    from deit_pipe.pipeline.compose import compose
+    from deit_pipe.pipeline.loader import to_batch
 
     _, text = written
     figures = re.findall(r"<figure>(.*?)</figure>", text, re.DOTALL)
@@ -116,7 +117,8 @@ def test_the_gallery_shows_what_the_teacher_saw(made: Made, written: tuple[dict,
         assert source is not None
         with Image.open(BytesIO(b64decode(source[1]))) as image:
             shown = np.asarray(image.convert("RGB"))
-        np.testing.assert_array_equal(shown, seen_pixels(made.views, rendered)[slot])
+        composed = compose(to_batch(rendered), MIXED)[slot].permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(shown, np.round(composed.clip(0, 1) * np.float32(255)))
         names = made.table.class_names
         words = Reader(figure).text
         assert names[int(rendered.labels[slot])] in words

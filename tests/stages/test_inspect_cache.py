@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from inspect_fakes import Made, make_cache
 
-from deit_pipe.cli import main
+from deit_pipe.cli import COMMANDS, build_command, main
 from deit_pipe.stages import inspect_cache
 from deit_pipe.stages.cache_screen import bar, coverage_ranges, sparkline
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
@@ -159,3 +160,15 @@ def test_help_shows_examples_that_are_accepted(made: Made) -> None:
     assert text.count("deit-pipe inspect-cache") >= 9
     for option in ("--verify", "--replay", "--cell", "--sample", "--png", "--diff", "--report", "--json"):
         assert option in text
+
+
+@pytest.mark.parametrize("name", ["inspect-cache", "report", "list-teachers", "list-students"])
+def test_every_example_of_the_help_can_be_typed(name: str) -> None:
+    """Parsed, not run: an example with an option that is gone would mislead."""
+    command = build_command(name, COMMANDS[name])
+    lines = [line.strip() for line in (command.epilog or "").splitlines() if "deit-pipe" in line]
+    assert len(lines) >= 2
+    for line in lines:
+        words = shlex.split(line.partition(" | ")[0])
+        assert words[:2] == ["deit-pipe", name]
+        command.make_context(name, words[2:])

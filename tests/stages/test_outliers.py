@@ -70,6 +70,15 @@ def test_a_ragged_last_block_may_differ_more() -> None:
     assert find_outliers(columns, 100)[0].block == 9
 
 
+def test_the_spread_of_a_smaller_block_is_larger_even_where_blocks_vary_more_than_by_sampling() -> None:
+    columns = columns_of(200, last=64)
+    random = np.random.Generator(np.random.Philox(5))
+    columns["agree"] = np.round(205 + random.normal(0, 30, 200)).astype(np.int64).clip(0, 256)
+    columns["agree"][0] = columns["agree"][-1] = 0
+    spread = {(one.epoch, one.block): one.spread for one in find_outliers(columns, 100, limit=2.0)}
+    assert spread[19, 9] == pytest.approx(2 * spread[0, 0])
+
+
 def test_of_few_blocks_nobody_can_tell() -> None:
     columns = columns_of(FEWEST_BLOCKS - 1)
     columns["agree"][0] = 0

@@ -80,6 +80,32 @@ def test_the_teacher_is_asked_again_and_a_block_of_wrong_normalisation_is_found(
         assert good["largest_difference"] < 0.01
 
 
+@pytest.mark.parametrize("targets", ["dense", "topk:2"])
+def test_answers_with_the_right_labels_and_wrong_logits_are_found(tmp_path: Path, targets: str) -> None:
+    made = make_cache(tmp_path, blocks=0, epochs=1)
+    teacher = teacher_in(tmp_path / "run", 3, made.table.class_names)
+    identity = dataclasses.replace(
+        made.teacher, model=MODEL, weights_sha256=teacher.weights_sha256, targets=targets, name="real"
+    )
+    with TargetWriter.open(made.cache, identity, epochs=1) as writer:
+        for block in writer.mine:
+            rendered = made.views.render(0, np.arange(block.start, block.stop))
+            logits = teacher.padded(compose(to_batch(rendered), made.views.recipe), 8).numpy()
+            scale = np.float32(4.0 if block.index == 3 else 1.0)
+            writer.write(block, logits * scale, rendered.fingerprints, rendered.labels)
+    options = InspectCacheOptions(
+        cache=str(made.cache),
+        replay="all",
+        teacher="real",
+        teacher_weights=str(tmp_path / "run"),
+        device="cpu",
+    )
+    (answer,) = run(options).data["replay"]["answers"]
+    assert answer["labels_equal"] == 40
+    assert [one[:2] for one in answer["blocks"]] == [[0, 3]]
+    assert answer["different"] > 0
+
+
 def test_other_weights_are_refused_and_an_ambiguous_teacher_too(tmp_path: Path) -> None:
     made = make_cache(tmp_path, epochs=1)
     teacher_in(tmp_path / "run", 4, made.table.class_names)
