@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs: a command's options come from a
 
 import dataclasses
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -183,7 +184,7 @@ def build_command(name: str, command: Command) -> click.Command:
     def callback(as_json: bool, **values: Any) -> None:
         sys.exit(call(lambda: _resolve(command.run)(options_class(**values)), as_json))
 
-    doc, _, examples = (options_class.__doc__ or "").partition("Examples:")
+    doc, _, examples = inspect.cleandoc(options_class.__doc__ or "").partition("Examples:")
     arguments = "".join(
         f"\n\n{item.metadata['metavar'] or item.name.upper()}: {item.metadata['help']}"
         for item in fields
