@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.pipeline.plan import Cells, Purpose, ViewPlan
-from deit_pipe.pipeline.provenance import library_versions
 from deit_pipe.pipeline.streams import random_words
 from deit_pipe.stages.cached_arrays import CachedArrays
 from deit_pipe.stages.cached_views import CachedViews
 from deit_pipe.stages.cell_view import printable
 from deit_pipe.stages.errors import Missing, UsageProblem
+from deit_pipe.stages.replay import changed_versions, version_pairs
 from deit_pipe.stages.replay_causes import Causes
 from deit_pipe.stages.report import human_duration, progress
 
@@ -177,15 +177,6 @@ def parse_cells(text: str, option: str) -> tuple[int, int, int]:
     return int(epoch), int(first), int(last or first)
 
 
-def changed_versions(provenance: Mapping[str, str]) -> dict[str, list[str]]:
-    """Libraries that differ from those recorded: name -> [cached, here]."""
-    here = library_versions()
-    return {
-        name: [provenance[name], version] for name, version in here.items()
-        if name in provenance and provenance[name] != version
-    }  # fmt: skip
-
-
 def replay_lines(found: Mapping[str, Any], cache: str) -> list[tuple[str, str]]:
     """What a replay found, as (line, style)."""
     rate = (
@@ -196,7 +187,7 @@ def replay_lines(found: Mapping[str, Any], cache: str) -> list[tuple[str, str]]:
             (f"replayed {found['checked']:,} views: every fingerprint is the cached one ({rate})", "green")
         ]
         if found["versions"]:
-            lines.append((f"         although libraries differ: {_versions(found['versions'])}", ""))
+            lines.append((f"         although libraries differ: {version_pairs(found['versions'])}", ""))
     else:
         lines = [
             (f"replay differs: {found['different']:,} of {found['checked']:,} views ({rate})", "bold red")
@@ -211,7 +202,7 @@ def replay_lines(found: Mapping[str, Any], cache: str) -> list[tuple[str, str]]:
         lines.append((f"  {found['cause']}", "bold"))
         if found["versions"]:
             lines.append(
-                (f"  libraries that differ from the cache's: {_versions(found['versions'])}", "bold")
+                (f"  libraries that differ from the cache's: {version_pairs(found['versions'])}", "bold")
             )
             lines.append(("  install the cached versions, or make a new cache", ""))
         else:
@@ -255,7 +246,3 @@ def _answer_lines(answer: Mapping[str, Any], cache: str) -> list[tuple[str, str]
             )
         )
     return lines
-
-
-def _versions(versions: Mapping[str, Sequence[str]]) -> str:
-    return ", ".join(f"{name} {then} -> {here}" for name, (then, here) in versions.items())

@@ -1,16 +1,19 @@
 """Is this the view the teacher saw? Every fingerprint is compared; a difference is named and stops the run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.pipeline.loader import ViewBatch
 from deit_pipe.pipeline.provenance import library_versions
 from deit_pipe.stages.errors import Mismatch
 
+if TYPE_CHECKING:  # at run time it would import torch, which an inspection does without
+    from deit_pipe.pipeline.loader import ViewBatch
 
-def check_replay(views: ViewBatch, cached: NDArray[np.uint32], where: "ReplayContext") -> None:
+
+def check_replay(views: "ViewBatch", cached: NDArray[np.uint32], where: "ReplayContext") -> None:
     """Compare all fingerprints of a batch with the cache's.
 
     Raises:
@@ -30,7 +33,7 @@ class ReplayContext:
         """`keys[i]` is the file or row of sample i; `then` are the cache's recorded library versions."""
         self.cache, self.keys, self.then = cache, keys, dict(then)
 
-    def describe(self, views: ViewBatch, cached: NDArray[np.uint32], different: NDArray[np.intp]) -> str:
+    def describe(self, views: "ViewBatch", cached: NDArray[np.uint32], different: NDArray[np.intp]) -> str:
         """The message for the first difference in a batch."""
         first = int(different[0])
         return (
@@ -43,13 +46,22 @@ class ReplayContext:
 
     def versions(self) -> str:
         """Which libraries differ from those the cache was made with, and what that means."""
-        now = library_versions()
-        changed = {
-            name: (self.then.get(name, "absent"), now.get(name, "absent"))
-            for name in now
-            if name in self.then and self.then[name] != now[name]
-        }
+        changed = changed_versions(self.then)
         if not changed:
             return "  the libraries are the cache's own, so an image file was changed: restore it, or make a new cache"
-        pairs = ", ".join(f"{name} {then} -> {here}" for name, (then, here) in changed.items())
-        return f"  libraries that differ from the cache's: {pairs}\n  install the cached versions, or make a new cache"
+        return f"  libraries that differ from the cache's: {version_pairs(changed)}\n  install the cached versions, or make a new cache"
+
+
+def changed_versions(provenance: Mapping[str, str]) -> dict[str, list[str]]:
+    """Libraries that differ from those recorded: name -> [cached, here]."""
+    here = library_versions()
+    return {
+        name: [provenance[name], version]
+        for name, version in here.items()
+        if name in provenance and provenance[name] != version
+    }
+
+
+def version_pairs(changed: Mapping[str, Sequence[str]]) -> str:
+    """`pillow 12.0.0 -> 13.0.0, ...`."""
+    return ", ".join(f"{name} {then} -> {here}" for name, (then, here) in changed.items())
