@@ -49,7 +49,10 @@ class ReplayContext:
         changed = changed_versions(self.then)
         if not changed:
             return "  the libraries are the cache's own, so an image file was changed: restore it, or make a new cache"
-        return f"  libraries that differ from the cache's: {version_pairs(changed)}\n  install the cached versions, or make a new cache"
+        return (
+            f"  libraries that differ from the cache's: {version_pairs(changed)}\n"
+            "  install the cached versions, or make a new cache"
+        )
 
 
 def changed_versions(provenance: Mapping[str, str]) -> dict[str, list[str]]:

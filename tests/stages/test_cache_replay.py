@@ -6,7 +6,7 @@ from inspect_fakes import BASIC, MIXED, Made, make_cache, write_images
 from PIL import Image, ImageOps
 
 from deit_pipe.pipeline import render
-from deit_pipe.stages import cache_replay
+from deit_pipe.stages import replay
 from deit_pipe.stages.cache_replay import chosen_cells, parse_cells
 from deit_pipe.stages.cached_arrays import CachedArrays
 from deit_pipe.stages.errors import Missing, UsageProblem
@@ -90,8 +90,8 @@ def test_a_changed_library_function_is_refused_and_named(
 
 
 def test_another_library_version_is_named_on_a_mismatch(mixed: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = cache_replay.library_versions()
-    monkeypatch.setattr(cache_replay, "library_versions", lambda: {**now, "pillow": "99.1"})
+    now = replay.library_versions()
+    monkeypatch.setattr(replay, "library_versions", lambda: {**now, "pillow": "99.1"})
     _, found, text = replayed(mixed, "16")
     assert found["versions"] == {"pillow": [now["pillow"], "99.1"]}
     assert "although libraries differ" in text
