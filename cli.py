@@ -213,6 +213,8 @@ def call(run: Callable[[], Any], as_json: bool) -> int:
             raise
         click.echo(f"error: {error}", err=True)
         return code
+    if os.environ.get("RANK", "0") != "0":
+        return int(result.exit_code)  # of several processes the first one speaks
     if as_json:
         click.echo(json.dumps(result.data, indent=2, sort_keys=False, allow_nan=False))
     elif isinstance(result.text, str):

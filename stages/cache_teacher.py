@@ -74,7 +74,10 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                     table, recipe, plan, cells_of(writer.mine, options.batch_size),
                     image_size=image_size, workers=workers, pin_memory=group.device.type == "cuda",
                 )  # fmt: skip
-                fill(writer, teacher, recipe, views, options.batch_size, quiet=not group.first)
+                try:
+                    fill(writer, teacher, recipe, views, options.batch_size, quiet=not group.first)
+                finally:
+                    views.close()  # type: ignore[attr-defined]  # a generator; ends its workers
             group.barrier()
         return summary(options, identity, teacher, total, todo)
 
@@ -93,6 +96,8 @@ def prepare_teacher(
         )  # fmt: skip
 
     teacher = load(options.teacher_weights, any_head=wants_fit)
+    group.barrier()  # all have looked for a teacher's folder before one makes it
+    check_size(teacher, image_size)
     knows = teacher.num_classes == len(names) and teacher.class_names in (None, names)
     if not wants_fit or (
         knows and (teacher.head in ("fitted", "trained", RANDOM) or options.fit_head is None)
@@ -113,6 +118,21 @@ def prepare_teacher(
         write_teacher_run(folder, facts_of(fitted, image_size, None), fitted.model)
     group.barrier()
     return load(str(folder), any_head=False)
+
+
+def check_size(teacher: Teacher, image_size: int) -> None:
+    """Refuse views that the network cannot take, before anything is written.
+
+    Raises:
+        UsageProblem: transformers have one size.
+    """
+    try:
+        teacher(torch.zeros(1, 3, image_size, image_size, device=teacher.device))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UsageProblem(
+            f"teacher {teacher.tag} cannot take views of {image_size} px\n  {str(error).splitlines()[0][:160]}\n"
+            "give the size it takes with --img-size, or choose a convolutional teacher"
+        ) from error
 
 
 def identity_of(
@@ -255,7 +275,7 @@ def note_teacher(
         teacher, table, image_size=image_size, batch_size=options.batch_size, workers=workers,
         crop_ratio=default_crop_ratio(image_size), limit=CHECKED_IMAGES,
     )  # fmt: skip
-    checked = min(CHECKED_IMAGES, len(table))
+    checked = min(-(-CHECKED_IMAGES // options.batch_size) * options.batch_size, len(table))
     note(
         f"teacher {teacher.tag} ({teacher.head}, {teacher.source}), weights sha256 {teacher.weights_sha256[:16]}: "
         f"{top1:.1%} right on {checked} plain training images"

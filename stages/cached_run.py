@@ -4,14 +4,15 @@ from pathlib import Path
 
 from deit_pipe.pipeline.recipe import VIEWS_VERSION, Recipe
 from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.cache_summary import next_command, summarise
 from deit_pipe.stages.data import manifest_for
 from deit_pipe.stages.distributed import Processes
 from deit_pipe.stages.errors import Mismatch
 from deit_pipe.stages.losses import DistillationLoss
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.target_sources import OnlineTargets
-from deit_pipe.stages.teacher import load_teacher
-from deit_pipe.store.errors import CacheMismatch
+from deit_pipe.stages.teacher import RANDOM, load_teacher
+from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete, CacheMismatch
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, list_teachers
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.runs import read_runs
@@ -53,7 +54,13 @@ def open_reader(options: TrainStudentOptions, name: str, loss: DistillationLoss)
     Raises:
         Mismatch: the soft loss asks for what is not stored.
     """
-    reader = TargetReader(options.cache, name)
+    try:
+        reader = TargetReader(options.cache, name)
+    except (CacheIncomplete, CacheCorrupt) as error:
+        # the store knows neither data nor recipe by name, so its own cure is only a part of the command
+        said = str(error).splitlines()[:-1]
+        command = next_command(summarise(options.cache))
+        raise type(error)("\n".join([*said, f"continue with: {command}"])) from error
     targets = reader.identity.format
     if loss.kind == "soft" and (
         targets.kind == "none" or (targets.kind == "topk" and loss.tau not in targets.taus)
@@ -72,17 +79,18 @@ def open_reader(options: TrainStudentOptions, name: str, loss: DistillationLoss)
 
 
 def online_targets(
-    options: TrainStudentOptions, group: Processes, identity: TeacherIdentity, table: SampleTable
+    options: TrainStudentOptions, group: Processes, identity: TeacherIdentity, table: SampleTable, seed: int
 ) -> OnlineTargets:
     """The cache's own teacher, in the loop; other weights are refused."""
     weights = options.teacher_weights
     if weights is None:
         runs = read_runs(options.cache, identity.name)
         recorded = runs[-1]["provenance"].get("weights", "") if runs else ""
-        weights = recorded if Path(recorded).exists() else "random" if recorded.startswith("random") else None
+        known = bool(recorded) and Path(recorded).exists()
+        weights = recorded if known else RANDOM if recorded.startswith(RANDOM) else None
     teacher = load_teacher(
         identity.model, weights=weights, num_classes=len(table.class_names), class_names=table.class_names,
-        device=group.device, precision=identity.precision,
+        device=group.device, precision=identity.precision, seed=seed,
     )  # fmt: skip
     if teacher.weights_sha256 != identity.weights_sha256:
         raise Mismatch(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from deit_pipe.stages.errors import Corrupt
+from deit_pipe.stages.errors import Corrupt, UsageProblem
 from deit_pipe.stages.run_folder import CHECKPOINTS, POINTER, write_json
 
 
@@ -111,6 +111,10 @@ def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         for name, value in values.items():
             if isinstance(value, Tensor):
                 tensors[f"{index}.{name}"] = value
+            elif isinstance(value, list | tuple) and any(isinstance(part, Tensor) for part in value):
+                raise UsageProblem(
+                    "this optimiser keeps state that a checkpoint cannot hold\n  use --optimizer adamw, lamb or sgd"
+                )
             else:
                 numbers.setdefault(str(index), {})[name] = value
     groups = [{key: _plain(value) for key, value in group.items()} for group in state["param_groups"]]
@@ -138,6 +142,11 @@ def restore_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
             if isinstance(value, tuple) and key in group:
                 group[key] = tuple(group[key])
     optimizer.load_state_dict(saved)
+    # state comes back contiguous; in another memory order than its parameter it would add up in another order
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def random_states(device: torch.device, rank: int) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import PRESETS, VIEWS_VERSION, Recipe
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.pipeline.sources.open_samples import open_samples
+from deit_pipe.stages.errors import Mismatch
 from deit_pipe.store.manifest import Manifest, SampleIndex
 
 SMALL_IMAGE = 64
@@ -42,6 +44,24 @@ def open_validation(data: str, val_data: str | None) -> SampleTable | None:
         return open_samples(val_data, "train")
 
 
+def check_same_classes(table: SampleTable, class_names: tuple[str, ...], whose: str) -> None:
+    """Refuse images of other classes, or of the same classes in another order: every score would be wrong.
+
+    Raises:
+        Mismatch: the first difference is named.
+    """
+    if table.class_names == class_names:
+        return
+    pairs = zip_longest(class_names, table.class_names, fillvalue="(none)")
+    place, (expected, got) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+    raise Mismatch(
+        f"{table.name} has other classes than {whose}\n"
+        f"  expected {len(class_names)} classes, class {place} being {expected!r}\n"
+        f"  got      {len(table.class_names)} classes, class {place} being {got!r}\n"
+        "give images of the same classes, in folders of the same names"
+    )
+
+
 def is_small(table: SampleTable) -> bool:
     """Whether the first image is at most 64 px on both sides.
 
@@ -57,11 +77,12 @@ def default_image_size(table: SampleTable) -> int:
 
 
 def choose_workers(asked: int | None) -> int:
-    """As asked, else one per core this process may use, at most 16; none where there is a single core."""
+    """As asked, else this process's share of the cores, at most 16; none where there is a single core."""
     if asked is not None:
         return asked
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if cores == 1 else min(cores, MOST_WORKERS)
+    share = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return 0 if cores == 1 else min(share, MOST_WORKERS)
 
 
 def eval_recipe(crop_ratio: float) -> Recipe:
@@ -110,6 +131,6 @@ def absolute(data: str) -> str:
     return str(Path(data).resolve()) if Path(data).exists() else data
 
 
-def default_crop_ratio(image_size: int) -> float:
-    """DeiT's 0.875, but nothing cropped away from small images."""
-    return 0.875 if image_size >= 160 else 1.0
+def default_crop_ratio(image_size: int, model: str = "") -> float:
+    """DeiT's 0.875; 1 for small images, from 384 px on and for DeiT III, as published."""
+    return 0.875 if 160 <= image_size < 384 and not model.startswith("deit3_") else 1.0

@@ -4,11 +4,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
 from deit_pipe.stages.errors import UsageProblem
+
+PATIENCE = timedelta(days=2)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UsageProblem(f"--device {name}: no CUDA GPU is usable here\n  use --device cpu")
+        if device.index is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UsageProblem(
+                f"--device {name} would put all processes on one GPU\n  use --device cuda under torchrun"
+            )
         index = local_rank if device.index is None else device.index
         if index >= torch.cuda.device_count():
             raise UsageProblem(
@@ -82,7 +89,12 @@ def processes(device: str) -> Iterator[Processes]:
     if world == 1:
         yield Processes(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    # the others wait while rank 0 verifies a cache or fits a head, which can take hours
+    dist.init_process_group(
+        "nccl" if chosen.type == "cuda" else "gloo",
+        timeout=PATIENCE,
+        device_id=chosen if chosen.type == "cuda" else None,
+    )
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
     finally:

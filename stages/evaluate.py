@@ -3,9 +3,9 @@
 import time
 from pathlib import Path
 
-from deit_pipe.stages.data import choose_workers, open_validation
+from deit_pipe.stages.data import check_same_classes, choose_workers, open_validation
 from deit_pipe.stages.distributed import processes
-from deit_pipe.stages.errors import Mismatch, Missing
+from deit_pipe.stages.errors import Missing
 from deit_pipe.stages.evaluation import evaluate_student
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.report import CommandResult
@@ -34,13 +34,7 @@ def run(options: EvaluateOptions) -> CommandResult:
             table = open_validation(str(config.get("data") or "digits"), config.get("val_data"))
         if table is None:
             raise Missing(f"the data of {folder} has no validation images\n  name some with --data D")
-        if table.class_names != facts.class_names:
-            raise Mismatch(
-                f"the student in {folder} knows other classes than {table.name}\n"
-                f"  expected {len(facts.class_names)}: {', '.join(facts.class_names[:5])}...\n"
-                f"  got      {len(table.class_names)}: {', '.join(table.class_names[:5])}...\n"
-                "give images of its own classes with --data"
-            )
+        check_same_classes(table, facts.class_names, f"the student in {folder}")
         teacher = None
         if options.teacher_weights:
             known = read_teacher_run(Path(options.teacher_weights))

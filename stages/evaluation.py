@@ -10,6 +10,7 @@ from deit_pipe.pipeline.loader import load_views
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.data import eval_cells, eval_plan, eval_recipe
 from deit_pipe.stages.distributed import Processes
+from deit_pipe.stages.losses import DistillationLoss
 from deit_pipe.stages.report import progress
 from deit_pipe.stages.student import StudentFacts, heads, is_distilled
 from deit_pipe.stages.teacher import Teacher
@@ -52,7 +53,6 @@ def evaluate_student(
     batch_size: int = 128,
     workers: int = 0,
     crop_ratio: float | None = None,
-    precision: str = "fp32",
     teacher: Teacher | None = None,
     quiet: bool = True,
 ) -> dict[str, dict[str, float]]:
@@ -77,8 +77,7 @@ def evaluate_student(
         ):
             batch = views.to(group.device)
             mixed = compose(batch, recipe)
-            with torch.autocast(group.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-                class_logits, dist_logits = heads(model, normalise(mixed, facts.mean, facts.std))
+            class_logits, dist_logits = heads(model, normalise(mixed, facts.mean, facts.std))
             answers = None if teacher is None else teacher(mixed).argmax(dim=1)
             scored = head_scores(class_logits.float(), None if dist_logits is None else dist_logits.float())
             for name, scores in scored.items():
@@ -100,6 +99,8 @@ def evaluate_student(
     return result
 
 
-def best_answer(model: nn.Module, loss: str) -> str:
-    """Which way of answering counts as the run's result: the fused heads, but only a trained one."""
-    return "fused" if is_distilled(model) and loss != "none" else "class"
+def best_answer(model: nn.Module, loss: DistillationLoss) -> str:
+    """Which answer counts as the run's result: the fused heads where both are trained, else the one that is."""
+    if not is_distilled(model) or loss.kind == "none" or loss.alpha == 0:
+        return "class"
+    return "dist" if loss.alpha == 1 else "fused"

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
-from deit_pipe.stages.errors import Corrupt, Missing
+from deit_pipe.stages.errors import Corrupt, Missing, UsageProblem
 from deit_pipe.stages.options.export import ExportOptions
 from deit_pipe.stages.report import CommandResult, human_bytes
 from deit_pipe.stages.run_folder import weights_file
@@ -32,13 +32,15 @@ def run(options: ExportOptions) -> CommandResult:
     facts, model = load_student(folder, torch.device("cpu"), weights_file(folder, options.weights))
     name = "student.safetensors" if options.format == "timm" else "student.onnx"
     out = Path(options.out) if options.out else folder / "export" / name
+    if out.suffix != Path(name).suffix:
+        raise UsageProblem(f"--out {out} does not end in {Path(name).suffix}\n  use for example --out {name}")
     out.parent.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(CHECKED, 3, facts.image_size, facts.image_size, generator=generator)
     with torch.inference_mode():
         expected: Tensor = model(pixels)
     difference = (write_timm if options.format == "timm" else write_onnx)(model, facts, out, pixels, expected)
-    if difference > TOLERANCE[options.format]:
+    if not difference <= TOLERANCE[options.format]:  # NaN too
         raise Corrupt(
             f"{out} answers otherwise than {folder}\n"
             f"  largest difference of a logit {difference:.3g}, allowed {TOLERANCE[options.format]:g}\n"

@@ -21,7 +21,7 @@ from deit_pipe.stages.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from deit_pipe.stages.errors import Terminated
+from deit_pipe.stages.errors import Terminated, TrainingDiverged
 from deit_pipe.stages.evaluation import best_answer, evaluate_student
 from deit_pipe.stages.interrupts import StopRequest, deferred_stop
 from deit_pipe.stages.optim import learning_rate, make_schedule
@@ -40,6 +40,7 @@ from deit_pipe.stages.trainer import Schedule, StepTimes, Trainer
 from deit_pipe.stages.training_presets import TrainingSettings
 
 STOP_CHECK_STEPS = 20  # with several processes, asking all of them whether to stop costs a message
+SLOW_STEP = 0.25  # seconds; then the message costs nothing
 TargetsFrom = Callable[[int, int], CachedTargets | OnlineTargets]
 
 
@@ -70,6 +71,9 @@ class Fit:
     best: dict[str, Any] | None = field(default=None, init=False)
     metrics: Metrics | None = field(default=None, init=False)
     metrics_bytes: int = field(default=0, init=False)
+    saved: tuple[int, int] | None = field(default=None, init=False)
+    stop_every: int = field(default=1, init=False)
+    step_seconds: float = field(default=0.0, init=False)
 
     def run(self) -> dict[str, Any]:
         """Train to the end from wherever the run folder says; the result, as in `result.json`.
@@ -77,7 +81,7 @@ class Fit:
         Raises:
             Terminated: SIGTERM; KeyboardInterrupt: Ctrl-C. Both after saving a checkpoint.
         """
-        self.answer = best_answer(self.trainer.student, self.options.loss)
+        self.answer = best_answer(self.trainer.student, self.trainer.loss)
         self.rates = make_schedule(self.trainer.optimizer, self.settings)
         self._restore()
         position, group = self.position, self.trainer.group
@@ -88,7 +92,10 @@ class Fit:
             stop = stack.enter_context(deferred_stop())
             if group.first:
                 self.metrics = Metrics(
-                    self.run_folder, self.metrics_bytes, tensorboard=self.options.tensorboard
+                    self.run_folder,
+                    self.metrics_bytes,
+                    tensorboard=self.options.tensorboard,
+                    step=position.total,
                 )
                 stack.callback(self.metrics.close)
             cells = self.schedule.cells(group, position.epoch, position.step)
@@ -116,7 +123,9 @@ class Fit:
         sizes = self.schedule.part_sizes(trainer.group)
         since, since_started, since_steps = StepTimes(), time.perf_counter(), 0
         while position.step < self.schedule.steps:
-            since.add(trainer.step(views, targets, sizes, position.epoch))
+            times = trainer.step(views, targets, sizes, position.epoch)
+            since.add(times)
+            self.step_seconds = times.data + times.targets + times.compute
             position.step += 1
             position.total += 1
             since_steps += 1
@@ -175,7 +184,6 @@ class Fit:
         workers = self.workers if len(self.validation) > 5000 else 0
         return evaluate_student(
             model, self.trainer.facts, self.validation, self.trainer.group, workers=workers,
-            precision="bf16" if self.trainer.precision != "fp32" else "fp32",
         )  # fmt: skip
 
     def _selected(self) -> dict[str, torch.Tensor]:
@@ -186,9 +194,12 @@ class Fit:
 
     def _stop_if_asked(self, stop: StopRequest) -> None:
         group, position = self.trainer.group, self.position
-        if group.world > 1 and position.total % STOP_CHECK_STEPS:
+        if group.world > 1 and position.total % self.stop_every:
             return
-        if not group.any(stop.signal is not None):
+        asked, seconds = group.sum([float(stop.signal is not None), self.step_seconds])
+        # torchrun kills 30 s after it asked; all processes take the same number from the sum
+        self.stop_every = 1 if seconds / group.world > SLOW_STEP else STOP_CHECK_STEPS
+        if not asked:
             return
         if position.step < self.schedule.steps:
             self._save()
@@ -203,8 +214,20 @@ class Fit:
         )
 
     def _save(self) -> None:
-        """Checkpoint at the current position."""
+        """Checkpoint at the current position, unless that is the last one.
+
+        Raises:
+            TrainingDiverged: a weight is not finite; the checkpoint before is kept.
+        """
         trainer, group, position = self.trainer, self.trainer.group, self.position
+        here = (position.epoch, position.total)
+        if self.saved == here:
+            return
+        if not all(bool(torch.isfinite(value).all()) for value in trainer.student.parameters()):
+            raise TrainingDiverged(
+                f"a weight is not finite after step {position.total} (epoch {position.epoch})\n"
+                "  the last good checkpoint is kept\nlower --lr, or set --clip-grad 1; then run again with a new --out"
+            )
         random = random_states(group.device, group.rank)
         sums = [float(value) for value in trainer.sums]
         if group.world > 1:
@@ -228,6 +251,7 @@ class Fit:
                 ),
                 f"{position.total:08d}",
             )  # fmt: skip
+        self.saved = here
         group.barrier()
 
     def _restore(self) -> None:
@@ -241,10 +265,13 @@ class Fit:
         if trainer.ema is not None and saved.ema is not None:
             trainer.ema.module.load_state_dict(saved.ema)
         restore_random(saved.random, group.device, group.rank)
-        if group.rank < len(state["sums"]):
+        if len(state["sums"]) == group.world:
             trainer.sums.copy_(torch.tensor(state["sums"][group.rank], dtype=torch.float64))
+        elif group.first:  # another number of processes: what they all have seen
+            trainer.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64).sum(dim=0))
         if state["scaler"]:
             trainer.scaler.load_state_dict(state["scaler"])
+        self.saved = (state["epoch"], state["total"])
         self.position = Position(state["epoch"], state["step"], state["total"])
         self.best, self.metrics_bytes = state["best"], state["metrics_bytes"]
 
@@ -257,7 +284,8 @@ class Fit:
                 scores["val_ema"] = self._evaluate(self.trainer.ema.module)
         result: dict[str, Any] = {
             "out": str(self.run_folder), "student": self.trainer.facts.model, "loss": self.options.loss,
-            "epochs": self.settings.epochs, "steps": self.position.total, "answer": self.answer, "best": self.best,
+            "epochs": self.settings.epochs, "steps": self.position.total, "answer": self.answer,
+            "selected": "val_ema" if self.options.select == "ema" else "val", "best": self.best,
             **scores,
         }  # fmt: skip
         if group.first:

@@ -106,8 +106,8 @@ def _lump_tail(student: Tensor, targets: TensorTargets, tau: float) -> tuple[Ten
     # fp16 rounding can make the kept mass exceed 1 by a little: the tail is then tiny, never negative
     tail = (1 - kept.exp().sum(dim=-1, keepdim=True)).clamp_min(TINY).log()
     others = student.scatter(1, classes, -torch.inf).logsumexp(dim=-1, keepdim=True)
-    # a student with no classes beyond the K stored ones has no tail either
-    others = others.clamp_min(LOG_TINY)
+    if classes.shape[1] == student.shape[1]:  # nothing is left over: minus infinity on both sides
+        others = others.clamp_min(LOG_TINY)
     return torch.cat([kept, tail], dim=-1), torch.cat([student.gather(1, classes), others], dim=-1)
 
 

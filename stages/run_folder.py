@@ -1,7 +1,10 @@
 """A run folder: names of its files, config, metrics; and the rule that a run goes on only as it was begun. No torch."""
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ STUDENT_WEIGHTS = "student.safetensors"
 BEST_WEIGHTS = "best.safetensors"
 CHECKPOINTS = "checkpoints"
 POINTER = "last.json"
+LOCK = ".lock"
 
 # What may change between the parts of one run without changing its weights.
 FREE = {
@@ -30,7 +34,8 @@ def begin(run: Path, config: dict[str, Any]) -> None:
         Mismatch: the folder holds another run; every differing option is named.
     """
     there = read_json(run / CONFIG)
-    if there is None:
+    begun = (run / CHECKPOINTS / POINTER).is_file() or (run / RESULT).is_file()
+    if there is None or not begun:  # a run that failed before its first checkpoint left nothing to protect
         run.mkdir(parents=True, exist_ok=True)
         write_json(run / CONFIG, config)
         return
@@ -45,6 +50,25 @@ def begin(run: Path, config: dict[str, Any]) -> None:
             for name in different
         ]
         raise Mismatch(f"{run} holds another run\n" + "\n".join(lines) + "\ngive another folder with --out")
+
+
+@contextmanager
+def only_writer(run: Path) -> Iterator[None]:
+    """Hold the folder's lock; it goes with the process, however that ends.
+
+    Raises:
+        Missing: another process is training into this folder.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Missing(
+                f"{run} is in use: another process is training into it\n"
+                "  wait for it to end, or give another folder with --out"
+            ) from error
+        yield
 
 
 def finished(run: Path) -> dict[str, Any] | None:
@@ -88,15 +112,21 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 class Metrics:
     """`metrics.jsonl`, one JSON object a line; TensorBoard events beside it where asked for."""
 
-    def __init__(self, run: Path, size: int, *, tensorboard: bool = False) -> None:
+    def __init__(self, run: Path, size: int, *, tensorboard: bool = False, step: int = 0) -> None:
         """Append from byte `size` on: lines written after the checkpoint that a run resumes from are cut off."""
-        self._file = (run / METRICS).open("a", encoding="utf-8")
-        self._file.truncate(size)
+        # a line at a time, so that a report can be made while the run goes on
+        self._file = (run / METRICS).open("a", encoding="utf-8", buffering=1)
+        self._file.truncate(min(size, (run / METRICS).stat().st_size))
         self._writer: Any = None
         if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(run / "tensorboard"))
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise Missing(
+                    f"--tensorboard needs {error.name or 'tensorboard'}\n"
+                    "  install it with: pip install 'deit-pipe[tensorboard]'"
+                ) from error
+            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     @property
     def size(self) -> int:

@@ -8,15 +8,16 @@ from typing import Any
 import timm
 import torch
 from safetensors.torch import load_file
-from timm.layers import resample_abs_pos_embed
+from timm.layers import DropPath, resample_abs_pos_embed, to_2tuple
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from deit_pipe.stages.errors import Missing, UsageProblem
 from deit_pipe.stages.run_folder import STUDENT_FACTS, STUDENT_WEIGHTS
-from deit_pipe.stages.weights import load_into, normalisation, resolve_tag
+from deit_pipe.stages.weights import classifier_name, load_into, normalisation, resolve_tag
 
 CUSTOM = "custom"
+DEIT3_LAYER_SCALE = 1e-4  # facebookresearch/deit models_v2.py; timm's deit3 models begin at 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +124,12 @@ def build_student(facts: StudentFacts) -> nn.Module:
         settings: dict[str, Any] = {"num_classes": facts.num_classes}
         if facts.drop_path:
             settings["drop_path_rate"] = facts.drop_path
+        if facts.model.startswith("deit3_"):
+            settings["init_values"] = DEIT3_LAYER_SCALE
         model = _create(facts, settings)
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1,))[0]
+        if facts.model.startswith("deit3_") and facts.drop_path:
+            _constant_drop_path(model, facts.drop_path)
+    patch = to_2tuple(getattr(getattr(model, "patch_embed", None), "patch_size", 1))[0]
     if facts.image_size % patch:  # timm would leave out the rest of the image without a word
         raise UsageProblem(
             f"{facts.model} cannot be built for {facts.image_size} px images\n"
@@ -134,6 +139,12 @@ def build_student(facts: StudentFacts) -> nn.Module:
     if is_distilled(model):
         model.set_distilled_training(True)  # type: ignore[operator]
     return model
+
+
+def _constant_drop_path(model: nn.Module, rate: float) -> None:
+    """DeiT III drops every block at one rate (models_v2.py); timm's rates grow from 0 to it over the depth."""
+    for block in model.blocks:  # type: ignore[union-attr]
+        block.drop_path1, block.drop_path2 = DropPath(rate), DropPath(rate)
 
 
 def _create(facts: StudentFacts, settings: dict[str, Any]) -> nn.Module:
@@ -175,8 +186,9 @@ def start_from(model: nn.Module, facts: StudentFacts, run: Path) -> list[str]:
     old_facts, state = read_student(run)
     said = []
     own = model.state_dict()
-    if "pos_embed" in state and state["pos_embed"].shape != own["pos_embed"].shape:
-        prefix = 2 if is_distilled(model) else 1
+    if "pos_embed" in state and "pos_embed" in own and state["pos_embed"].shape != own["pos_embed"].shape:
+        # DeiT III adds its embeddings before the class token joins, so they have no entry for it
+        prefix = 0 if getattr(model, "no_embed_class", False) else int(getattr(model, "num_prefix_tokens", 1))
         old_grid, new_grid = _grid(old_facts), _grid(facts)
         state["pos_embed"] = resample_abs_pos_embed(
             state["pos_embed"], new_size=[new_grid] * 2, old_size=[old_grid] * 2, num_prefix_tokens=prefix
@@ -185,13 +197,14 @@ def start_from(model: nn.Module, facts: StudentFacts, run: Path) -> list[str]:
             f"position embeddings {old_grid}x{old_grid} -> {new_grid}x{new_grid} (bicubic, {prefix} prefix tokens kept)"
         )
     if old_facts.class_names != facts.class_names:
-        for name in ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias"):
-            if name in own:
+        heads_of = ("head", "head_dist") if is_distilled(model) else (classifier_name(model),)
+        for name in own:
+            if name.startswith(tuple(f"{head}." for head in heads_of)):
                 state[name] = own[name]
         said.append(
             f"new heads: {len(old_facts.class_names)} classes -> {len(facts.class_names)} other classes"
         )
-    load_into(model, state, str(run))
+    load_into(model, state, str(run), cure=f"start from the same architecture: --student {old_facts.model}")
     return said
 
 
@@ -203,21 +216,34 @@ def _grid(facts: StudentFacts) -> int:
     return int(probe.patch_embed.grid_size[0])
 
 
+def read_facts(folder: Path) -> StudentFacts:
+    """What a run folder says of its student.
+
+    Raises:
+        Missing: it holds none.
+    """
+    path = folder / STUDENT_FACTS
+    if not path.is_file():
+        raise Missing(
+            f"{folder} holds no trained student: {path.name} is not there\n"
+            f"train one with: deit-pipe train-student --out {folder}"
+        )
+    return StudentFacts.from_json(json.loads(path.read_text(encoding="utf-8")))
+
+
 def read_student(folder: Path, weights: str = STUDENT_WEIGHTS) -> tuple[StudentFacts, dict[str, Tensor]]:
     """Facts and state dict of a run folder.
 
     Raises:
         Missing: it holds no finished student.
     """
-    facts_path, weights_path = folder / STUDENT_FACTS, folder / weights
-    for path in (facts_path, weights_path):
-        if not path.is_file():
-            raise Missing(
-                f"{folder} holds no trained student: {path.name} is not there\n"
-                f"train one with: deit-pipe train-student --out {folder}"
-            )
-    facts = StudentFacts.from_json(json.loads(facts_path.read_text(encoding="utf-8")))
-    return facts, load_file(weights_path)
+    facts = read_facts(folder)
+    if not (folder / weights).is_file():
+        raise Missing(
+            f"{folder} holds no trained student: {weights} is not there\n"
+            f"finish the run with: deit-pipe train-student --out {folder}"
+        )
+    return facts, load_file(folder / weights)
 
 
 def load_student(

@@ -1,5 +1,6 @@
 """`deit-pipe train-student`: stage two. The cache's views and targets -> a student."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.cached_run import check_samples, online_targets, open_reader, teacher_names
 from deit_pipe.stages.data import (
+    absolute,
+    check_same_classes,
     choose_workers,
     default_crop_ratio,
     open_training,
@@ -25,13 +28,14 @@ from deit_pipe.stages.optim import make_optimizer
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.replay import ReplayContext
 from deit_pipe.stages.report import CommandResult, note
-from deit_pipe.stages.run_folder import begin, finished
+from deit_pipe.stages.run_folder import CONFIG, begin, finished, only_writer, read_json
 from deit_pipe.stages.student import (
     CUSTOM,
     StudentFacts,
     build_student,
     describe_student,
     is_distilled,
+    read_facts,
     start_from,
 )
 from deit_pipe.stages.target_sources import CachedTargets
@@ -55,20 +59,24 @@ from deit_pipe.store.manifest import (
 
 def run(options: TrainStudentOptions) -> CommandResult:
     """Open the cache and its images, build the student, train, evaluate, write the run folder."""
-    with processes(options.device) as group:
+    with processes(options.device) as group, ExitStack() as stack:
         manifest = read_manifest(options.cache)
         provenance = read_provenance(options.cache)
         recipe = Recipe.from_json(dict(manifest.recipe))
         preset = choose_preset(options, recipe, manifest.image_size)
-        settings = resolve_settings(options, preset)
+        student_name, _ = chosen_student(options, manifest.image_size)
+        settings = resolve_settings(options, preset, student_name)
         names = teacher_names(options)
         loss = make_loss(options, settings, len(names))
         precision = options.precision or ("bf16" if group.device.type == "cuda" else "fp32")
         config = resolved_config(
             options, settings, preset=preset, alpha=loss.alpha, precision=precision, teacher=",".join(names),
-            student=options.student or default_student(manifest.image_size),
-            data=options.data or provenance.get("data"),
+            student=student_name,
+            data=absolute(options.data or provenance.get("data") or "digits"),
+            val_data=absolute(options.val_data) if options.val_data else None,
             cache_digest=manifest.digest, world=group.world,
+            teacher_digests=[read_teacher(options.cache, name).digest for name in names],
+            cached_epochs=cached_epochs(options, names),
         )  # fmt: skip
         if options.print_config:
             return CommandResult(
@@ -76,15 +84,16 @@ def run(options: TrainStudentOptions) -> CommandResult:
             )
         check_options(options, settings)
         run_folder = Path(options.out)
-        table = open_training(str(config["data"] or "digits"))
+        table = open_training(config["data"])
         check_samples(options.cache, manifest, table, recipe)
-        validation = open_validation(str(config["data"]), options.val_data)
+        validation = open_validation(config["data"], options.val_data)
+        if validation is not None:
+            check_same_classes(validation, table.class_names, f"the cached images {table.name}")
         facts = student_facts(options, manifest, table, settings)
         readers = [] if options.online_teacher else [open_reader(options, name, loss) for name in names]
         identity = read_teacher(options.cache, names[0])
-        # of a cache that is only planned these are the planned ones
-        cached_epochs = min(read_ledger(options.cache, name).epochs or 1 for name in names)
         if group.first:
+            stack.enter_context(only_writer(run_folder))
             begin(run_folder, config)
         group.barrier()
         done = finished(run_folder)
@@ -95,16 +104,21 @@ def run(options: TrainStudentOptions) -> CommandResult:
 
         plan = ViewPlan.for_recipe(len(table), recipe, manifest.seed)
         schedule = Schedule(
-            plan=plan, epochs=settings.epochs, cached_epochs=cached_epochs,
+            plan=plan, epochs=settings.epochs, cached_epochs=config["cached_epochs"],
             batch_size=settings.batch_size, accumulate=options.accumulate, order_seed=options.order_seed,
             block_slots=identity.block_slots,
         )  # fmt: skip
         if len(table) >= settings.batch_size:
             plan.check_batch(settings.batch_size, group.world * options.accumulate)
+        elif group.world > 1:  # unequal shares would weigh unequally
+            raise UsageProblem(
+                f"--batch-size {settings.batch_size} is more than the {len(table)} samples, which {group.world} "
+                f"processes cannot share evenly\n  use --batch-size {group.world * recipe.mix_group}"
+            )
         context = ReplayContext(options.cache, table.keys, provenance)  # type: ignore[arg-type]
         online = None
         if options.online_teacher:
-            online = online_targets(options, group, identity, table)
+            online = online_targets(options, group, identity, table, manifest.seed)
 
         # The teacher is loaded by now, so it cannot change what the student and its drop path draw.
         torch.manual_seed(options.seed)
@@ -128,8 +142,18 @@ def run(options: TrainStudentOptions) -> CommandResult:
     return CommandResult(result_text(result), result)
 
 
-DERIVED = ("cache_digest", "world")
+DERIVED = ("cache_digest", "world", "teacher_digests", "cached_epochs")
 TINY_STUDENT = 1_000_000
+
+
+def cached_epochs(options: TrainStudentOptions, names: list[str]) -> int:
+    """How many cached epochs this run shows in turn: of a cache that is only planned, the planned ones.
+
+    A run goes on with the number it began with: a cache that was extended since must not change its order.
+    """
+    here = min(read_ledger(options.cache, name).epochs or 1 for name in names)
+    begun = (read_json(Path(options.out) / CONFIG) or {}).get("cached_epochs", here)
+    return int(begun) if begun <= here else here
 
 
 def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers: int) -> DistillationLoss:
@@ -161,20 +185,30 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
     )
 
 
-def default_student(image_size: int) -> str:
-    """DeiT-Ti, or a custom ViT for small images."""
-    return "deit_tiny_distilled_patch16_224" if image_size >= 160 else CUSTOM
+def chosen_student(options: TrainStudentOptions, image_size: int) -> tuple[str, dict[str, int | None]]:
+    """Name and custom sizes: as asked; of the run this one starts from; else DeiT-Ti, or custom for small images."""
+    sizes: dict[str, int | None] = {
+        "patch_size": options.patch_size, "width": options.width, "depth": options.depth, "heads": options.heads
+    }  # fmt: skip
+    if options.student:
+        return options.student, sizes
+    if options.init_from:
+        old = read_facts(Path(options.init_from))
+        names = {"patch_size": "patch_size", "width": "embed_dim", "depth": "depth", "heads": "num_heads"}
+        kept = {name: old.sizes.get(theirs) for name, theirs in names.items()}
+        return old.model, {**kept, **({"patch_size": options.patch_size} if options.patch_size else {})}
+    return ("deit_tiny_distilled_patch16_224" if image_size >= 160 else CUSTOM), sizes
 
 
 def student_facts(
     options: TrainStudentOptions, manifest: Manifest, table: SampleTable, settings: TrainingSettings
 ) -> StudentFacts:
     """The student for these views and classes."""
+    model, sizes = chosen_student(options, manifest.image_size)
     return describe_student(
-        options.student or default_student(manifest.image_size),
-        image_size=manifest.image_size, class_names=table.class_names,
-        crop_ratio=options.eval_crop_ratio or default_crop_ratio(manifest.image_size), drop_path=settings.drop_path,
-        patch_size=options.patch_size, width=options.width, depth=options.depth, heads=options.heads,
+        model, image_size=manifest.image_size, class_names=table.class_names,
+        crop_ratio=options.eval_crop_ratio or default_crop_ratio(manifest.image_size, model),
+        drop_path=settings.drop_path, **sizes,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -193,6 +227,16 @@ def check_options(options: TrainStudentOptions, settings: TrainingSettings) -> N
         raise UsageProblem("--select ema needs averaged weights\n  give for example --ema 0.9999")
     if options.online_teacher and options.teacher and "," in options.teacher:
         raise UsageProblem("--online-teacher runs one teacher\n  name one with --teacher")
+    sizes = (options.patch_size, options.width, options.depth, options.heads)
+    if options.student not in (None, CUSTOM) and sizes != (None, 64, 3, 2):
+        raise UsageProblem(
+            f"--patch-size, --width, --depth and --heads are for --student custom\n  {options.student} has its own"
+            "\n  leave them out, or use --student custom"
+        )
+    if options.teacher_weights and not options.online_teacher:
+        raise UsageProblem(
+            "--teacher-weights goes with --online-teacher\n  answers come from the cache otherwise"
+        )
     if settings.lr_batch and settings.scaled_lr < settings.min_lr:
         note(
             f"note: the scaled learning rate {settings.scaled_lr:.2g} is below --min-lr {settings.min_lr:.2g}; "
@@ -252,7 +296,7 @@ def say_start(
 def result_text(result: dict[str, Any]) -> str:
     """The end of a run, for a person."""
     lines = [f"student in {result['out']}, {result['epochs']} epochs, loss {result['loss']}"]
-    for name, scores in (result.get("val") or {}).items():
+    for name, scores in (result.get(result.get("selected", "val")) or {}).items():
         mark = "  <- result" if name == result["answer"] else ""
         lines.append(f"  {name:<14} top-1 {scores['top1']:7.2%}   top-5 {scores['top5']:7.2%}{mark}")
     if not result.get("val"):

@@ -1,6 +1,7 @@
 """`deit-pipe train-teacher`: a supervised fine-tune of a timm CNN on the user's classes."""
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.pipeline.recipe import load_recipe
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.data import (
+    check_same_classes,
     choose_workers,
     default_crop_ratio,
     default_image_size,
@@ -26,7 +28,7 @@ from deit_pipe.stages.data import (
     open_validation,
 )
 from deit_pipe.stages.distributed import choose_device
-from deit_pipe.stages.errors import Mismatch, Missing
+from deit_pipe.stages.errors import Mismatch, Missing, TrainingDiverged, UsageProblem
 from deit_pipe.stages.head_fit import fit_head
 from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
 from deit_pipe.stages.report import CommandResult, note, progress
@@ -52,7 +54,20 @@ def run(options: TrainTeacherOptions) -> CommandResult:
             f"{out} already holds another teacher\n  expected {tag}\n  got      {there.model}\n"
             "give another folder with --out"
         )
+    if there is not None:
+        right = "" if there.val_top1 is None else f", {there.val_top1:.2%} of the validation images"
+        text = (
+            f"nothing to do: {out} holds {tag} ({there.head}{right})\n"
+            f"to train it again, remove {out} or give another folder with --out"
+        )
+        return CommandResult(
+            text, {"model": tag, "head": there.head, "val_top1": there.val_top1, "out": str(out)}
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageProblem("train-teacher runs in one process\n  start it without torchrun")
     table, validation = open_training(options.data), open_validation(options.data, options.val_data)
+    if validation is not None:
+        check_same_classes(validation, table.class_names, f"the training images {table.name}")
     image_size = options.img_size or default_image_size(table)
     device, workers = choose_device(options.device), choose_workers(options.workers)
     crop_ratio = default_crop_ratio(image_size)
@@ -97,7 +112,7 @@ def run(options: TrainTeacherOptions) -> CommandResult:
 
 
 def initial_model(tag: str, init: str, num_classes: int) -> nn.Module:
-    """The network to start from, with a fresh classifier unless it already has the right number of classes."""
+    """The network to start from, with a fresh classifier."""
     if init == "scratch":
         model = timm.create_model(tag, pretrained=False, num_classes=num_classes)
     elif init in ("auto", "pretrained"):
@@ -122,6 +137,7 @@ def initial_model(tag: str, init: str, num_classes: int) -> nn.Module:
                 "give weights of this model with --init"
             )
         model.load_state_dict(fits, strict=False)
+        note(f"{len(fits)} of {len(own)} tensors taken from {init}")
     assert isinstance(model, nn.Module)
     return model
 
@@ -158,7 +174,11 @@ def fine_tune(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            shown.advance(1, f"epoch {views.epoch + 1}/{options.epochs}, loss {loss.item():.3f}")
+            if not math.isfinite(value := loss.item()):
+                raise TrainingDiverged(
+                    f"the loss is not finite in epoch {views.epoch + 1}\n  lower --lr and run again"
+                )
+            shown.advance(1, f"epoch {views.epoch + 1}/{options.epochs}, loss {value:.3f}")
     model.eval().requires_grad_(False)
     return Teacher(
         model=model, tag=tag, weights_sha256=digest(model.state_dict()), head="trained", mean=mean, std=std,

@@ -1,6 +1,5 @@
 """The training loop: views and targets in, a better student out; resumable after any step, bit for bit."""
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -134,6 +133,8 @@ class Trainer:
             TrainingDiverged: the loss is not finite; nothing was changed by this step.
         """
         times = StepTimes()
+        totals: list[Tensor] = []
+        seen: list[ViewBatch] = []
         self.optimizer.zero_grad(set_to_none=True)
         for part in range(len(parts)):
             started = time.perf_counter()
@@ -160,8 +161,8 @@ class Trainer:
                 out = self.network(normalise(mixed, self.facts.mean, self.facts.std))
             class_logits, dist_logits = out if isinstance(out, tuple) else (out, out)
             terms = self.loss(class_logits, dist_logits, labels, answers)
-            if not math.isfinite(terms.total.item()):
-                raise TrainingDiverged(diverged(on_host, epoch, self.precision))
+            totals.append(terms.total.detach())
+            seen.append(on_host)
             self.scaler.scale(terms.total * (len(batch) / sum(parts))).backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 same = (dist_logits.argmax(dim=-1) == answers[0].teacher_label).sum()
@@ -169,6 +170,12 @@ class Trainer:
                 self.sums += torch.cat([self.sums.new_tensor([len(batch)]), parts_of, same.double()[None]])
             times.compute += time.perf_counter() - answered + composed - arrived
         started = time.perf_counter()
+        # one look at the device a step; all processes must agree, or the others would wait for ever
+        finite = torch.isfinite(torch.stack(totals)).tolist()
+        if self.group.any(not all(finite)):
+            raise TrainingDiverged(
+                diverged(seen[finite.index(False) if False in finite else 0], epoch, self.precision)
+            )
         if self.clip_grad:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.clip_grad)
@@ -189,7 +196,7 @@ class Trainer:
 
 
 def diverged(views: ViewBatch, epoch: int, precision: str) -> str:
-    """The message when a loss is not finite."""
+    """The message when the loss of these views is not finite."""
     cure = "use --precision bf16 or fp32" if precision == "fp16" else "lower --lr, or set --clip-grad 1"
     return (
         f"the loss is not finite in epoch {epoch}: cells of cached epoch {views.epoch}, "

@@ -55,7 +55,8 @@ DEIT = TrainingSettings(
 
 PRESETS: dict[str, TrainingSettings] = {
     "deit": DEIT,
-    # 800 epochs of LAMB with unscaled 4e-3 (S; 3e-3 for B, L, H); apex's LAMB clips the global gradient norm to 1
+    # 800 epochs of LAMB with unscaled 4e-3 (S; 3e-3 for B, L, H: see resolve_settings); apex's LAMB clips the global
+    # gradient norm to 1
     "deit3": replace(
         DEIT,
         epochs=800,
@@ -95,14 +96,17 @@ def choose_preset(options: TrainStudentOptions, recipe: Recipe, image_size: int)
     return BY_RECIPE.get(preset_name(recipe), "small" if image_size < 160 else "deit")
 
 
-def resolve_settings(options: TrainStudentOptions, preset: str) -> TrainingSettings:
-    """The preset, with every option that was given in its place."""
+def resolve_settings(options: TrainStudentOptions, preset: str, student: str = "") -> TrainingSettings:
+    """The preset for this student, with every option that was given in its place."""
+    published = PRESETS[preset]
+    if preset == "deit3" and any(size in student for size in ("base", "large", "huge")):
+        published = replace(published, lr=3e-3)
     given: dict[str, Any] = {
         item.name: getattr(options, item.name)
         for item in fields(TrainingSettings)
         if getattr(options, item.name) is not None
     }
-    return replace(PRESETS[preset], **given)
+    return replace(published, **given)
 
 
 def resolve_alpha(options: TrainStudentOptions) -> float:

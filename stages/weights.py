@@ -1,8 +1,10 @@
 """Weights of timm models: what a name means, where its weights come from, and their digest."""
 
+import argparse
 import hashlib
 import json
 import os
+import pickle
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +15,7 @@ from urllib.parse import urlparse
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -103,9 +106,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise Missing(
             f"no weights file {path}\n  give an existing .safetensors, .pth or .pt file with --teacher-weights"
         )
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # the official DeiT and timm checkpoints carry their command line in one
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise Mismatch(
+            f"the weights in {path} cannot be read: {reason}\n  expected safetensors, or a torch file of tensors only\n"
+            'write it again with: torch.save(model.state_dict(), "weights.pth")'
+        ) from error
     for key in ("model", "state_dict"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
@@ -120,7 +132,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
-def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def load_into(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    source: str,
+    cure: str = "name the model they were made for with --teacher",
+) -> None:
     """Load all weights, strictly.
 
     Raises:
@@ -138,7 +155,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Non
         more = f"\n  and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise Mismatch(
             f"the weights in {source} do not fit the model\n  " + "\n  ".join(problems[:4]) + more
-            + "\nname the model they were made for with --teacher"
+            + f"\n{cure}"
         )  # fmt: skip
     model.load_state_dict(state)
 

@@ -103,7 +103,7 @@ class TargetReader:
                 f"add one with: deit-pipe cache-teacher --cache {self._place.path} --teacher NAME"
             )
         raise FormatInvalid(
-            f"{self._place.path} has {len(names)} teachers: {', '.join(names)}\nsay which, with --name"
+            f"{self._place.path} has {len(names)} teachers: {', '.join(names)}\nsay which, with --teacher"
         )
 
     def _check(self, allow_partial: bool) -> None:

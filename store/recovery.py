@@ -105,8 +105,7 @@ def drop_records(place: Location, teacher: TeacherIdentity, cells: set[Cell]) ->
 def seal_epochs(place: Location, manifest: Manifest, teacher: TeacherIdentity) -> None:
     """Compact the records of every complete epoch into Parquet, with the class counts of its labels.
 
-    Safe at any time and from any rank: the same records give the same file, and records go after the file is
-    there.
+    Safe at any time, by one process: the same records give the same file, and records go after the file is there.
     """
     ledger = read_ledger(place, teacher.name, tolerant=True)
     root = f"ledger/{teacher.name}"

@@ -220,9 +220,10 @@ class TargetWriter:
         return all((block.epoch, block.index) in cells for block in self.blocks)
 
     def close(self) -> None:
-        """Seal complete epochs and free the lock; twice is fine."""
+        """Free the lock; rank 0 seals complete epochs first, so it closes last. Twice is fine."""
         try:
-            seal_epochs(self._place, self.manifest, self._teacher)
+            if self._rank == 0:
+                seal_epochs(self._place, self.manifest, self._teacher)
         finally:
             self._lock.release()
 

@@ -181,7 +181,7 @@ BAD: list[tuple[str, str, int, list[str]]] = [
         "incomplete cache",
         "train-student --cache {half} --out {tmp}/r1",
         3,
-        ["incomplete", "cache-teacher --cache"],
+        ["incomplete", "deit-pipe cache-teacher --teacher", "--data", "--cache"],
     ),
     (
         "no such cached teacher",

@@ -100,13 +100,16 @@ class TrainStudentOptions:
         None, f"Weight decay (not on biases, norms, tokens). {FROM_PRESET}", minimum=0.0
     )
     layer_decay: float | None = option(
-        None, "Learning-rate factor per layer, for fine-tuning.", minimum=0.0, maximum=1.0
+        None, "Learning-rate factor per layer, for fine-tuning.", minimum=0.01, maximum=1.0
     )
     clip_grad: float | None = option(
         None, f"Largest gradient norm; 0: no clipping. {FROM_PRESET}", minimum=0.0
     )
     ema: float = option(
-        0.0, "Decay of averaged weights, such as 0.99996 (with warm-up); 0: none.", minimum=0.0, maximum=1.0
+        0.0,
+        "Decay of averaged weights, such as 0.9999; reached slowly (timm's warm-up), so short runs work; 0: none.",
+        minimum=0.0,
+        maximum=1.0,
     )
     select: str = option(
         "model", "Weights that count as the result and for best: model or ema.", choices=("model", "ema")
@@ -133,7 +136,9 @@ class TrainStudentOptions:
         minimum=1,
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
-    seed: int = option(0, "Seed of the student's weights and drop path (not of the views).", minimum=0)
+    seed: int = option(
+        0, "Seed of the student's weights and drop path (not of the views).", minimum=0, maximum=2**40
+    )
     # -- evaluation, records
     eval_every: int = option(1, "Evaluate after every this many epochs (and at the end).", minimum=1)
     eval_crop_ratio: float | None = option(

@@ -92,7 +92,7 @@ def test_evaluate_takes_result_best_and_last_weights(run: Path) -> None:
 
 
 def test_images_of_other_classes_are_refused(run: Path) -> None:
-    with pytest.raises(Mismatch, match="other classes"):
+    with pytest.raises(Mismatch, match="has other classes than the student"):
         evaluate.run(EvaluateOptions(run=str(run), data="digits", workers=0, device="cpu"))
 
 

@@ -156,3 +156,15 @@ def test_losses_are_computed_in_float32_from_bfloat16_logits(logits: dict[str, A
     wide = loss(half[0].float(), half[1].float(), tensor(labels), [targets(logits["teacher"], "dense")])
     assert parts.total.dtype == torch.float32
     assert parts.total.item() == wide.total.item()
+
+
+def test_the_tail_pulls_an_over_confident_student_back() -> None:
+    """A teacher with 0.4 in the tail, a student with none: the gradient of the lumped bin must not vanish."""
+    teacher = np.log(np.array([[0.6, *([0.4 / 16] * 16)]]))
+    student = torch.zeros(1, CLASSES, requires_grad=True)
+    with torch.no_grad():
+        student[0, 0] = 30.0
+    soft_term(student, targets(teacher, "topk:1"), 1.0, "batchmean").backward()  # type: ignore[no-untyped-call]
+    assert student.grad is not None
+    assert student.grad[0, 0].item() == pytest.approx(0.4, abs=2e-3)
+    assert student.grad[0, 1:].sum().item() == pytest.approx(-0.4, abs=2e-3)

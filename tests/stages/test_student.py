@@ -6,7 +6,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from deit_pipe.stages.errors import Missing, UsageProblem
+from deit_pipe.stages.errors import Mismatch, Missing, UsageProblem
 from deit_pipe.stages.run_folder import STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.student import (
     StudentFacts,
@@ -151,3 +151,27 @@ def test_a_size_the_image_cannot_have_is_refused_with_the_cure(changed: dict[str
 def test_a_folder_without_student_is_missing(tmp_path: Path) -> None:
     with pytest.raises(Missing, match="train one with"):
         load_student(tmp_path, torch.device("cpu"))
+
+
+def test_deit3_students_have_its_layer_scale_and_its_constant_drop_path() -> None:
+    described = describe_student(
+        "deit3_small_patch16_224", image_size=32, class_names=CLASSES, crop_ratio=1.0, drop_path=0.2
+    )
+    model = build_student(described)
+    assert float(model.blocks[0].ls1.gamma[0].detach()) == pytest.approx(1e-4)  # type: ignore[index, union-attr]
+    rates = {block.drop_path1.drop_prob for block in model.blocks}  # type: ignore[union-attr]
+    assert rates == {0.2}
+
+
+def test_deit3_embeddings_without_class_entry_are_resampled(tmp_path: Path) -> None:
+    small, large = facts("deit3_small_patch16_224", 32), facts("deit3_small_patch16_224", 64)
+    run = write_run(tmp_path / "run", small, build_student(small))
+    model = build_student(large)
+    assert any("2x2 -> 4x4" in line for line in start_from(model, large, run))
+
+
+def test_another_architecture_is_refused_with_the_cure(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", facts(), build_student(facts()))
+    other = facts("resnet18")
+    with pytest.raises(Mismatch, match="--student custom"):
+        start_from(build_student(other), other, run)

@@ -1,3 +1,4 @@
+import argparse
 import json
 from pathlib import Path
 
@@ -6,11 +7,11 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from stage_fakes import write_idx
+from stage_fakes import cache_options, write_idx
 
 from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.stages import cache_teacher, train_teacher
-from deit_pipe.stages.errors import Mismatch, Missing
+from deit_pipe.stages.errors import Mismatch, Missing, UsageProblem
 from deit_pipe.stages.head_fit import logistic_regression
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
@@ -180,3 +181,44 @@ def test_logistic_regression_finds_the_optimum() -> None:
     weight = head.weight.detach().double().numpy() * features.std(0)
     ours = np.log(np.exp(raw).sum(1)).mean() - raw[np.arange(300), labels].mean() + 0.5e-4 * (weight**2).sum()
     assert ours == pytest.approx(best, abs=1e-4)
+
+
+def test_a_checkpoint_with_its_command_line_in_it_loads(tmp_path: Path) -> None:
+    """The official DeiT and timm files hold an argparse.Namespace beside the weights."""
+    state = timm.create_model("test_resnet", num_classes=4).state_dict()
+    torch.save({"model": state, "args": argparse.Namespace(lr=0.1)}, tmp_path / "official.pth")
+    teacher = load_teacher(
+        "test_resnet", weights=str(tmp_path / "official.pth"), num_classes=4, class_names=NAMES, device=CPU
+    )
+    assert teacher.weights_sha256 == digest(state)
+
+
+@pytest.mark.parametrize("name", ["broken.safetensors", "empty.pth"])
+def test_unreadable_weights_are_a_message(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"" if name.startswith("empty") else b"nothing at all")
+    with pytest.raises(Mismatch, match="cannot be read"):
+        load_teacher(
+            "test_resnet", weights=str(tmp_path / name), num_classes=4, class_names=NAMES, device=CPU
+        )
+
+
+def test_views_that_a_teacher_cannot_take_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    data = write_idx(tmp_path / "data")
+    with pytest.raises(UsageProblem, match="cannot take views of 32 px"):
+        cache_teacher.run(
+            cache_options(data, tmp_path / "cache", teacher="vit_tiny_patch16_224", recipe="small")
+        )
+    assert not (tmp_path / "cache").exists()
+
+
+def test_train_teacher_again_is_a_no_op_that_says_so(tmp_path: Path) -> None:
+    options = TrainTeacherOptions(
+        teacher="test_resnet", data=str(write_idx(tmp_path / "data", train=32)), init="scratch", epochs=1,
+        batch_size=16, workers=0, device="cpu", out=str(tmp_path / "run"),
+    )  # fmt: skip
+    first = train_teacher.run(options)
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    again = train_teacher.run(options)
+    assert "nothing to do" in again.text
+    assert again.data["val_top1"] == first.data["val_top1"]
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights

@@ -98,7 +98,9 @@ def test_without_distillation_the_second_head_stays_as_it_was(cache: Path, tmp_p
 def test_a_student_without_token_gives_both_losses_to_its_only_head(
     cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = train_student.run(student_options(cache, tmp_path / "run", student="test_vit", epochs=1))
+    result = train_student.run(
+        student_options(cache, tmp_path / "run", student="test_vit", epochs=1, width=64, depth=3, heads=2)
+    )
     assert set(result.data["val"]) == {"class"}
     assert "both losses go to its only head" in capsys.readouterr().err
 
