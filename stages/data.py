@@ -15,6 +15,7 @@ from deit_pipe.pipeline.recipe import PRESETS, VIEWS_VERSION, Recipe
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.stages.errors import Mismatch
+from deit_pipe.stages.report import note
 from deit_pipe.store.manifest import Manifest, SampleIndex
 
 SMALL_IMAGE = 64
@@ -41,6 +42,7 @@ def open_validation(data: str, val_data: str | None) -> SampleTable | None:
     try:
         return open_samples(val_data, "val")
     except DataMissing:
+        note(f"{val_data} has no validation split: all of its images are used")
         return open_samples(val_data, "train")
 
 

@@ -109,7 +109,7 @@ def table_text(
     lines += [
         "",
         "The teacher agrees with the labels of nearly all these easy digits, so distillation has nothing to add",
-        "here: the rows should be equal within their spread. See README, Measurements, for where it helps.",
+        "here: the rows should be equal within their spread.",
         "",
         f"everything is in {options.out}: teacher-run, teacher-cache, student-LOSS-SEED, {picture.name}",
         f"next: deit-pipe inspect-cache {options.out}/teacher-cache",
