@@ -80,17 +80,13 @@ def main() -> None:
             "loss": "soft",
             "width": 64,
             "alpha": 0.5,
-            "teacher_weights": "random",
         }
+        online: dict[str, Any] = {**settings, "online_teacher": True, "teacher_weights": "random"}
         train_student.run(student_options(root / f"c{BATCH}", root / "cached", **settings))
-        train_student.run(
-            student_options(root / f"c{BATCH}", root / "online", online_teacher=True, **settings)
-        )
+        train_student.run(student_options(root / f"c{BATCH}", root / "online", **online))
         train_student.run(student_options(root / f"c{BATCH}", root / "seed", **settings, seed=1))
         cached_run.OnlineTargets = UnroundedTargets  # type: ignore[misc]
-        train_student.run(
-            student_options(root / f"c{BATCH}", root / "float32", online_teacher=True, **settings)
-        )
+        train_student.run(student_options(root / f"c{BATCH}", root / "float32", **online))
         steps = EPOCHS * SAMPLES // BATCH
         for name, other in (
             ("online, through encode and decode (the tested promise)", "online"),
