@@ -16,7 +16,7 @@ from deit_pipe.stages.report import CommandResult, note
 from deit_pipe.stages.weights import read_teacher_run
 
 TEACHER = "resnet10t"
-TEACHER_EPOCHS, CACHED_EPOCHS = 10, 15
+TEACHER_EPOCHS, CACHED_EPOCHS = 8, 12
 LOSSES = ("none", "hard", "soft")
 HEADS = (("class", "class head"), ("dist", "distillation head"), ("fused", "both fused"))
 

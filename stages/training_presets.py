@@ -74,8 +74,8 @@ PRESETS: dict[str, TrainingSettings] = {
     "small": replace(
         DEIT,
         epochs=45,
-        batch_size=32,
-        lr=2e-3,
+        batch_size=64,
+        lr=3e-3,
         lr_batch=0,
         warmup_epochs=3,
         min_lr=1e-5,

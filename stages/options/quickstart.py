@@ -19,5 +19,5 @@ class QuickstartOptions:
 
     out: str = option("./quickstart", "Folder for everything it makes.", metavar="DIR", flags=("-o",))
     seeds: int = option(3, "Students per loss; mean and spread are over these.", minimum=1, maximum=20)
-    epochs: int = option(45, "Epochs per student.", minimum=1)
+    epochs: int = option(40, "Epochs per student.", minimum=1)
     device: str = option("auto", "auto, cpu, cuda, ...")

@@ -126,5 +126,5 @@ def test_another_run_in_the_same_folder_is_refused_with_the_differing_options(
 ) -> None:
     with pytest.raises(Mismatch) as error:
         train_student.run(student_options(cache, uninterrupted, **{**SETTINGS, "lr": 0.5}))
-    assert "lr: there 0.002   given 0.5" in str(error.value)
+    assert "lr: there 0.003   given 0.5" in str(error.value)
     assert "drop-path" not in str(error.value)
