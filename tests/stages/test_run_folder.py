@@ -91,7 +91,11 @@ def test_a_cache_extended_in_the_middle_of_a_run_does_not_change_its_order(
 
 
 def test_a_folder_is_trained_into_by_one_process(tmp_path: Path) -> None:
-    with only_writer(tmp_path / "run"), pytest.raises(Missing, match="is in use"), only_writer(tmp_path / "run"):
+    with (
+        only_writer(tmp_path / "run"),
+        pytest.raises(Missing, match="is in use"),
+        only_writer(tmp_path / "run"),
+    ):
         pass
     with only_writer(tmp_path / "run"):
         pass
