@@ -165,17 +165,27 @@ class Fit:
         last = position.epoch == self.settings.epochs
         scores: dict[str, Any] | None = None
         if self.validation is not None and (last or position.epoch % self.options.eval_every == 0):
-            scores = {"val": self._evaluate(trainer.student)}
-            if trainer.ema is not None:
-                scores["val_ema"] = self._evaluate(trainer.ema.module)
+            scores = self._scores()
             line |= scores
-            chosen = scores["val_ema" if self.options.select == "ema" else "val"][self.answer]["top1"]
+            chosen = scores[self._selected_scores][self.answer]["top1"]
             if self.best is None or chosen > self.best["top1"]:
                 self.best = {"top1": chosen, "epoch": position.epoch - 1}
                 if group.first:
                     save_weights(self.run_folder / BEST_WEIGHTS, self._selected())
         if self.metrics is not None:
             self.metrics.write("epoch", position.total, line)
+        return scores
+
+    @property
+    def _selected_scores(self) -> str:
+        """Key of the scores of the weights that count."""
+        return "val_ema" if self.options.select == "ema" else "val"
+
+    def _scores(self) -> dict[str, Any]:
+        """Accuracy of the student and, where there is one, of its average."""
+        scores = {"val": self._evaluate(self.trainer.student)}
+        if self.trainer.ema is not None:
+            scores["val_ema"] = self._evaluate(self.trainer.ema.module)
         return scores
 
     def _evaluate(self, model: torch.nn.Module) -> dict[str, dict[str, float]]:
@@ -201,11 +211,9 @@ class Fit:
         self.stop_every = 1 if seconds / group.world > SLOW_STEP else STOP_CHECK_STEPS
         if not asked:
             return
-        if position.step < self.schedule.steps:
-            self._save()
-        else:  # the epoch is over: its end belongs to the checkpoint
+        if position.step == self.schedule.steps:  # the epoch is over: its end belongs to the checkpoint
             self._end_epoch()
-            self._save()
+        self._save()
         if stop.signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise Terminated(
@@ -279,13 +287,11 @@ class Fit:
         """Write the student and the result."""
         group = self.trainer.group
         if not scores and self.validation is not None:  # resumed after the last epoch
-            scores = {"val": self._evaluate(self.trainer.student)}
-            if self.trainer.ema is not None:
-                scores["val_ema"] = self._evaluate(self.trainer.ema.module)
+            scores = self._scores()
         result: dict[str, Any] = {
             "out": str(self.run_folder), "student": self.trainer.facts.model, "loss": self.options.loss,
             "epochs": self.settings.epochs, "steps": self.position.total, "answer": self.answer,
-            "selected": "val_ema" if self.options.select == "ema" else "val", "best": self.best,
+            "selected": self._selected_scores, "best": self.best,
             **scores,
         }  # fmt: skip
         if group.first:

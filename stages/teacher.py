@@ -1,6 +1,6 @@
 """The frozen teacher: a timm CNN in eval mode with its own normalisation and a float32 head."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import timm
@@ -200,18 +200,13 @@ def with_head(teacher: Teacher, head: nn.Module, class_names: tuple[str, ...]) -
     classifier = teacher.model.get_classifier()  # type: ignore[operator]
     classifier.load_state_dict(head.state_dict())
     model = teacher.model.to(teacher.device).eval().requires_grad_(False)
-    return Teacher(
+    return replace(
+        teacher,
         model=model,
-        tag=teacher.tag,
         weights_sha256=digest(model.state_dict()),
         head="fitted",
-        mean=teacher.mean,
-        std=teacher.std,
         num_classes=len(class_names),
         class_names=class_names,
-        precision=teacher.precision,
-        device=teacher.device,
-        source=teacher.source,
     )
 
 

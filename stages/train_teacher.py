@@ -2,7 +2,6 @@
 
 import math
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import timm
@@ -204,7 +203,7 @@ def measure_top1(
     limit: int | None = None,
 ) -> float:
     """Fraction of the images (the first `limit`) that the teacher gets right on one plain view each."""
-    recipe = replace(eval_recipe(crop_ratio))
+    recipe = eval_recipe(crop_ratio)
     count = len(table) if limit is None else min(limit, len(table))
     right = 0
     for views in load_views(
