@@ -119,3 +119,11 @@ class ArraySamples(SampleTable):
     def measure_bytes(self) -> NDArray[np.int64]:
         """Return H * W * channels for every sample."""
         return np.full(len(self), self.pixels[0].size if len(self) else 0, dtype=np.int64)
+
+
+UNLABELLED = -1  # label of an image that only the teacher teaches
+
+
+def class_name(class_names: Sequence[str], label: int) -> str:
+    """Return the name of a label, "unlabelled" for -1."""
+    return "unlabelled" if label == UNLABELLED else class_names[label]

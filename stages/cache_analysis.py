@@ -28,7 +28,7 @@ class Analysis:
 
     Attributes:
         every: each `every`-th sample was looked at.
-        views: V.
+        views: V; of views whose larger share is unlabelled nothing is counted but flips.
         confusion: int64 [C, C], true class (of the larger share of a mixed view) by teacher label.
         flips: int64 [FLIP_BINS], samples by the share of their views that give their most frequent label.
         flip_rate: share of views whose label is not the most frequent one of their sample; None where none has two.
@@ -100,7 +100,8 @@ def analyse(
                 said = answers[slots]
                 other, owns = dominance(recipe, plan, epoch, slots, arrays.manifest.image_size)
                 true = labels[np.where(owns, samples[slots], samples[other])]
-                np.add.at(confusion, (true, said), 1)
+                known = true >= 0
+                np.add.at(confusion, (true[known], said[known]), 1)
                 pairs.append(samples[slots][owns] * classes + said[owns])
             shown.advance(1)
     return _count(every, confusion, np.concatenate(pairs or [np.zeros(0, np.int64)]), labels, count)
@@ -129,10 +130,11 @@ def _count(
     keys, times = np.unique(pairs, return_counts=True)
     owner, label = keys // classes, keys % classes
     views = np.bincount(owner, times, count).astype(np.int64)
+    unknown = labels < 0
     right = np.bincount(owner, times * (label == labels[owner]), count).astype(np.int64)
     best = np.zeros(count, np.int64)
     np.maximum.at(best, owner, times)
-    mistake = label != labels[owner]
+    mistake = (label != labels[owner]) & ~unknown[owner]
     wrong_views = np.zeros(count, np.int64)
     np.maximum.at(wrong_views, owner[mistake], times[mistake])
     wrong = np.full(count, -1, np.int64)
@@ -144,6 +146,6 @@ def _count(
     rate = float(1 - best[several].sum() / views[several].sum()) if several.any() else None
     return Analysis(
         every=every, views=int(confusion.sum()), confusion=confusion, flips=np.bincount(bins, minlength=FLIP_BINS),
-        flip_rate=rate, sample_views=views, sample_right=right, sample_wrong=wrong,
+        flip_rate=rate, sample_views=np.where(unknown, 0, views), sample_right=right, sample_wrong=wrong,
         sample_wrong_views=wrong_views,
     )  # fmt: skip

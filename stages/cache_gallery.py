@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.pipeline.decode import decode
+from deit_pipe.pipeline.samples import class_name
 from deit_pipe.stages.cache_analysis import Analysis
 from deit_pipe.stages.cached_arrays import CachedArrays, damage_line
 from deit_pipe.stages.cached_views import CachedViews
@@ -103,7 +104,7 @@ def disagreed_samples(views: CachedViews, analysis: Analysis) -> Html | None:
         figures.append(
             figure(
                 pixels, keys[sample],
-                tag("span", tag("b", names[int(views.table.labels[sample])]), f" {right} of {total}"),
+                tag("span", tag("b", class_name(names, int(views.table.labels[sample]))), f" {right} of {total}"),
                 tag("span", f"✗ {names[wrong]} {often} of {total}", class_="wrong"),
                 tag("span", f"sample {sample}", class_="where"),
                 tag("span", keys[sample], class_="where") if keys[sample] != f"row {sample}" else None,

@@ -3,6 +3,7 @@
 Shapes: B cells of a batch.
 """
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -241,7 +242,8 @@ def _answer_lines(answer: Mapping[str, Any], cache: str) -> list[tuple[str, str]
         ]
         lines.append(
             (
-                f"  free that teacher and cache it again: deit-pipe remove-teacher {answer['teacher']} --cache {cache}",
+                f"  free that teacher and cache it again: "
+                f"deit-pipe remove-teacher {answer['teacher']} --cache {shlex.quote(cache)}",
                 "",
             )
         )

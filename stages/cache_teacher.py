@@ -9,26 +9,29 @@ import numpy as np
 import torch
 
 from deit_pipe.pipeline.compose import compose, dominant_labels, partner_labels
+from deit_pipe.pipeline.data_set import DataChoice, DataSet
 from deit_pipe.pipeline.loader import ViewBatch, load_views, named_worker_death
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.provenance import library_versions
 from deit_pipe.pipeline.recipe import Recipe, load_recipe, preset_name
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.cache_estimate import estimate
+from deit_pipe.stages.command_lines import command_line
 from deit_pipe.stages.data import (
-    absolute,
     choose_workers,
     default_crop_ratio,
     default_image_size,
     is_small,
     manifest_for,
-    open_training,
     sample_index,
 )
 from deit_pipe.stages.distributed import Processes, processes
-from deit_pipe.stages.errors import UsageProblem
+from deit_pipe.stages.errors import Mismatch, UsageProblem
 from deit_pipe.stages.head_fit import fit_head
+from deit_pipe.stages.opened.images import absolute, given_choice, open_images, recorded_choice
+from deit_pipe.stages.opened.same_samples import check_same_samples
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
+from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.report import CommandResult, human_bytes, note, progress
 from deit_pipe.stages.teacher import RANDOM, TEACHER_RUN, Teacher, facts_of, load_teacher, own_teacher_run
 from deit_pipe.stages.train_teacher import measure_top1
@@ -44,7 +47,8 @@ CHECKED_IMAGES = 512
 def run(options: CacheTeacherOptions) -> CommandResult:
     """Open the data and the teacher, then fill every block that is missing."""
     with processes(options.device) as group:
-        table = open_training(options.data)
+        found = open_for_cache(options)
+        table = found.train
         recipe = load_recipe(options.recipe or ("small" if is_small(table) else "deit"))
         image_size = options.img_size or default_image_size(table)
         plan = ViewPlan.for_recipe(len(table), recipe, options.seed)
@@ -62,7 +66,9 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                 **library_versions(),
             }
             manifest = manifest_for(table, recipe, options.seed, image_size)
-            create_cache(options.cache, manifest, sample_index(table), provenance)
+            if recorded_choice(options.cache) is not None:
+                check_same_samples(options.cache, manifest, table)
+            create_cache(options.cache, manifest, sample_index(table), provenance, found.choice.to_json())
         writer = open_writer(options, group, teacher, identity)
         with writer:
             total = len(writer.blocks)
@@ -80,6 +86,31 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                     views.close()  # type: ignore[attr-defined]  # a generator; ends its workers
             group.barrier()
         return summary(options, identity, teacher, total, todo)
+
+
+def open_for_cache(options: CacheTeacherOptions) -> DataSet:
+    """The images as the options choose them; where none does and the cache is there, as it recorded.
+
+    Raises:
+        Mismatch: the cache's images were chosen otherwise.
+    """
+    given, recorded = given_choice(options), recorded_choice(options.cache)
+    if recorded is None or given != DataChoice():
+        found = open_images(options.data, given)
+    else:
+        found = open_images(options.data, recorded)
+    if recorded is not None and found.choice != recorded:
+        was, now = recorded.to_json(), found.choice.to_json()
+        lines = [
+            f"  --{name.replace('_', '-')}: cached {was[name]}   given {now[name]}"
+            for name in was
+            if was[name] != now[name]
+        ]
+        raise Mismatch(
+            f"the images of {options.cache} were chosen otherwise\n" + "\n".join(lines)
+            + "\nleave these options out to go on with the cached choice, or give a new folder with --cache"
+        )  # fmt: skip
+    return found
 
 
 def prepare_teacher(
@@ -307,5 +338,5 @@ def summary(
         size = sum(path.stat().st_size for path in Path(options.cache).rglob("*") if path.is_file())
         data["bytes"] = size
         text += f" ({human_bytes(size)})"
-    place = "" if options.cache == "./teacher-cache" else f" --cache {options.cache}"
-    return CommandResult(f"{text}\nnext: deit-pipe train-student{place}", data)
+    following = command_line("train-student", TrainStudentOptions, cache=options.cache)
+    return CommandResult(f"{text}\nnext: {following}", data)

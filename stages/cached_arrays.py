@@ -3,6 +3,7 @@
 Every object's SHA-256 is checked. Partial caches are fine; what is not committed is not there.
 """
 
+import shlex
 from collections import OrderedDict
 
 import numpy as np
@@ -128,7 +129,7 @@ class CachedArrays:
         path = self._place.path
         return CacheCorrupt(
             f"cache corrupt: {path}\n  {finding}\n"
-            f"name everything that is damaged with: deit-pipe inspect-cache {path} --verify hash"
+            f"name everything that is damaged with: deit-pipe inspect-cache {shlex.quote(path)} --verify hash"
         )
 
 

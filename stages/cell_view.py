@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from deit_pipe.pipeline.cells import RenderedCells
 from deit_pipe.pipeline.decode import decode as decode_image
 from deit_pipe.pipeline.decode import size_of
+from deit_pipe.pipeline.samples import UNLABELLED, class_name
 from deit_pipe.stages.cached_arrays import CachedArrays
 from deit_pipe.stages.cached_views import CachedViews
 from deit_pipe.stages.errors import Missing, UsageProblem
@@ -68,9 +69,11 @@ def describe_cell(
         mix = {
             "kind": "cutmix" if box[2] * box[3] else "mixup", "lam": lam, "box": list(box),
             "slot": int(rendered.slots[partner]), "sample": int(rendered.samples[partner]),
-            "key": keys[int(rendered.samples[partner])], "class": other, "class_name": names[other],
+            "key": keys[int(rendered.samples[partner])], "class": other, "class_name": class_name(names, other),
         }  # fmt: skip
-        words.append(mix_words((box[0], box[1], box[2], box[3]), lam, f"slot {mix['slot']}, {names[other]}"))
+        words.append(
+            mix_words((box[0], box[1], box[2], box[3]), lam, f"slot {mix['slot']}, {mix['class_name']}")
+        )
     answers = []
     for arrays in teachers:
         if arrays.has(epoch, slot):
@@ -84,7 +87,7 @@ def describe_cell(
     replayed = int(rendered.fingerprints[place])
     return {
         "epoch": epoch, "slot": slot, "sample": sample, "key": keys[sample], "class": label,
-        "class_name": names[label], "image_size": list(size), "draw": words, "mix": mix, "answers": answers,
+        "class_name": class_name(names, label), "image_size": list(size), "draw": words, "mix": mix, "answers": answers,
         "fingerprint": f"{replayed:08x}",
         "fingerprint_equal": all(one == replayed for one in cached) if cached else None,
     }  # fmt: skip
@@ -217,7 +220,7 @@ def sample_facts(views: CachedViews, teachers: Sequence[CachedArrays], sample: i
     label = int(views.table.labels[sample])
     return {
         "sample": sample, "key": views.table.keys[sample], "class": label,
-        "class_name": views.table.class_names[label], "cells": cells,
+        "class_name": class_name(views.table.class_names, label), "cells": cells,
     }  # fmt: skip
 
 
@@ -233,7 +236,9 @@ def _sample_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         for answer in cell["answers"]:
             best = f" {answer['top'][0]['probability']:.0%}" if answer["top"] else ""
             answers.append(f"{answer['label_name']}{best}")
-        right = all(answer["label"] == facts["class"] for answer in cell["answers"])
+        right = facts["class"] == UNLABELLED or all(
+            answer["label"] == facts["class"] for answer in cell["answers"]
+        )
         place = f"{cell['epoch']}/{cell['slot']}"
         lines.append(
             (

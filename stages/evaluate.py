@@ -1,14 +1,20 @@
 """`deit-pipe evaluate`: accuracy of a trained student's heads."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from deit_pipe.stages.data import check_same_classes, choose_workers, open_validation
+from deit_pipe.pipeline.data_set import DataChoice
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.data import check_same_classes, choose_workers
 from deit_pipe.stages.distributed import processes
 from deit_pipe.stages.errors import Missing
 from deit_pipe.stages.evaluation import evaluate_student
+from deit_pipe.stages.opened.images import open_images, pick_split
 from deit_pipe.stages.options.evaluate import EvaluateOptions
-from deit_pipe.stages.report import CommandResult
+from deit_pipe.stages.report import CommandResult, note
 from deit_pipe.stages.run_folder import CONFIG, read_json, weights_file
 from deit_pipe.stages.student import load_student
 from deit_pipe.stages.teacher import load_teacher
@@ -28,12 +34,7 @@ def run(options: EvaluateOptions) -> CommandResult:
     with processes(options.device) as group:
         facts, model = load_student(folder, group.device, weights_file(folder, options.weights))
         config = read_json(folder / CONFIG) or {}
-        if options.data is not None:
-            table = open_validation(options.data, options.data)
-        else:
-            table = open_validation(str(config.get("data") or "digits"), config.get("val_data"))
-        if table is None:
-            raise Missing(f"the data of {folder} has no validation images\n  name some with --data D")
+        split, table = measured_images(options, config)
         check_same_classes(table, facts.class_names, f"the student in {folder}")
         teacher = None
         if options.teacher_weights:
@@ -54,16 +55,38 @@ def run(options: EvaluateOptions) -> CommandResult:
         rate = len(table) / (time.perf_counter() - started)
     ratio = options.eval_crop_ratio or facts.crop_ratio
     lines = [
-        f"{folder}: {facts.model} {facts.image_size} px on {len(table):,} images, crop ratio {ratio:g}, {rate:,.0f}/s"
+        f"{folder}: {facts.model} {facts.image_size} px on {len(table):,} {split} images, "
+        f"crop ratio {ratio:g}, {rate:,.0f}/s"
     ]
     for name, values in scores.items():
         agree = f"   agrees with the teacher {values['agree']:7.2%}" if "agree" in values else ""
         lines.append(f"  {LABELS[name]:<20} top-1 {values['top1']:7.2%}   top-5 {values['top5']:7.2%}{agree}")
     data = {
         "run": str(folder),
+        "split": split,
         "images": len(table),
         "crop_ratio": ratio,
         "images_per_second": rate,
         "scores": scores,
     }
     return CommandResult("\n".join(lines), data)
+
+
+def measured_images(options: EvaluateOptions, config: Mapping[str, Any]) -> tuple[str, SampleTable]:
+    """The images to measure on and the name of their split: of --data, else of the run's own images.
+
+    Other images without a val or test split are used whole, as a folder of test images usually is.
+
+    Raises:
+        Missing: no such split.
+    """
+    if options.data is None:
+        choice = DataChoice.from_json(config.get("data_choice") or {"val_fraction": 0.0})
+        if config.get("val_data"):
+            choice = replace(choice, val_data=str(config["val_data"]))
+        return pick_split(open_images(str(config.get("data") or "digits"), choice), options.split)
+    found = open_images(options.data, DataChoice(val_fraction=0.0))
+    if options.split is None and found.val is None and found.test is None:
+        note(f"{options.data} has neither a val nor a test split: all of its images are used")
+        return "train", found.train
+    return pick_split(found, options.split)

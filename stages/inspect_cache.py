@@ -3,6 +3,7 @@
 The screen needs neither torch nor zarr: what needs them is imported only where it was asked for.
 """
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,7 @@ def open_all(options: InspectCacheOptions) -> "tuple[CachedViews, list[CachedArr
     if not names:
         raise Missing(
             f"no teacher in {options.cache} yet\n"
-            f"add one with: deit-pipe cache-teacher --cache {options.cache} --teacher NAME"
+            f"add one with: deit-pipe cache-teacher --cache {shlex.quote(options.cache)} --teacher NAME"
         )
     return open_views(options.cache, manifest, provenance, options.data), [
         CachedArrays(options.cache, n) for n in names

@@ -1,19 +1,24 @@
 """`deit-pipe pack`: images of any supported form -> one Arrow file per split."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deit_pipe.pipeline.sources.packed import pack_samples
-from deit_pipe.stages.data import open_training, open_validation
+from deit_pipe.stages.command_lines import command_line
+from deit_pipe.stages.opened.images import given_choice, open_images
+from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.pack import PackOptions
 from deit_pipe.stages.report import CommandResult, human_bytes, progress
 
 
 def run(options: PackOptions) -> CommandResult:
     """Write every split the data has."""
+    # nothing is held out here: whoever opens the copy holds out the same images as of the source
+    found = open_images(options.data, replace(given_choice(options), val_fraction=0.0))
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    tables = {"train": open_training(options.data), "val": open_validation(options.data, None)}
+    tables = {"train": found.train, "val": found.val, "test": found.test}
     written: dict[str, Any] = {}
     for split, table in tables.items():
         if table is None:
@@ -26,5 +31,6 @@ def run(options: PackOptions) -> CommandResult:
         f"{split}: {one['images']:,} images, {human_bytes(one['bytes'])}, {one['file']}"
         for split, one in written.items()
     ]
-    text = "\n".join([*lines, f"next: deit-pipe cache-teacher --data {out} --teacher regnety_160"])
+    following = command_line("cache-teacher", CacheTeacherOptions, data=str(out))
+    text = "\n".join([*lines, f"next: {following}"])
     return CommandResult(text, {"out": str(out), "raw": options.raw, "splits": written})

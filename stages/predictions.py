@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from deit_pipe.pipeline.compose import compose, normalise
 from deit_pipe.pipeline.loader import load_views
 from deit_pipe.pipeline.plan import Cells
-from deit_pipe.stages.data import eval_plan, eval_recipe, open_validation
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.data import eval_plan, eval_recipe
 from deit_pipe.stages.student import heads, load_student
 from deit_pipe.stages.teacher import load_teacher
 from deit_pipe.stages.weights import read_teacher_run
@@ -21,14 +22,14 @@ GOOD, BAD, INK = (20, 110, 50), (185, 25, 25), (60, 60, 60)
 
 
 @torch.inference_mode()
-def draw_predictions(student: Path, teacher: Path, data: str, picture: Path, device: torch.device) -> None:
-    """Write a PNG of the first validation images in plan order; wrong answers stand first.
+def draw_predictions(
+    student: Path, teacher: Path, table: SampleTable, picture: Path, device: torch.device
+) -> None:
+    """Write a PNG of some images of the table; wrong answers stand first.
 
     Raises:
         Missing: no student or teacher there.
     """
-    table = open_validation(data, None)
-    assert table is not None
     facts, model = load_student(student, device)
     known = read_teacher_run(teacher)
     assert known is not None

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from deit_pipe.stages import cache_teacher, inspect_cache, train_student, train_teacher
+from deit_pipe.stages.command_lines import command_line
 from deit_pipe.stages.distributed import choose_device
+from deit_pipe.stages.opened.images import cached_images, pick_split
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 from deit_pipe.stages.options.quickstart import QuickstartOptions
@@ -69,7 +71,8 @@ def run(options: QuickstartOptions) -> CommandResult:
     note("4/4 the cache, and a picture")
     inspected = inspect_cache.run(InspectCacheOptions(cache=str(cache)))
     picture = out / "predictions.png"
-    draw_predictions(out / "student-hard-0", teacher_run, "digits", picture, choose_device(options.device))
+    _, table = pick_split(cached_images(str(cache)), None)
+    draw_predictions(out / "student-hard-0", teacher_run, table, picture, choose_device(options.device))
     rows = [(loss, head, *spread(scores[loss], head)) for loss in LOSSES for head, _ in shown_heads(loss)]
     data = {
         "teacher": {"model": facts.model, "val_top1": facts.val_top1},
@@ -112,6 +115,6 @@ def table_text(
         "here: the rows should be equal within their spread.",
         "",
         f"everything is in {options.out}: teacher-run, teacher-cache, student-LOSS-SEED, {picture.name}",
-        f"next: deit-pipe inspect-cache {options.out}/teacher-cache",
+        f"next: {command_line('inspect-cache', InspectCacheOptions, cache=f'{options.out}/teacher-cache')}",
     ]
     return "\n".join(lines)

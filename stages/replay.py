@@ -1,5 +1,6 @@
 """Is this the view the teacher saw? Every fingerprint is compared; a difference is named and stops the run."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ class ReplayContext:
             f"({self.keys[int(views.samples[first])]})\n"
             f"  fingerprint  cached {int(cached[first]):08x}   replayed {int(views.fingerprints[first]):08x}\n"
             f"  {len(different)} of {len(cached)} views of this batch differ\n" + self.versions() + "\n"
-            f"find out more with: deit-pipe inspect-cache {self.cache} --replay all"
+            f"find out more with: deit-pipe inspect-cache {shlex.quote(self.cache)} --replay all"
         )
 
     def versions(self) -> str:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,7 +87,9 @@ def weights_file(run: Path, which: str) -> str:
         return STUDENT_WEIGHTS if which == "result" else BEST_WEIGHTS
     pointer = read_json(run / CHECKPOINTS / POINTER)
     if pointer is None:
-        raise Missing(f"{run} has no checkpoint\ntrain with: deit-pipe train-student --out {run}")
+        raise Missing(
+            f"{run} has no checkpoint\ntrain with: deit-pipe train-student --out {shlex.quote(str(run))}"
+        )
     return f"{CHECKPOINTS}/{pointer['folder']}/model.safetensors"
 
 

@@ -14,8 +14,9 @@ from deit_pipe.pipeline.decode import decode
 from deit_pipe.pipeline.loader import to_batch
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import Recipe, load_recipe, preset_name
-from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.data import default_image_size, open_training
+from deit_pipe.pipeline.samples import SampleTable, class_name
+from deit_pipe.stages.data import default_image_size
+from deit_pipe.stages.opened.images import given_choice, open_images
 from deit_pipe.stages.options.show_views import ShowViewsOptions
 from deit_pipe.stages.report import CommandResult
 
@@ -29,7 +30,7 @@ LINE = FONT_SIZE + 3
 def run(options: ShowViewsOptions) -> CommandResult:
     """Choose samples, find their first views, draw them, write the picture."""
     recipe = load_recipe(options.recipe)
-    table = open_training(options.data)
+    table = open_images(options.data, given_choice(options)).train
     size = options.img_size or default_image_size(table)
     plan = ViewPlan.for_recipe(len(table), recipe, options.seed)
     chosen = np.linspace(0, len(table) - 1, min(options.samples, len(table))).astype(int).tolist()
@@ -90,7 +91,7 @@ def mix_line(table: SampleTable, rendered: RenderedCells, position: int) -> list
     if partner == position:
         return []
     kind = "CutMix" if rendered.mix_box[position].any() else "Mixup"
-    name = table.class_names[int(rendered.labels[partner])]
+    name = class_name(table.class_names, int(rendered.labels[partner]))
     return [f"{kind}: {rendered.lam[position]:.0%} own, the rest {name}"]
 
 
@@ -98,7 +99,7 @@ def original_tile(table: SampleTable, sample: int) -> Image.Image:
     """Show the whole image, with its class and key."""
     image = Image.fromarray(np.asarray(decode(table.read(sample))))
     lines = [
-        table.class_names[int(table.labels[sample])],
+        class_name(table.class_names, int(table.labels[sample])),
         table.keys[sample],
         f"{image.width} x {image.height} px",
     ]

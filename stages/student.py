@@ -1,6 +1,7 @@
 """The student: a timm model, usually a ViT with a class and a distillation token, and what a run keeps of it."""
 
 import json
+import shlex
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -226,7 +227,7 @@ def read_facts(folder: Path) -> StudentFacts:
     if not path.is_file():
         raise Missing(
             f"{folder} holds no trained student: {path.name} is not there\n"
-            f"train one with: deit-pipe train-student --out {folder}"
+            f"train one with: deit-pipe train-student --out {shlex.quote(str(folder))}"
         )
     return StudentFacts.from_json(json.loads(path.read_text(encoding="utf-8")))
 
@@ -241,7 +242,7 @@ def read_student(folder: Path, weights: str = STUDENT_WEIGHTS) -> tuple[StudentF
     if not (folder / weights).is_file():
         raise Missing(
             f"{folder} holds no trained student: {weights} is not there\n"
-            f"finish the run with: deit-pipe train-student --out {folder}"
+            f"finish the run with: deit-pipe train-student --out {shlex.quote(str(folder))}"
         )
     return facts, load_file(folder / weights)
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import timm
@@ -14,6 +15,7 @@ from deit_pipe.pipeline.loader import load_views
 from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.pipeline.recipe import load_recipe
 from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.command_lines import command_line
 from deit_pipe.stages.data import (
     check_same_classes,
     choose_workers,
@@ -23,12 +25,13 @@ from deit_pipe.stages.data import (
     eval_plan,
     eval_recipe,
     is_small,
-    open_training,
-    open_validation,
 )
 from deit_pipe.stages.distributed import choose_device
 from deit_pipe.stages.errors import Mismatch, Missing, TrainingDiverged, UsageProblem
 from deit_pipe.stages.head_fit import fit_head
+from deit_pipe.stages.opened.images import given_choice, labelled_part, open_images
+from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
+from deit_pipe.stages.options.data import DataOptions
 from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
 from deit_pipe.stages.report import CommandResult, note, progress
 from deit_pipe.stages.teacher import Teacher, facts_of, load_teacher
@@ -41,6 +44,8 @@ from deit_pipe.stages.weights import (
     resolve_tag,
     write_teacher_run,
 )
+
+DATA_FIELDS = tuple(field.name for field in fields(DataOptions))
 
 
 def run(options: TrainTeacherOptions) -> CommandResult:
@@ -64,7 +69,9 @@ def run(options: TrainTeacherOptions) -> CommandResult:
         )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageProblem("train-teacher runs in one process\n  start it without torchrun")
-    table, validation = open_training(options.data), open_validation(options.data, options.val_data)
+    found = open_images(options.data, given_choice(options))
+    table = labelled_part(found.train)
+    split, validation = ("val", found.val) if found.val is not None else ("test", found.test)
     if validation is not None:
         check_same_classes(validation, table.class_names, f"the training images {table.name}")
     image_size = options.img_size or default_image_size(table)
@@ -95,16 +102,18 @@ def run(options: TrainTeacherOptions) -> CommandResult:
             crop_ratio=crop_ratio,
         )  # fmt: skip
     write_teacher_run(out, facts_of(teacher, image_size, top1), teacher.model)
-    accuracy = (
-        "not measured (no validation images)" if top1 is None else f"{top1:.2%} of the validation images"
-    )
+    accuracy = "not measured (no val or test images)" if top1 is None else f"{top1:.2%} of the {split} images"
+    following = command_line(
+        "cache-teacher", CacheTeacherOptions, teacher=tag, teacher_weights=str(out), data=options.data,
+        img_size=options.img_size, **{name: getattr(options, name) for name in DATA_FIELDS},
+    )  # fmt: skip
     text = (
         f"teacher {tag}, {teacher.head}, {image_size} px: {accuracy}\n"
         f"weights sha256 {teacher.weights_sha256[:16]}, in {out}\n"
-        f"next: deit-pipe cache-teacher --teacher {tag} --teacher-weights {out} --data {options.data}"
+        f"next: {following}"
     )
     data = {
-        "model": tag, "head": teacher.head, "image_size": image_size, "val_top1": top1,
+        "model": tag, "head": teacher.head, "image_size": image_size, "val_top1": top1, "split": split,
         "weights_sha256": teacher.weights_sha256, "out": str(out),
     }  # fmt: skip
     return CommandResult(text, data)

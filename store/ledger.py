@@ -11,6 +11,7 @@ zarr cannot tell an absent block from a block of fill values, so nothing but thi
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -182,7 +183,7 @@ def read_ledger(location: str | Path | Location, teacher: str, *, tolerant: bool
         raise CacheCorrupt(
             f"cache corrupt: ledger of teacher {teacher!r} at {place.path}\n"
             + "".join(f"  {damage.key} {damage.what}\n" for damage in lost)
-            + f"repair with: deit-pipe cache-teacher --cache {place.path} --teacher NAME "
+            + f"repair with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME "
             "(only those blocks are made again)"
         )
     return ledger

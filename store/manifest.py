@@ -6,6 +6,7 @@ refused and never compared. Epochs so far are no identity and lie in the ledger.
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = [
     "TeacherIdentity",
     "create_cache",
     "list_teachers",
+    "read_data_choice",
     "read_manifest",
     "read_provenance",
     "read_samples",
@@ -60,9 +62,16 @@ class SampleIndex(NamedTuple):
 
 
 def create_cache(
-    location: str | Path | Location, manifest: Manifest, samples: SampleIndex, provenance: Mapping[str, str]
+    location: str | Path | Location,
+    manifest: Manifest,
+    samples: SampleIndex,
+    provenance: Mapping[str, str],
+    data_choice: Mapping[str, Any] | None = None,
 ) -> None:
     """Create a cache, or do nothing when the same one is there.
+
+    `data_choice` says how the samples were chosen from their data, as JSON values: kept with the manifest and covered
+    by its SHA-256, but no identity (the sample digest is).
 
     MANIFEST.json is written last and only if absent: its presence means "created", and of two processes that
     create at once one finds the other's.
@@ -78,9 +87,11 @@ def create_cache(
         place.put(SAMPLES, table)
         place.put(PROVENANCE, _pretty(dict(provenance)))
         place.put(f"{ZARR_ROOT}/zarr.json", _ROOT_METADATA)
-        files = {SAMPLES: hashlib.sha256(table).hexdigest()}
+        beside: dict[str, Any] = {"files": {SAMPLES: hashlib.sha256(table).hexdigest()}}
+        if data_choice is not None:
+            beside["data"] = dict(data_choice)
         try:
-            place.create(MANIFEST, _pretty(_sealed(manifest, {"files": files})))
+            place.create(MANIFEST, _pretty(_sealed(manifest, beside)))
         except ObjectExists:
             pass
         else:
@@ -102,9 +113,21 @@ def read_manifest(location: str | Path | Location) -> Manifest:
     except ObjectMissing:
         raise CacheMissing(
             f"no cache at {place.path}: it has no {MANIFEST}\n"
-            f"make one with: deit-pipe cache-teacher --cache {place.path} --teacher NAME"
+            f"make one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME"
         ) from None
     return _read_identity(place, MANIFEST, data, Manifest)
+
+
+def read_data_choice(location: str | Path | Location) -> dict[str, Any] | None:
+    """How the samples were chosen, as given to `create_cache`; None in caches that did not record it.
+
+    Raises:
+        CacheMissing, CacheCorrupt, CacheMismatch: as `read_manifest`.
+    """
+    place = open_location(location)
+    read_manifest(place)
+    choice: dict[str, Any] | None = json.loads(place.get(MANIFEST)).get("data")
+    return choice
 
 
 def read_provenance(location: str | Path | Location) -> dict[str, str]:
@@ -162,7 +185,7 @@ def read_teacher(location: str | Path | Location, name: str) -> TeacherIdentity:
         known = ", ".join(list_teachers(place)) or "none"
         raise CacheMissing(
             f"no teacher {name!r} in {place.path}\n  teachers here: {known}\n"
-            f"add one with: deit-pipe cache-teacher --cache {place.path} --teacher NAME"
+            f"add one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME"
         ) from None
     return _read_identity(place, teacher_key(name), data, TeacherIdentity)
 
@@ -189,7 +212,7 @@ def write_teacher(place: Location, teacher: TeacherIdentity) -> None:
             place.path,
             differences,
             "give the same teacher and settings, another --name, or free it first: "
-            f"deit-pipe remove-teacher {teacher.name} --cache {place.path}",
+            f"deit-pipe remove-teacher {teacher.name} --cache {shlex.quote(place.path)}",
         ) from None
 
 

@@ -8,6 +8,7 @@ address.
 
 import os
 import queue
+import shlex
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
@@ -100,7 +101,7 @@ class TargetReader:
         if not names:
             raise CacheMissing(
                 f"no teacher in {self._place.path} yet\n"
-                f"add one with: deit-pipe cache-teacher --cache {self._place.path} --teacher NAME"
+                f"add one with: deit-pipe cache-teacher --cache {shlex.quote(self._place.path)} --teacher NAME"
             )
         raise FormatInvalid(
             f"{self._place.path} has {len(names)} teachers: {', '.join(names)}\nsay which, with --teacher"
@@ -121,7 +122,8 @@ class TargetReader:
             raise CacheIncomplete(
                 f"cache incomplete: {place.path} has {have} of {self.epochs * total} blocks "
                 f"of {identity.name!r}{first}\n"
-                f"continue with: deit-pipe cache-teacher --cache {place.path} --teacher {identity.model}"
+                f"continue with: deit-pipe cache-teacher --teacher {identity.model} "
+                f"--cache {shlex.quote(place.path)}"
             )
         damaged = check_sizes(place, identity, self._ledger)
         if damaged:
@@ -135,7 +137,7 @@ class TargetReader:
         path = self._place.path
         return CacheCorrupt(
             f"cache corrupt: {path}\n  {what}\n"
-            f"repair with: deit-pipe cache-teacher --cache {path} --teacher {self.identity.model} "
+            f"repair with: deit-pipe cache-teacher --cache {shlex.quote(path)} --teacher {self.identity.model} "
             "(only those blocks are made again)"
         )
 
@@ -283,7 +285,7 @@ class TargetReader:
         except KeyError:
             raise CacheIncomplete(
                 f"{self.identity.name!r} at {self._place.path} has no epoch {cell[0]}, block {cell[1]} yet\n"
-                f"continue with: deit-pipe cache-teacher --cache {self._place.path} "
+                f"continue with: deit-pipe cache-teacher --cache {shlex.quote(self._place.path)} "
                 f"--teacher {self.identity.model}"
             ) from None
         block: DecodedBlock = {}

@@ -2,22 +2,28 @@
 
 from dataclasses import dataclass
 
+from deit_pipe.stages.options.data import DataOptions
 from deit_pipe.stages.options.fields import option
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheTeacherOptions:
+class CacheTeacherOptions(DataOptions):
     """Run a frozen teacher once over seeded views and write its answers to a cache.
 
     Running the same command again resumes, a larger --epochs extends, and another --teacher joins the same views.
     What is already there is checked first and damaged blocks are made again. Start it under torchrun to use several
     GPUs.
 
+    Which images are which split, and what was left out, is said first and recorded; train-student, evaluate and
+    inspect-cache take it from the cache. Before anything is cached the teacher is measured on plain validation images,
+    and refused where its answers are worth nothing.
+
     Examples:
       deit-pipe cache-teacher --teacher regnety_160
       deit-pipe cache-teacher --teacher regnety_160 --data imagenet/ --cache cache/ --epochs 30 --device cuda
       deit-pipe cache-teacher --teacher resnet18 --teacher-weights my.safetensors --data photos/ --logits topk:10
       deit-pipe cache-teacher --teacher regnety_160 --data imagenet/ --estimate
+      deit-pipe cache-teacher --teacher resnet18 --data photos/ --labelled-fraction 0.1
     """
 
     teacher: str = option(
@@ -68,6 +74,9 @@ class CacheTeacherOptions:
     fit_head: bool | None = option(
         None,
         "Fit a new classifier on the frozen teacher for your classes.  [default: on for digits, else off]",
+    )
+    accept_teacher: bool = option(
+        False, "Cache this teacher whatever its measured accuracy; recorded in the cache."
     )
     name: str | None = option(None, "Name of this teacher inside the cache.  [default: from the model's tag]")
     block: int | None = option(

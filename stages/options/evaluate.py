@@ -13,14 +13,17 @@ class EvaluateOptions:
 
     Examples:
       deit-pipe evaluate ./student-run
+      deit-pipe evaluate runs/ti --split test
       deit-pipe evaluate runs/ti --data imagenet/val --device cuda --json
       deit-pipe evaluate runs/ti --teacher-weights teacher-run
     """
 
     run: str = argument("./student-run", "A run folder of train-student.", metavar="[RUN]")
-    data: str | None = option(
-        None, "Images to evaluate on.  [default: the run's validation images]", metavar="D"
-    )
+    data: str | None = option(None, "Other images to evaluate on.  [default: the run's own]", metavar="D")
+    split: str | None = option(
+        None, "Which split.  [default: val, else test; of other images without either: all]",
+        choices=("train", "val", "test"),
+    )  # fmt: skip
     weights: str = option("result", "Which of the run's weights.", choices=("result", "best", "last"))
     teacher_weights: str | None = option(
         None,

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from deit_pipe.stages.options.data import DataOptions
 from deit_pipe.stages.options.fields import option
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainTeacherOptions:
+class TrainTeacherOptions(DataOptions):
     """Fine-tune a timm CNN on your classes, for use as a teacher.
 
     A teacher that does not know the classes is worth nothing. The folder it writes is what cache-teacher takes as
@@ -20,9 +21,10 @@ class TrainTeacherOptions:
 
     teacher: str = option("regnety_160", "A timm model.", metavar="T")
     data: str = option(
-        "digits", "Images, as in cache-teacher; the val split is used to report accuracy.", metavar="D"
+        "digits",
+        "Images, as in cache-teacher; its accuracy is measured on the val split, else on test.",
+        metavar="D",
     )
-    val_data: str | None = option(None, "Validation images where --data has no val split.", metavar="D")
     out: str = option("./teacher-run", "Folder for the trained teacher.", metavar="DIR", flags=("-o",))
     init: str = option(
         "auto", "Starting weights: pretrained, scratch, a file, or auto (pretrained if reachable, else scratch; said).",
