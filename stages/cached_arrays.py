@@ -9,12 +9,13 @@ from collections import OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_pipe.store.blocks import ObjectDamaged, fetch_rows
 from deit_pipe.store.errors import CacheCorrupt
 from deit_pipe.store.formats import Arrays, Targets, decode
-from deit_pipe.store.layout import ArraySpec, array_specs, object_key
-from deit_pipe.store.ledger import digest_of, read_ledger
-from deit_pipe.store.location import ObjectMissing, open_location
+from deit_pipe.store.layout import ArraySpec, array_specs
+from deit_pipe.store.ledger import read_ledger
 from deit_pipe.store.manifest import read_manifest, read_teacher
+from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.shards import ShardCodec
 from deit_pipe.store.verify import Finding
 
@@ -115,15 +116,13 @@ class CachedArrays:
 
     def _load(self, spec: ArraySpec, epoch: int, index: int) -> NDArray[np.generic]:
         record = self._ledger.record(epoch, index)
-        key = object_key(self.identity.name, spec, epoch, index)
-        finding = Finding(self.identity.name, spec.name, epoch, (record.start, record.stop), "", key)
         try:
-            data = self._place.get(key)
-        except ObjectMissing:
-            raise self._corrupt(finding._replace(what="is missing")) from None
-        if digest_of(data) != record.objects[spec.name].sha256:
-            raise self._corrupt(finding._replace(what="fails its SHA-256"))
-        return self._codecs[spec.name].decode(data, record.stop - record.start)
+            return fetch_rows(self._place, self.identity.name, self._codecs[spec.name], record)
+        except ObjectDamaged as error:
+            cells = (record.start, record.stop)
+            raise self._corrupt(
+                Finding(self.identity.name, spec.name, epoch, cells, error.what, error.key)
+            ) from error
 
     def _corrupt(self, finding: Finding) -> CacheCorrupt:
         path = self._place.path

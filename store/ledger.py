@@ -9,73 +9,26 @@
 zarr cannot tell an absent block from a block of fill values, so nothing but this decides. Needs no zarr.
 """
 
-import hashlib
-import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.store import sealed
 from deit_pipe.store.errors import CacheCorrupt
-from deit_pipe.store.identity import canonical_digest
-from deit_pipe.store.layout import Block, blocks_per_epoch
-from deit_pipe.store.location import Location, ObjectMissing, open_location
+from deit_pipe.store.layout import blocks_per_epoch
 from deit_pipe.store.manifest import read_manifest, read_teacher
-from deit_pipe.store.statistics import BlockStatistics
+from deit_pipe.store.places.location import Location, ObjectMissing
+from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.record import BlockRecord, read_signed, record_stem, signed_json
 
 Cell = sealed.Cell
-
-
-class StoredObject(NamedTuple):
-    """One object of a block: its size and SHA-256 (hex)."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlockRecord:
-    """What the ledger says about a committed block."""
-
-    epoch: int
-    index: int
-    start: int
-    stop: int
-    rank: int
-    run: str
-    written: float
-    objects: Mapping[str, StoredObject]
-    statistics: BlockStatistics
-
-    @property
-    def block(self) -> Block:
-        """The block's address."""
-        return Block(self.epoch, self.index, self.start, self.stop)
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of all its objects."""
-        return sum(stored.bytes for stored in self.objects.values())
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        objects = {name: stored._asdict() for name, stored in self.objects.items()}
-        return {**asdict(self), "objects": objects, "statistics": self.statistics.to_json()}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of `to_json`."""
-        objects = {name: StoredObject(**stored) for name, stored in data["objects"].items()}
-        return cls(
-            **{**data, "objects": objects, "statistics": BlockStatistics.from_json(data["statistics"])}
-        )
 
 
 class Damage(NamedTuple):
@@ -216,31 +169,6 @@ def _read_once(place: Location, teacher: str) -> Ledger:
     return Ledger(epochs, columns, loose, counts, damage, sealed_keys)
 
 
-def record_stem(epoch: int, index: int) -> str:
-    """File name of a record, without the ending."""
-    return f"{epoch:04d}-{index:06d}"
-
-
-def record_key(teacher: str, epoch: int, index: int) -> str:
-    """Key of an unsealed record."""
-    return f"ledger/{teacher}/blocks/{record_stem(epoch, index)}.json"
-
-
-def signed_json(data: Mapping[str, Any]) -> bytes:
-    """JSON with the SHA-256 of its own content."""
-    return json.dumps({**data, "sha256": canonical_digest(dict(data))}, allow_nan=False).encode()
-
-
-def read_signed(data: bytes) -> dict[str, Any] | None:
-    """Read what `signed_json` made; None if it is damaged."""
-    try:
-        document: dict[str, Any] = json.loads(data)
-        stated = document.pop("sha256")
-        return document if canonical_digest(document) == stated else None
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return None
-
-
 def _get_all(place: Location, keys: list[str]) -> list[bytes]:
     if place.local or len(keys) < 2:
         return [place.get(key) for key in keys]
@@ -306,8 +234,3 @@ def coverage(location: str | Path | Location, teacher: str) -> Coverage:
         columns=columns,
         damage=ledger.damage,
     )
-
-
-def digest_of(data: bytes) -> str:
-    """SHA-256 hex. Never a CRC of a whole object: one that ends in its own crc32c has a constant CRC32C."""
-    return hashlib.sha256(data).hexdigest()

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from deit_pipe.store.errors import CacheBusy
-from deit_pipe.store.local import LocalDirectory
-from deit_pipe.store.location import Location, ObjectExists, ObjectMissing
+from deit_pipe.store.places.local import LocalDirectory
+from deit_pipe.store.places.location import Location, ObjectExists, ObjectMissing
 
 LEASE_SECONDS = 300.0
 

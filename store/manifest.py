@@ -24,7 +24,8 @@ from deit_pipe.store.errors import (
     mismatch,
 )
 from deit_pipe.store.identity import FORMAT_VERSION, Identity, Manifest, TeacherIdentity, canonical_digest
-from deit_pipe.store.location import Location, ObjectExists, ObjectMissing, open_location
+from deit_pipe.store.places.location import Location, ObjectExists, ObjectMissing
+from deit_pipe.store.places.opening import open_location
 
 __all__ = [
     "FORMAT_VERSION",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from deit_pipe.store.errors import DiskFull
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.layout import array_specs
-from deit_pipe.store.location import Location
+from deit_pipe.store.places.location import Location
 
 DISK_BLOCK = 4096  # a file takes whole blocks of the file system
 MARGIN = 1.02

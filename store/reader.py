@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_pipe.store.blocks import ObjectDamaged, fetch_rows
 from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete, CacheMissing, FormatInvalid
 from deit_pipe.store.formats import Targets, decode
-from deit_pipe.store.layout import array_specs, blocks_of, object_key
-from deit_pipe.store.ledger import Cell, digest_of, read_ledger
-from deit_pipe.store.location import Location, ObjectMissing, open_location
+from deit_pipe.store.layout import array_specs, blocks_of
+from deit_pipe.store.ledger import Cell, read_ledger
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, list_teachers, read_manifest, read_teacher
+from deit_pipe.store.places.location import Location
+from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.shards import ShardCodec
 from deit_pipe.store.verify import check_sizes
 
@@ -290,15 +292,11 @@ class TargetReader:
             ) from None
         block: DecodedBlock = {}
         for codec in self._codecs:
-            key = object_key(self.identity.name, codec.spec, *cell)
-            place = f"{codec.spec.name} of {record.block} ({key})"
             try:
-                data = self._place.get(key)
-            except ObjectMissing:
-                raise self._corrupt(f"{place} is missing") from None
-            if digest_of(data) != record.objects[codec.spec.name].sha256:
-                raise self._corrupt(f"{place} fails its SHA-256")
-            block[codec.spec.name] = codec.decode(data, record.stop - record.start)
+                block[codec.spec.name] = fetch_rows(self._place, self.identity.name, codec, record)
+            except ObjectDamaged as error:
+                where = f"{error.array} of {record.block} ({error.key})"
+                raise self._corrupt(f"{where} {error.what}") from error
         return block
 
 

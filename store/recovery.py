@@ -7,17 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.store import sealed
+from deit_pipe.store.blocks import ObjectDamaged, fetch_rows
 from deit_pipe.store.errors import mismatch
-from deit_pipe.store.layout import array_specs, blocks_per_epoch, metadata_key, object_key, teacher_root
-from deit_pipe.store.ledger import (
-    Cell,
-    Ledger,
-    digest_of,
-    read_ledger,
-    record_key,
-    write_epochs,
-)
-from deit_pipe.store.location import Location, ObjectMissing, open_location
+from deit_pipe.store.layout import array_specs, blocks_per_epoch, metadata_key, teacher_root
+from deit_pipe.store.ledger import Cell, Ledger, read_ledger, write_epochs
 from deit_pipe.store.lock import WriterLock
 from deit_pipe.store.manifest import (
     Manifest,
@@ -27,6 +20,9 @@ from deit_pipe.store.manifest import (
     teacher_key,
     write_teacher,
 )
+from deit_pipe.store.places.location import Location, ObjectMissing
+from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.record import record_key
 from deit_pipe.store.runs import write_run
 from deit_pipe.store.shards import ShardCodec, array_metadata, group_metadata, metadata_agrees
 from deit_pipe.store.verify import Level, check_objects, check_sizes
@@ -151,12 +147,9 @@ def _class_counts(
     for index in range(total):
         record = ledger.record(epoch, index)
         try:
-            data = place.get(object_key(teacher.name, spec, epoch, index))
-        except ObjectMissing:
+            labels = fetch_rows(place, teacher.name, codec, record)
+        except ObjectDamaged:
             return None
-        if digest_of(data) != record.objects[spec.name].sha256:
-            return None
-        labels = codec.decode(data, record.stop - record.start)
         counts += np.bincount(labels, minlength=teacher.num_classes)
     return counts
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deit_pipe.store.ledger import read_signed, signed_json
-from deit_pipe.store.location import Location, open_location
+from deit_pipe.store.places.location import Location
+from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.record import read_signed, signed_json
 
 
 def read_runs(location: str | Path | Location, teacher: str) -> list[dict[str, Any]]:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.store.location import Location, ObjectMissing
+from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.statistics import CONFIDENCE_BINS, BlockStatistics
 
 if TYPE_CHECKING:
-    from deit_pipe.store.ledger import BlockRecord
+    from deit_pipe.store.record import BlockRecord
 
 MERGE_FILES = 16
 FOLDERS = ("sealed", "sealed-copy")
@@ -55,7 +55,7 @@ def to_columns(records: "Sequence[BlockRecord]") -> Columns:
 
 def record_at(columns: Columns, row: int) -> "BlockRecord":
     """Turn one row of columns back into a record."""
-    from deit_pipe.store.ledger import BlockRecord, StoredObject
+    from deit_pipe.store.record import BlockRecord, StoredObject
 
     mass = float(columns["topk_mass"][row])
     names = [name.removeprefix("bytes.") for name in columns if name.startswith("bytes.")]

@@ -1,7 +1,7 @@
 """One block of one array <-> the bytes of one zarr shard, in memory.
 
 zarr encodes into and decodes from a dictionary; reading, writing, fsync and hashing of whole objects is ours
-(`location.py`). So there is no read-modify-write of an old shard, the SHA-256 is that of the bytes meant to
+(`places/`). So there is no read-modify-write of an old shard, the SHA-256 is that of the bytes meant to
 be written, a block is checked before it is decoded, and local and remote caches run the same code.
 """
 

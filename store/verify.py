@@ -16,11 +16,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_pipe.store.blocks import ObjectDamaged, decode_rows, fetch_bytes
 from deit_pipe.store.errors import CacheCorrupt, FormatInvalid
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.layout import array_specs, blocks_of, metadata_key, object_key, teacher_root
-from deit_pipe.store.ledger import BlockRecord, Ledger, digest_of, read_ledger
-from deit_pipe.store.location import Location, ObjectMissing, open_location
+from deit_pipe.store.ledger import Ledger, read_ledger
 from deit_pipe.store.manifest import (
     SAMPLES,
     Manifest,
@@ -30,6 +30,9 @@ from deit_pipe.store.manifest import (
     read_samples,
     read_teacher,
 )
+from deit_pipe.store.places.location import Location, ObjectMissing
+from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.record import BlockRecord
 
 Level = Literal["sizes", "hash", "deep"]
 
@@ -159,14 +162,19 @@ def check_objects(
         arrays: dict[str, NDArray[Any]] = {}
         for spec in array_specs(teacher.format):
             key = object_key(teacher.name, spec, record.epoch, record.index)
-            what, data = _check_object(place, record, spec.name, key, sizes)
-            if what is None and codecs:
-                try:
-                    arrays[spec.name] = codecs[spec.name].decode(data, record.stop - record.start)
-                except (ValueError, RuntimeError) as error:
-                    what = f"does not decode: {error}"
-            if what is not None:
+            stored = record.objects.get(spec.name)
+            if (
+                stored is not None and sizes.get(key) != stored.bytes
+            ):  # known from the listing, so not fetched
+                what = _size_problem(sizes, key, stored.bytes)
                 found.append(_finding(teacher, record, spec.name, what, key))
+                continue
+            try:
+                data = fetch_bytes(place, spec.name, key, record)
+                if codecs:
+                    arrays[spec.name] = decode_rows(codecs[spec.name], key, data, record)
+            except ObjectDamaged as error:
+                found.append(_finding(teacher, record, spec.name, error.what, key))
         if codecs and not found:
             for name, what in impossible(arrays, teacher.format):
                 key = f"{teacher_root(teacher.name)}/{name}"
@@ -181,21 +189,6 @@ def check_objects(
 
 def _finding(teacher: TeacherIdentity, record: BlockRecord, array: str, what: str, key: str) -> Finding:
     return Finding(teacher.name, array, record.epoch, (record.start, record.stop), what, key)
-
-
-def _check_object(
-    place: Location, record: BlockRecord, array: str, key: str, sizes: Mapping[str, int]
-) -> tuple[str | None, bytes]:
-    stored = record.objects.get(array)
-    if stored is None:
-        return "is not in the block's record", b""
-    if sizes.get(key) != stored.bytes:
-        return _size_problem(sizes, key, stored.bytes), b""
-    try:
-        data = place.get(key)
-    except ObjectMissing:
-        return "is missing", b""
-    return (None if digest_of(data) == stored.sha256 else "fails its SHA-256"), data
 
 
 def _size_problem(sizes: Mapping[str, int], key: str, recorded: int) -> str:

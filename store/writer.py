@@ -23,19 +23,13 @@ from numpy.typing import NDArray
 from deit_pipe.store.errors import CacheBusy, CacheCorrupt, CacheMismatch, FieldDifference, TargetsInvalid
 from deit_pipe.store.formats import encode
 from deit_pipe.store.layout import Block, array_specs, blocks_of, object_key
-from deit_pipe.store.ledger import (
-    BlockRecord,
-    Cell,
-    StoredObject,
-    digest_of,
-    read_ledger,
-    record_key,
-    signed_json,
-)
-from deit_pipe.store.location import Location, ObjectExists, open_location
+from deit_pipe.store.ledger import Cell, read_ledger
 from deit_pipe.store.lock import WriterLock
 from deit_pipe.store.manifest import TeacherIdentity, read_manifest
+from deit_pipe.store.places.location import Location, ObjectExists
+from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.preflight import Preflight, estimate
+from deit_pipe.store.record import BlockRecord, StoredObject, digest_of, record_key, signed_json
 from deit_pipe.store.recovery import check_teacher, prepare, seal_epochs
 from deit_pipe.store.shards import ShardCodec
 from deit_pipe.store.statistics import block_statistics

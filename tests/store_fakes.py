@@ -8,8 +8,8 @@ import numpy as np
 
 from deit_pipe.store.formats import Targets, decode, encode
 from deit_pipe.store.layout import Block
-from deit_pipe.store.location import Location
 from deit_pipe.store.manifest import Manifest, SampleIndex, TeacherIdentity, create_cache
+from deit_pipe.store.places.location import Location
 from deit_pipe.store.writer import TargetWriter
 
 FORMATS = ("dense", "topk:3", "none")

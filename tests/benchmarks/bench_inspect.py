@@ -28,7 +28,6 @@ from deit_pipe.stages.options.inspect_cache import InspectCacheOptions  # noqa: 
 from deit_pipe.store import sealed  # noqa: E402
 from deit_pipe.store.layout import block_slots_for, blocks_per_epoch  # noqa: E402
 from deit_pipe.store.ledger import write_epochs  # noqa: E402
-from deit_pipe.store.location import open_location  # noqa: E402
 from deit_pipe.store.manifest import (  # noqa: E402
     Manifest,
     SampleIndex,
@@ -36,6 +35,7 @@ from deit_pipe.store.manifest import (  # noqa: E402
     create_cache,
     write_teacher,
 )
+from deit_pipe.store.places.opening import open_location  # noqa: E402
 
 SAMPLES, CLASSES, EPOCHS, REPEATS = 1_281_167, 1000, 300, 7
 

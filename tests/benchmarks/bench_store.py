@@ -236,9 +236,10 @@ def ledger_line(folder: Path) -> str:
 
 def make_ledger(path: Path) -> None:
     """Records without objects: enough for everything that reads only the ledger."""
-    from deit_pipe.store.ledger import BlockRecord, StoredObject, write_epochs
-    from deit_pipe.store.location import open_location
+    from deit_pipe.store.ledger import write_epochs
     from deit_pipe.store.manifest import write_teacher
+    from deit_pipe.store.places.opening import open_location
+    from deit_pipe.store.record import BlockRecord, StoredObject
     from deit_pipe.store.recovery import _merge
     from deit_pipe.store.sealed import MERGE_FILES, to_columns, write_sealed
     from deit_pipe.store.statistics import BlockStatistics

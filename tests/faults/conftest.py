@@ -1,6 +1,6 @@
 import pytest
 
-from deit_pipe.store import local
+from deit_pipe.store.places import local
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from store_fakes import answers
 
-from deit_pipe.store import local
 from deit_pipe.store.manifest import TeacherIdentity
+from deit_pipe.store.places import local
 from deit_pipe.store.writer import TargetWriter
 
 # children start from a process that has the slow imports done and has never used zarr: 20 ms instead of 0.7 s

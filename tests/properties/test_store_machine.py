@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from store_fakes import FORMATS, answers, assert_same, create, make_teacher
 
-from deit_pipe.store import local
 from deit_pipe.store.errors import CacheIncomplete
 from deit_pipe.store.formats import decode, encode
 from deit_pipe.store.layout import array_specs, object_key
 from deit_pipe.store.ledger import coverage
+from deit_pipe.store.places import local
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.verify import verify
 from deit_pipe.store.writer import TargetWriter

@@ -6,8 +6,9 @@ from store_fakes import answers, create, fill, make_teacher, write_blocks
 
 from deit_pipe.store import recovery, sealed
 from deit_pipe.store.formats import encode
-from deit_pipe.store.ledger import BlockRecord, coverage, read_ledger, record_key, signed_json
-from deit_pipe.store.location import open_location
+from deit_pipe.store.ledger import coverage, read_ledger
+from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.record import BlockRecord, record_key, signed_json
 from deit_pipe.store.recovery import seal_epochs
 from deit_pipe.store.statistics import block_statistics
 from deit_pipe.store.verify import verify

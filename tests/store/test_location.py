@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from store_fakes import FORMATS, assert_same, create, expected, fill, make_teacher, write_blocks
 
-from deit_pipe.store import local, lock
+from deit_pipe.store import lock
 from deit_pipe.store.errors import CacheBusy, CacheCorrupt, DiskFull, FormatInvalid
 from deit_pipe.store.layout import array_specs, object_key
 from deit_pipe.store.ledger import coverage
-from deit_pipe.store.location import ObjectExists, ObjectMissing, open_location
 from deit_pipe.store.manifest import list_teachers
+from deit_pipe.store.places import local
+from deit_pipe.store.places.location import ObjectExists, ObjectMissing
+from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.recovery import remove_teacher
 from deit_pipe.store.verify import verify

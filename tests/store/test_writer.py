@@ -21,8 +21,8 @@ from deit_pipe.store.errors import (
 )
 from deit_pipe.store.layout import Block
 from deit_pipe.store.ledger import coverage, read_ledger
-from deit_pipe.store.local import LocalDirectory
-from deit_pipe.store.location import FreeSpace
+from deit_pipe.store.places.local import LocalDirectory
+from deit_pipe.store.places.location import FreeSpace
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.verify import verify
 from deit_pipe.store.writer import TargetWriter

@@ -1,4 +1,4 @@
-# ruff: noqa: D102 (the verbs are described in location.py)
+# ruff: noqa: D102 (the verbs are described in places/location.py)
 """A cache at an fsspec URL. `create` is a conditional PUT (If-None-Match on S3, generation match on GCS)."""
 
 import contextlib
@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from deit_pipe.store.errors import FormatInvalid
-from deit_pipe.store.location import Location, ObjectExists, ObjectMissing
+from deit_pipe.store.places.location import Location, ObjectExists, ObjectMissing
 
 
 class RemoteObjects(Location):

@@ -1,4 +1,4 @@
-# ruff: noqa: D102 (the verbs are described in location.py)
+# ruff: noqa: D102 (the verbs are described in places/location.py)
 """A cache in a directory. Puts are durable: temporary file, fsync, rename, fsync of the directory."""
 
 import contextlib
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deit_pipe.store.errors import DiskFull
-from deit_pipe.store.location import PARTIAL, FreeSpace, Location, ObjectExists, ObjectMissing
+from deit_pipe.store.places.location import PARTIAL, FreeSpace, Location, ObjectExists, ObjectMissing
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

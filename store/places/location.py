@@ -5,7 +5,6 @@ sizes. Both sides put an object at once or not at all, and durably.
 """
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import NamedTuple
 
 PARTIAL = ".partial"  # suffix of temporary files that a killed writer leaves behind
@@ -27,7 +26,7 @@ class FreeSpace(NamedTuple):
 
 
 class Location(ABC):
-    """A place for objects. `path` is what messages show and what `open_location` takes again."""
+    """A place for objects. `path` is what messages show and what `open_location` (opening.py) takes again."""
 
     path: str
     local: bool
@@ -86,16 +85,3 @@ class Location(ABC):
 
     def __str__(self) -> str:
         return self.path
-
-
-def open_location(location: "str | Path | Location") -> Location:
-    """Open a path or an fsspec URL (`s3://`, `gs://`, `memory://`); a Location passes through."""
-    if isinstance(location, Location):
-        return location
-    from deit_pipe.store.local import LocalDirectory
-    from deit_pipe.store.remote import RemoteObjects
-
-    text = str(location)
-    if "://" in text and not text.startswith("file://"):
-        return RemoteObjects(text)
-    return LocalDirectory(text.removeprefix("file://"))

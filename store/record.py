@@ -1,0 +1,86 @@
+"""The record of a committed block: its cells, its objects with their SHA-256, its statistics; JSON with a digest."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Self
+
+from deit_pipe.store.identity import canonical_digest
+from deit_pipe.store.layout import Block
+from deit_pipe.store.statistics import BlockStatistics
+
+
+class StoredObject(NamedTuple):
+    """One object of a block: its size and SHA-256 (hex)."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockRecord:
+    """What the ledger says about a committed block."""
+
+    epoch: int
+    index: int
+    start: int
+    stop: int
+    rank: int
+    run: str
+    written: float
+    objects: Mapping[str, StoredObject]
+    statistics: BlockStatistics
+
+    @property
+    def block(self) -> Block:
+        """The block's address."""
+        return Block(self.epoch, self.index, self.start, self.stop)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all its objects."""
+        return sum(stored.bytes for stored in self.objects.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        objects = {name: stored._asdict() for name, stored in self.objects.items()}
+        return {**asdict(self), "objects": objects, "statistics": self.statistics.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_json`."""
+        objects = {name: StoredObject(**stored) for name, stored in data["objects"].items()}
+        return cls(
+            **{**data, "objects": objects, "statistics": BlockStatistics.from_json(data["statistics"])}
+        )
+
+
+def record_stem(epoch: int, index: int) -> str:
+    """File name of a record, without the ending."""
+    return f"{epoch:04d}-{index:06d}"
+
+
+def record_key(teacher: str, epoch: int, index: int) -> str:
+    """Key of an unsealed record."""
+    return f"ledger/{teacher}/blocks/{record_stem(epoch, index)}.json"
+
+
+def signed_json(data: Mapping[str, Any]) -> bytes:
+    """JSON with the SHA-256 of its own content."""
+    return json.dumps({**data, "sha256": canonical_digest(dict(data))}, allow_nan=False).encode()
+
+
+def read_signed(data: bytes) -> dict[str, Any] | None:
+    """Read what `signed_json` made; None if it is damaged."""
+    try:
+        document: dict[str, Any] = json.loads(data)
+        stated = document.pop("sha256")
+        return document if canonical_digest(document) == stated else None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256 hex. Never a CRC of a whole object: one that ends in its own crc32c has a constant CRC32C."""
+    return hashlib.sha256(data).hexdigest()
