@@ -6,11 +6,11 @@ then what was expected and found, then the cure.
 
 from __future__ import annotations
 
+from deit_pipe import DeitPipeError
 
-class PipelineError(Exception):
-    """Base of all errors a user can cure; anything else is a bug and keeps its traceback."""
 
-    exit_code = 1
+class PipelineError(DeitPipeError):
+    """Base of what goes wrong between image files and views; workers hand these over as values."""
 
 
 class RecipeError(PipelineError):

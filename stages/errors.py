@@ -1,10 +1,11 @@
 """What can go wrong in a stage, grouped by what the reader does next (the exit code)."""
 
 
-class StageError(Exception):
-    """A message for the user: what, where, expected and got, and on the last line the command that cures it."""
+from deit_pipe import DeitPipeError
 
-    exit_code = 1
+
+class StageError(DeitPipeError):
+    """Base of what goes wrong in a stage."""
 
 
 class UsageProblem(StageError):

@@ -1,7 +1,9 @@
 """What the store refuses, by remedy. Each class has an `exit_code`; a message ends with the cure."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
+
+from deit_pipe import DeitPipeError
 
 
 class FieldDifference(NamedTuple):
@@ -12,10 +14,10 @@ class FieldDifference(NamedTuple):
     given: Any
 
 
-class StoreError(Exception):
+class StoreError(DeitPipeError):
     """Base of all errors of the store."""
 
-    exit_code: ClassVar[int] = 5
+    exit_code = 5
 
 
 class FormatInvalid(StoreError):

@@ -59,6 +59,51 @@ def test_imports_point_one_way(path: Path) -> None:
             assert path.name in TORCH_IN_PIPELINE, f"{path} imports torch"
 
 
+def module_of(path: Path) -> str:
+    """`deit_pipe.stages.report` for stages/report.py."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(["deit_pipe", *(parts[:-1] if parts[-1] == "__init__" else parts)])
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that import each other, directly or not (Tarjan's strongly connected components)."""
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(node: str) -> None:
+        number[node] = low[node] = len(number)
+        stack.append(node)
+        for other in sorted(graph[node] & graph.keys()):
+            if other not in number:
+                visit(other)
+            if other in stack:
+                low[node] = min(low[node], low[other])
+        if low[node] == number[node]:
+            group = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for node in sorted(graph):
+        if node not in number:
+            visit(node)
+    return found
+
+
+def test_the_search_for_circles_finds_them() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}
+    assert circles(graph) == [["b", "c"]]
+    assert circles({"a": {"b"}, "b": set()}) == []
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    graph = {module_of(path): imports(path) for path in SOURCES}
+    assert sum(len(found & graph.keys()) for found in graph.values()) > 100
+    assert circles(graph) == []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_are_small_and_named_for_one_thing(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").count("\n")
