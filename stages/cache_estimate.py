@@ -1,8 +1,6 @@
 """What a `cache-teacher` run would cost: views, time, bytes, free disk; measured on a few batches, nothing written."""
 
-import shutil
 import time
-from pathlib import Path
 
 import torch
 
@@ -13,8 +11,10 @@ from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.report import CommandResult, human_bytes, human_duration
 from deit_pipe.stages.teacher import Teacher
-from deit_pipe.store.layout import array_specs, blocks_per_epoch
+from deit_pipe.store.layout import blocks_per_epoch
 from deit_pipe.store.manifest import TeacherIdentity
+from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.preflight import preflight
 
 MEASURED_BATCHES = 4
 
@@ -45,15 +45,14 @@ def estimate(
     _wait(teacher.device)
     teacher_rate = measured / (time.perf_counter() - started)
     views = len(table) * epochs
-    per_view = sum(spec.row_bytes for spec in array_specs(identity.format))
     seconds = views / min(view_rate, teacher_rate)
     blocks = blocks_per_epoch(len(table), identity.block_slots) * epochs
-    free = shutil.disk_usage(_existing(Path(cache))).free if "://" not in cache else None
+    disk = preflight(open_location(cache), identity.format, views, blocks)
     data = {
         "views": views, "epochs": epochs, "blocks": blocks, "block_slots": identity.block_slots,
         "views_per_second": round(view_rate, 1), "teacher_per_second": round(teacher_rate, 1),
-        "seconds": round(seconds, 1), "bytes_at_most": views * per_view, "bytes_per_view_at_most": per_view,
-        "free_bytes": free,
+        "seconds": round(seconds, 1), "bytes_at_most": disk.bytes_needed, "bytes_per_view_at_most": disk.bytes_per_view,
+        "files": disk.files_needed, "free_bytes": disk.bytes_free,
     }  # fmt: skip
     slower = "the views" if view_rate < teacher_rate else "the teacher"
     text = (
@@ -61,21 +60,19 @@ def estimate(
         f"{blocks:,} blocks of {identity.block_slots} slots\n"
         f"time    about {human_duration(seconds)}: views {view_rate:,.0f}/s on {max(1, workers)} processes, "
         f"teacher {teacher_rate:,.0f}/s; {slower} set the pace\n"
-        f"bytes   at most {human_bytes(views * per_view)} ({per_view} a view before compression)\n"
-        f"disk    {'unknown' if free is None else human_bytes(free) + ' free'}"
+        f"bytes   at most {human_bytes(disk.bytes_needed)} in {disk.files_needed:,} files "
+        f"({disk.bytes_per_view:g} a view before compression)\n"
+        f"disk    {'unknown' if disk.bytes_free is None else human_bytes(disk.bytes_free) + ' free'}"
     )
-    exit_code = 0 if free is None or free > views * per_view else 3
-    if exit_code:
-        text += "\nnot enough: use fewer --epochs, --logits topk:10 or none, or another disk with --cache"
+    exit_code = 0 if disk.problem is None else 3
+    if disk.problem:
+        text += (
+            f"\nnot enough: {disk.problem}\n"
+            "use fewer --epochs, --logits topk:10 or none, or another disk with --cache"
+        )
     return CommandResult(text, data, exit_code)
 
 
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _existing(path: Path) -> Path:
-    """The nearest folder above a path that exists."""
-    path = path.absolute()
-    return next(folder for folder in (path, *path.parents) if folder.exists())

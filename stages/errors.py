@@ -1,6 +1,5 @@
 """What can go wrong in a stage, grouped by what the reader does next (the exit code)."""
 
-
 from deit_pipe import DeitPipeError
 
 

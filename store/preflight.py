@@ -46,10 +46,13 @@ class Preflight:
             )
 
 
-def estimate(
+def preflight(
     place: Location, fmt: TargetFormat, views: int, blocks: int, bytes_per_view: float | None = None
 ) -> Preflight:
-    """Estimate a run of `views` views in `blocks` blocks; `bytes_per_view` is measured, None before."""
+    """What a run of `views` views in `blocks` blocks takes of a place that need not exist yet.
+
+    `bytes_per_view` is measured on committed blocks; None before there are any.
+    """
     specs = array_specs(fmt)
     raw = float(sum(spec.row_bytes for spec in specs))
     per_view = raw if bytes_per_view is None else bytes_per_view

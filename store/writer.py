@@ -28,7 +28,7 @@ from deit_pipe.store.lock import WriterLock
 from deit_pipe.store.manifest import TeacherIdentity, read_manifest
 from deit_pipe.store.places.location import Location, ObjectExists
 from deit_pipe.store.places.opening import open_location
-from deit_pipe.store.preflight import Preflight, estimate
+from deit_pipe.store.preflight import Preflight, preflight
 from deit_pipe.store.record import BlockRecord, StoredObject, digest_of, record_key, signed_json
 from deit_pipe.store.recovery import check_teacher, prepare, seal_epochs
 from deit_pipe.store.shards import ShardCodec
@@ -206,7 +206,7 @@ class TargetWriter:
         report = self.report
         views = max(0, self.epochs * self.manifest.num_samples - report.views_committed)
         blocks = max(0, report.blocks_total - report.blocks_committed)
-        return estimate(self._place, self._teacher.format, views, blocks, report.bytes_per_view)
+        return preflight(self._place, self._teacher.format, views, blocks, report.bytes_per_view)
 
     def complete(self) -> bool:
         """Whether every block of every epoch is committed, by any rank: reads the ledger again."""
