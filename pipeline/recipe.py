@@ -10,14 +10,14 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_type_hints
 
 from deit_pipe.pipeline.errors import RecipeError
-from deit_pipe.pipeline.recipe_fields import check_ranges, parse_fields
+from deit_pipe.pipeline.recipe_fields import FIRST_FIELDS, check_ranges, parse_fields
 
 # Raised whenever the same seed and images would give other pixels, labels or cells: covers plan, draw,
 # render, compose.
@@ -118,20 +118,55 @@ class Recipe:
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def to_json(self) -> dict[str, Any]:
+    def numbers(self) -> dict[str, Any]:
         """Return all fields as plain JSON values (tuples become lists)."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is recorded: `numbers`, without fields that came later and have their default.
+
+        So a recipe that does not use a later field has the JSON, the digest and the caches that it always had.
+        """
+        unused = self.later_defaults()
         return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+            name: value
+            for name, value in self.numbers().items()
+            if name not in unused or unused[name] != value
+        }
+
+    @classmethod
+    def later_defaults(cls) -> dict[str, Any]:
+        """Return the fields that a recorded recipe may lack, with what their absence means, as JSON values."""
+        return {
+            field.name: _plain(field.default)
+            for field in fields(cls)
+            if field.name not in FIRST_FIELDS[VIEWS_VERSION]
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Make a recipe from `to_json`'s result; absent fields keep their default.
+        """Make a recipe from `to_json`'s result; fields that came later keep their default.
 
         Raises:
-            RecipeError: unknown field, or a value of the wrong type or range.
+            RecipeError: unknown field, absent field of the first hour, or a value of the wrong type or range.
         """
+        known = {field.name for field in fields(cls)}
+        unknown, absent = values.keys() - known, FIRST_FIELDS[VIEWS_VERSION] - values.keys()
+        if unknown or absent:
+            what = f"has fields that this program does not know: {', '.join(sorted(unknown))}"
+            if not unknown:
+                what = f"lacks {', '.join(sorted(absent))}"
+            raise RecipeError(
+                f"a recorded recipe {what}\n"
+                f"  expected  the fields of views version {VIEWS_VERSION}, see: deit-pipe show-recipe deit\n"
+                f"  got       {', '.join(values)}\n"
+                "  use the deit-pipe that recorded it"
+            )
         return cls(**parse_fields(get_type_hints(cls), values))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 PRESETS: Mapping[str, Recipe] = MappingProxyType(

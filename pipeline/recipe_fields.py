@@ -1,16 +1,63 @@
-"""What recipe files may say: types of the fields and ranges of their values."""
+"""What recipe files may say: types of the fields, ranges of their values, and which fields came later."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from deit_pipe.pipeline.errors import RecipeError
 
 if TYPE_CHECKING:
     from deit_pipe.pipeline.recipe import Recipe
+
+# Per views version: the fields that every recipe of it writes down, frozen. A field that is not among them came
+# later. Its default means "as before", so that it may be absent: a recipe that does not use it keeps its JSON and its
+# digest, and every cache made before stays the same cache. Only a new views version may take fields in.
+FIRST_FIELDS: Mapping[int, frozenset[str]] = MappingProxyType(
+    {
+        1: frozenset(
+            {
+                "crop",
+                "crop_area",
+                "crop_aspect",
+                "crop_tries",
+                "crop_ratio",
+                "resample",
+                "fill",
+                "flip_prob",
+                "affine_shift",
+                "affine_degrees",
+                "affine_scale",
+                "rand_layers",
+                "rand_prob",
+                "rand_magnitude",
+                "rand_magnitude_std",
+                "rand_magnitude_max",
+                "rand_translate",
+                "three_augment",
+                "solarize_threshold",
+                "blur_radius",
+                "jitter",
+                "erase_prob",
+                "erase_area",
+                "erase_aspect",
+                "erase_tries",
+                "mean",
+                "std",
+                "mix_group",
+                "mixup_alpha",
+                "cutmix_alpha",
+                "mix_prob",
+                "switch_prob",
+                "repeats",
+                "window",
+            }
+        )
+    }
+)
 
 
 def parse_fields(kinds: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                 **library_versions(),
             }
             manifest = manifest_for(table, recipe, options.seed, image_size)
-            create_cache(options.cache, manifest, sample_index(table), provenance)
+            create_cache(options.cache, manifest, sample_index(table), provenance, Recipe.later_defaults())
         writer = open_writer(options, group, teacher, identity)
         with writer:
             total = len(writer.blocks)

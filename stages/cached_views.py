@@ -58,7 +58,8 @@ def open_views(
     """
     recipe, plan = plan_of(manifest)
     table = open_training(data or provenance.get("data") or "digits")
-    differences = manifest.differences(manifest_for(table, recipe, manifest.seed, manifest.image_size))
+    given = manifest_for(table, recipe, manifest.seed, manifest.image_size)
+    differences = manifest.differences(given, Recipe.later_defaults())
     if differences:
         cure = f"name the cached images with --data (given: {table.name})"
         if manifest.views_version != VIEWS_VERSION:
