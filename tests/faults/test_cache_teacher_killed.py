@@ -31,7 +31,7 @@ def run_until(connection: Connection, options: CacheTeacherOptions, blocks: int)
         nonlocal written
         if written == blocks:
             connection.send("committed")
-            threading.Event().wait()  # for ever, in the thread that writes; views and teacher work on for the next block
+            threading.Event().wait()  # for ever, in the thread that writes; the others work on
         record = write(self, *args)
         written += 1
         return record
