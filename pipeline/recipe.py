@@ -10,14 +10,14 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_type_hints
 
 from deit_pipe.pipeline.errors import RecipeError
-from deit_pipe.pipeline.recipe_fields import check_ranges, parse_fields
+from deit_pipe.pipeline.recipe_fields import FIRST_FIELDS, parse_fields
 
 # Raised whenever the same seed and images would give other pixels, labels or cells: covers plan, draw,
 # render, compose.
@@ -105,7 +105,7 @@ class Recipe:
     """
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        _check_ranges(self)
 
     @property
     def mixes(self) -> bool:
@@ -118,20 +118,93 @@ class Recipe:
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def to_json(self) -> dict[str, Any]:
+    def numbers(self) -> dict[str, Any]:
         """Return all fields as plain JSON values (tuples become lists)."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is recorded: `numbers`, without fields that came later and have their default.
+
+        So a recipe that does not use a later field has the JSON, the digest and the caches that it always had.
+        """
+        unused = self.later_defaults()
         return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+            name: value
+            for name, value in self.numbers().items()
+            if name not in unused or unused[name] != value
+        }
+
+    @classmethod
+    def later_defaults(cls) -> dict[str, Any]:
+        """Return the fields that a recorded recipe may lack, with what their absence means, as JSON values."""
+        return {
+            field.name: _plain(field.default)
+            for field in fields(cls)
+            if field.name not in FIRST_FIELDS[VIEWS_VERSION]
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Make a recipe from `to_json`'s result; absent fields keep their default.
+        """Make a recipe from `to_json`'s result; fields that came later keep their default.
 
         Raises:
-            RecipeError: unknown field, or a value of the wrong type or range.
+            RecipeError: unknown field, absent field of the first hour, or a value of the wrong type or range.
         """
+        known = {field.name for field in fields(cls)}
+        unknown, absent = values.keys() - known, FIRST_FIELDS[VIEWS_VERSION] - values.keys()
+        if unknown or absent:
+            what = f"has fields that this program does not know: {', '.join(sorted(unknown))}"
+            if not unknown:
+                what = f"lacks {', '.join(sorted(absent))}"
+            raise RecipeError(
+                f"a recorded recipe {what}\n"
+                f"  expected  the fields of views version {VIEWS_VERSION}, see: deit-pipe show-recipe deit\n"
+                f"  got       {', '.join(values)}\n"
+                "  use the deit-pipe that recorded it"
+            )
         return cls(**parse_fields(get_type_hints(cls), values))
+
+
+def _check_ranges(recipe: Recipe) -> None:
+    """Refuse numbers that cannot be drawn from."""
+
+    def demand(name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise RecipeError(
+                f"recipe field {name} is out of range\n"
+                f"  expected  {expected}\n  got       {getattr(recipe, name)!r}\n"
+                "  see: deit-pipe show-recipe deit"
+            )
+
+    for field in fields(recipe):
+        value = getattr(recipe, field.name)
+        if field.name.endswith("_prob"):
+            demand(field.name, 0 <= value <= 1, "0..1")
+        elif field.name.endswith(("_area", "_aspect", "_scale")) or field.name == "blur_radius":
+            demand(field.name, 0 < value[0] <= value[1] < 100, "two numbers above 0, the smaller first")
+        elif field.name == "fill":
+            demand(field.name, all(0 <= level <= 255 for level in value), "three levels 0..255")
+    demand("crop_area", recipe.crop_area[1] <= 1, "at most 1")
+    demand("erase_area", recipe.erase_area[1] <= 1, "at most 1")
+    demand("crop_ratio", 0.1 <= recipe.crop_ratio <= 1, "0.1..1")
+    demand("affine_shift", 0 <= recipe.affine_shift <= 1, "0..1")
+    demand("affine_degrees", 0 <= recipe.affine_degrees <= 180, "0..180")
+    demand("rand_layers", 0 <= recipe.rand_layers <= 8, "0..8")
+    demand("rand_magnitude", 0 <= recipe.rand_magnitude <= 10, "0..10")
+    demand("rand_magnitude_std", 0 <= recipe.rand_magnitude_std <= 100, "0..100")
+    demand("rand_magnitude_max", 0 <= recipe.rand_magnitude_max <= 10, "0..10")
+    demand("rand_translate", 0 <= recipe.rand_translate <= 1, "0..1")
+    demand("solarize_threshold", 0 <= recipe.solarize_threshold <= 256, "0..256")
+    demand("jitter", 0 <= recipe.jitter <= 1, "0..1")
+    demand("std", all(value > 0 for value in recipe.std), "three numbers above 0")
+    for name in ("mixup_alpha", "cutmix_alpha"):
+        demand(name, 0 <= getattr(recipe, name) <= 32, "0..32")
+    for name in ("crop_tries", "erase_tries", "mix_group", "repeats", "window"):
+        demand(name, 1 <= getattr(recipe, name) <= 1 << 20, "1 or more")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 PRESETS: Mapping[str, Recipe] = MappingProxyType(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.stages.cached_arrays import CachedArrays
 from deit_pipe.stages.report import progress
 from deit_pipe.store.errors import FieldDifference
@@ -22,7 +23,8 @@ def diff(cache: str, other: str) -> dict[str, Any]:
     """
     one, two = read_manifest(cache), read_manifest(other)
     names = (list_teachers(cache), list_teachers(other))
-    same_views = one.digest == two.digest
+    differences = one.differences(two, Recipe.later_defaults())
+    same_views = not differences
     shared = [name for name in names[0] if name in names[1]]
     pairs = [(name, name) for name in shared] or (
         [(names[0][0], names[1][0])] if len(names[0]) == len(names[1]) == 1 else []
@@ -30,7 +32,7 @@ def diff(cache: str, other: str) -> dict[str, Any]:
     return {
         "other": other,
         "same_views": same_views,
-        "manifest": _fields(one.differences(two)),
+        "manifest": _fields(differences),
         "provenance": _mapping_fields(read_provenance(cache), read_provenance(other)),
         "teachers": {"here": names[0], "there": names[1]},
         "pairs": [

@@ -91,7 +91,7 @@ def images(options: InspectCacheOptions, facts: Mapping[str, Any]) -> tuple[Cach
     """The images, or why there are none: the page is worth having without them."""
     try:
         manifest = read_manifest(options.cache)
-        return open_views(options.cache, manifest, facts["provenance"], options.data), None
+        return open_views(options.cache, manifest, options.data), None
     except (PipelineError, StoreError) as error:
         if options.data:
             raise

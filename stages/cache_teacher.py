@@ -68,7 +68,10 @@ def run(options: CacheTeacherOptions) -> CommandResult:
             manifest = manifest_for(table, recipe, options.seed, image_size)
             if recorded_choice(options.cache) is not None:
                 check_same_samples(options.cache, manifest, table)
-            create_cache(options.cache, manifest, sample_index(table), provenance, found.choice.to_json())
+            create_cache(
+                options.cache, manifest, sample_index(table), provenance, Recipe.later_defaults(),
+                found.choice.to_json(),
+            )  # fmt: skip
         writer = open_writer(options, group, teacher, identity)
         with writer:
             total = len(writer.blocks)

@@ -35,7 +35,7 @@ def check_samples(cache: str, manifest: Manifest, table: SampleTable, recipe: Re
         CacheMismatch: the differing fields are named.
     """
     given = manifest_for(table, recipe, manifest.seed, manifest.image_size)
-    differences = manifest.differences(given)
+    differences = manifest.differences(given, Recipe.later_defaults())
     if differences:
         lines = "\n".join(f"  {d.field}: cached {d.cached}   given {d.given}" for d in differences)
         cure = f"name the cached images with --data (given: {table.name})"

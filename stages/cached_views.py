@@ -1,6 +1,5 @@
 """The views of a cache, made again: its images opened, checked to be the cached ones, with its own recipe and plan."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +7,11 @@ from numpy.typing import NDArray
 
 from deit_pipe.pipeline.cells import RenderedCells, render_cells
 from deit_pipe.pipeline.plan import Cells, ViewPlan
-from deit_pipe.pipeline.recipe import VIEWS_VERSION, Recipe
+from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.data import manifest_for, open_training
-from deit_pipe.store.errors import mismatch
+from deit_pipe.stages.data import manifest_for
+from deit_pipe.stages.opened.images import cached_images
+from deit_pipe.stages.opened.same_samples import check_same_samples
 from deit_pipe.store.manifest import Manifest
 
 
@@ -48,20 +48,13 @@ def plan_of(manifest: Manifest) -> tuple[Recipe, ViewPlan]:
     return recipe, ViewPlan.for_recipe(manifest.num_samples, recipe, manifest.seed)
 
 
-def open_views(
-    cache: str, manifest: Manifest, provenance: Mapping[str, str], data: str | None
-) -> CachedViews:
+def open_views(cache: str, manifest: Manifest, data: str | None) -> CachedViews:
     """Open the images that a cache was made from: `data`, else the place that the cache recorded.
 
     Raises:
         DataMissing: no images there. CacheMismatch: other images, or a program whose views differ.
     """
     recipe, plan = plan_of(manifest)
-    table = open_training(data or provenance.get("data") or "digits")
-    differences = manifest.differences(manifest_for(table, recipe, manifest.seed, manifest.image_size))
-    if differences:
-        cure = f"name the cached images with --data (given: {table.name})"
-        if manifest.views_version != VIEWS_VERSION:
-            cure = "use the deit-pipe that wrote the cache, or make the cache again"
-        raise mismatch("was made from other views", cache, differences, cure)
+    table = cached_images(cache, data).train
+    check_same_samples(cache, manifest_for(table, recipe, manifest.seed, manifest.image_size), table)
     return CachedViews(manifest, recipe, plan, table)

@@ -15,7 +15,7 @@ from deit_pipe.stages.cache_summary import settle, summarise
 from deit_pipe.stages.errors import Missing, UsageProblem
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 from deit_pipe.stages.report import CommandResult
-from deit_pipe.store.manifest import list_teachers, read_manifest, read_provenance, read_samples, read_teacher
+from deit_pipe.store.manifest import list_teachers, read_manifest, read_samples, read_teacher
 
 if TYPE_CHECKING:
     from deit_pipe.stages.cached_arrays import CachedArrays
@@ -103,7 +103,7 @@ def open_all(options: InspectCacheOptions) -> "tuple[CachedViews, list[CachedArr
     from deit_pipe.stages.cached_arrays import CachedArrays
     from deit_pipe.stages.cached_views import open_views
 
-    manifest, provenance = read_manifest(options.cache), read_provenance(options.cache)
+    manifest = read_manifest(options.cache)
     names = (
         [read_teacher(options.cache, options.teacher).name]
         if options.teacher
@@ -114,9 +114,7 @@ def open_all(options: InspectCacheOptions) -> "tuple[CachedViews, list[CachedArr
             f"no teacher in {options.cache} yet\n"
             f"add one with: deit-pipe cache-teacher --cache {shlex.quote(options.cache)} --teacher NAME"
         )
-    return open_views(options.cache, manifest, provenance, options.data), [
-        CachedArrays(options.cache, n) for n in names
-    ]
+    return open_views(options.cache, manifest, options.data), [CachedArrays(options.cache, n) for n in names]
 
 
 def only_one(teachers: "list[CachedArrays]", option: str) -> "list[CachedArrays]":

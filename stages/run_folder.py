@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,14 @@ FREE = {
 }  # fmt: skip
 
 
-def begin(run: Path, config: dict[str, Any]) -> None:
+def begin(run: Path, config: dict[str, Any], untouched: Collection[str] = ()) -> None:
     """Create the folder, or check that it holds this very run.
+
+    Args:
+        run: the folder.
+        config: every option with the value that is used.
+        untouched: options that nobody gave. Where the folder's config lacks one of them, it came with a later
+            version, and means what the run did before.
 
     Raises:
         Mismatch: the folder holds another run; every differing option is named.
@@ -43,7 +49,9 @@ def begin(run: Path, config: dict[str, Any]) -> None:
     different = [
         name
         for name in config
-        if name not in FREE and json.loads(json.dumps(config[name])) != there.get(name)
+        if name not in FREE
+        and json.loads(json.dumps(config[name])) != there.get(name)
+        and (name in there or name not in untouched)
     ]
     if different:
         lines = [

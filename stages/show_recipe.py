@@ -11,7 +11,7 @@ from deit_pipe.stages.report import CommandResult
 def run(options: ShowRecipeOptions) -> CommandResult:
     """Resolve the recipe and print it as TOML."""
     recipe = load_recipe(options.recipe)
-    values, name = recipe.to_json(), preset_name(recipe)
+    values, name = recipe.numbers(), preset_name(recipe)
     head = [f"# recipe {name}, views version {VIEWS_VERSION}", f"# digest {recipe.digest}"]
     text = "\n".join([*head, *(f"{field} = {_toml(value)}" for field, value in values.items())])
     data = {"name": name, "digest": recipe.digest, "views_version": VIEWS_VERSION, "recipe": values}

@@ -1,6 +1,7 @@
 """`deit-pipe train-student`: stage two. The cache's views and targets -> a student."""
 
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ def run(options: TrainStudentOptions) -> CommandResult:
         identity = read_teacher(options.cache, names[0])
         if group.first:
             stack.enter_context(only_writer(run_folder))
-            begin(run_folder, config)
+            untouched = {item.name for item in fields(options) if getattr(options, item.name) == item.default}
+            begin(run_folder, config, untouched)
         group.barrier()
         done = finished(run_folder)
         if done is not None:

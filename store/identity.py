@@ -4,9 +4,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, fields
 from functools import cached_property
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from deit_pipe.store.errors import FieldDifference, FormatInvalid
 from deit_pipe.store.formats import TargetFormat
@@ -16,17 +17,32 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
 class Identity:
-    """JSON, digest and comparison, shared by the two identities."""
+    """JSON, digest and comparison, shared by the two identities.
+
+    How they may grow: a field that is not in `FIRST` came later. It has a default that means "as before", may be absent
+    from a file, and is left out of JSON and digest while it has that default. So every file written before stays
+    the same identity, and a program that does not know the field reads on until it is used.
+    """
+
+    FIRST: ClassVar[frozenset[str]]
+    """The fields of the first hour, which every file names."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of `to_json`; unknown or absent fields raise TypeError."""
+        """Inverse of `to_json`; an unknown field, or an absent one of `FIRST`, raises TypeError."""
+        absent = sorted(cls.FIRST - data.keys())
+        if absent:
+            raise TypeError(f"{', '.join(absent)} absent")
         return cls(**data)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, tuples as lists."""
-        data: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))  # type: ignore[call-overload]
-        return data
+        """Plain JSON values, tuples as lists; without later fields that have their default."""
+        unused = {
+            field.name
+            for field in fields(self)  # type: ignore[arg-type]
+            if field.name not in self.FIRST and getattr(self, field.name) == _default(field)
+        }
+        return {name: value for name, value in self._all().items() if name not in unused}
 
     @cached_property
     def digest(self) -> str:
@@ -35,18 +51,33 @@ class Identity:
 
     def differences(self, other: Self) -> list[FieldDifference]:
         """Fields in which `other` (given) differs from this (cached), nested ones with dotted names."""
-        cached, given = _flat(self.to_json()), _flat(other.to_json())
-        names = list(dict.fromkeys([*cached, *given]))
-        return [
-            FieldDifference(name, cached.get(name, "absent"), given.get(name, "absent"))
-            for name in names
-            if cached.get(name, "absent") != given.get(name, "absent")
-        ]
+        return _differences(self._all(), other._all())
+
+    def _all(self) -> dict[str, Any]:
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))  # type: ignore[call-overload]
+        return data
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(Identity):
-    """Which views a cache is about. `recipe` holds plain JSON values; nothing here depends on a teacher."""
+    """Which views a cache is about. `recipe` holds plain JSON values; nothing here depends on a teacher.
+
+    `recipe_digest` is that of `recipe` as it stands here: SHA-256 of its canonical JSON.
+    """
+
+    FIRST: ClassVar[frozenset[str]] = frozenset(
+        {
+            "samples_digest",
+            "num_samples",
+            "num_classes",
+            "recipe",
+            "recipe_digest",
+            "seed",
+            "image_size",
+            "views_version",
+            "format_version",
+        }
+    )
 
     samples_digest: str
     num_samples: int
@@ -58,6 +89,24 @@ class Manifest(Identity):
     views_version: int
     format_version: int = FORMAT_VERSION
 
+    def differences(
+        self, other: Self, recipe_defaults: Mapping[str, Any] = MappingProxyType({})
+    ) -> list[FieldDifference]:
+        """Fields in which `other` (given) differs from this (cached), nested ones with dotted names.
+
+        Recipes are compared by what they say. How they are written decides nothing, nor does their digest: two programs
+        may write the same recipe with and without a field that came later.
+
+        Args:
+            other: what is given.
+            recipe_defaults: recipe fields that may be absent, and what their absence means, as JSON values.
+        """
+        cached, given = (
+            {**data, "recipe": {**recipe_defaults, **data["recipe"]}} for data in (self._all(), other._all())
+        )
+        del cached["recipe_digest"], given["recipe_digest"]
+        return _differences(cached, given)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherIdentity(Identity):
@@ -65,6 +114,24 @@ class TeacherIdentity(Identity):
 
     `weights_sha256` covers every tensor and its name.
     """
+
+    FIRST: ClassVar[frozenset[str]] = frozenset(
+        {
+            "name",
+            "model",
+            "weights_sha256",
+            "head",
+            "mean",
+            "std",
+            "image_size",
+            "precision",
+            "num_classes",
+            "batch_size",
+            "targets",
+            "taus",
+            "block_slots",
+        }
+    )
 
     name: str
     model: str
@@ -102,6 +169,19 @@ def canonical_digest(data: Any) -> str:
     """SHA-256 hex of JSON with sorted keys, no spaces, no NaN, UTF-8."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _differences(cached: Mapping[str, Any], given: Mapping[str, Any]) -> list[FieldDifference]:
+    ours, theirs = _flat(cached), _flat(given)
+    return [
+        FieldDifference(name, ours.get(name, "absent"), theirs.get(name, "absent"))
+        for name in dict.fromkeys([*ours, *theirs])
+        if ours.get(name, "absent") != theirs.get(name, "absent")
+    ]
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

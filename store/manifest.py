@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -67,6 +68,7 @@ def create_cache(
     manifest: Manifest,
     samples: SampleIndex,
     provenance: Mapping[str, str],
+    recipe_defaults: Mapping[str, Any] = MappingProxyType({}),
     data_choice: Mapping[str, Any] | None = None,
 ) -> None:
     """Create a cache, or do nothing when the same one is there.
@@ -75,7 +77,7 @@ def create_cache(
     by its SHA-256, but no identity (the sample digest is).
 
     MANIFEST.json is written last and only if absent: its presence means "created", and of two processes that
-    create at once one finds the other's.
+    create at once one finds the other's. `recipe_defaults` are recipe fields that the one there may lack.
 
     Raises:
         CacheMismatch: there is a cache of other views; `fields` names every difference.
@@ -97,7 +99,7 @@ def create_cache(
             pass
         else:
             return
-    differences = read_manifest(place).differences(manifest)
+    differences = read_manifest(place).differences(manifest, recipe_defaults)
     if differences:
         raise mismatch("was made from other views", place.path, differences)
 
@@ -116,7 +118,11 @@ def read_manifest(location: str | Path | Location) -> Manifest:
             f"no cache at {place.path}: it has no {MANIFEST}\n"
             f"make one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME"
         ) from None
-    return _read_identity(place, MANIFEST, data, Manifest)
+    manifest = _read_identity(place, MANIFEST, data, Manifest)
+    # the rule of format 1; of the recipe as it was written, whatever fields this program would write
+    if canonical_digest(manifest.recipe) != manifest.recipe_digest:
+        raise _corrupt_file(place, MANIFEST, "holds a recipe that is not the one of its recipe_digest")
+    return manifest
 
 
 def read_data_choice(location: str | Path | Location) -> dict[str, Any] | None:

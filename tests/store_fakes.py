@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from deit_pipe.store.formats import Targets, decode, encode
+from deit_pipe.store.identity import canonical_digest
 from deit_pipe.store.layout import Block
 from deit_pipe.store.manifest import Manifest, SampleIndex, TeacherIdentity, create_cache
 from deit_pipe.store.places.location import Location
@@ -21,12 +22,12 @@ def make_manifest(num_samples: int = 100, num_classes: int = 10, **changes: Any)
         "num_samples": num_samples,
         "num_classes": num_classes,
         "recipe": {"name": "small", "mix_prob": 0.5, "mix": {"alpha": 0.8}},
-        "recipe_digest": "7b" * 32,
         "seed": 3,
         "image_size": 32,
         "views_version": 1,
     }
-    return Manifest(**{**fields, **changes})
+    fields |= changes
+    return Manifest(**{"recipe_digest": canonical_digest(fields["recipe"]), **fields})
 
 
 def make_samples(num_samples: int = 100, num_classes: int = 10) -> SampleIndex:

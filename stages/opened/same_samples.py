@@ -1,6 +1,6 @@
 """Are these the images, and is this the program, that a cache was made with? One check for every command."""
 
-from deit_pipe.pipeline.recipe import VIEWS_VERSION
+from deit_pipe.pipeline.recipe import VIEWS_VERSION, Recipe
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.opened.changed_samples import describe_changes
 from deit_pipe.store.errors import CacheMismatch, mismatch
@@ -19,7 +19,7 @@ def check_same_samples(cache: str, given: Manifest, table: SampleTable) -> None:
         CacheMismatch: every differing field is named, and which files came, went or changed their label.
     """
     cached = read_manifest(cache)
-    differences = cached.differences(given)
+    differences = cached.differences(given, Recipe.later_defaults())
     if not differences:
         return
     names = {difference.field for difference in differences}

@@ -1,10 +1,11 @@
-"""Kill writers at random instants, resume, and compare the cache with that of an uninterrupted run.
+"""Kill writers at random steps, resume, and compare the cache with that of an uninterrupted run.
 
     python tests/faults/kill_writer.py --kills 200 [--write]
 
-World sizes 1 to 3, changing between resumes; all formats; every process is killed with SIGKILL, at any moment
-from opening to the end, in any order. A cache that gets complete is compared object by object with an
-uninterrupted one, and a new one is begun. `--write` puts the figures into tests/benchmarks/RESULTS.md.
+World sizes 1 to 3, changing between resumes; all formats; every process is killed with SIGKILL: one at a step on the
+disk (an open, rename, link, removal, or the middle of a write) from opening to the end, then the others wherever they
+are. A cache that gets complete is compared object by object with an uninterrupted one, and a new one is begun.
+`--write` puts the figures into tests/benchmarks/RESULTS.md.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from deit_pipe.store.manifest import TeacherIdentity, list_teachers
 from deit_pipe.store.verify import verify
 
 NUM_SAMPLES, EPOCHS = 300, 3  # 19 blocks an epoch, the last one ragged
+MOST_STEPS = 400  # a block takes 20 to 50
 
 
 @dataclass
@@ -46,38 +48,31 @@ def object_digests(path: Path, teacher: TeacherIdentity) -> dict[str, str]:
     return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def run_once(path: Path, teacher: TeacherIdentity, world: int, kill_after: float | None) -> tuple[list, bool]:
-    """One run of all ranks; killed after so many seconds, or left to finish. Returns its ranks, whether it finished.
+def run_once(path: Path, teacher: TeacherIdentity, world: int, step: int | None) -> tuple[list, bool]:
+    """One run of all ranks; one of them dies at a step, or all finish. Returns its ranks, whether it finished.
 
-    In one run of three the seconds count from the start, so that opening (repair, sealing) is hit too; else from
-    the moment when all ranks begin to write.
+    In one run of three the steps count from the start of that rank, so that opening (repair, sealing) is hit too;
+    else from the moment when all ranks begin to write. When it is dead, the others are killed wherever they are.
     """
-    ranks = [WriterProcess(path, teacher, EPOCHS, 0, world)]
-    from_start = kill_after is not None and random.random() < 1 / 3
-    deadline = time.monotonic() + 2 * kill_after if kill_after is not None and from_start else None
+    victim = random.randrange(world) if step is not None else None
+    die = None if step is None else ("go", step) if random.random() < 2 / 3 else ("start", 1 + step // 4)
+    ranks: list[WriterProcess] = []
     try:
-        if opened(ranks[0], deadline):
-            ranks += [WriterProcess(path, teacher, EPOCHS, rank, world) for rank in range(1, world)]
-            if sum(opened(rank, deadline) for rank in ranks[1:]) == world - 1:
-                for rank in ranks:
-                    rank.go()
-                if kill_after is None:
-                    for rank in ranks:
-                        rank.wait_for("end")
-                else:
-                    time.sleep(kill_after if deadline is None else max(0.0, deadline - time.monotonic()))
+        for rank in range(world):
+            ranks.append(
+                WriterProcess(path, teacher, EPOCHS, rank, world, die=die if rank == victim else None)
+            )
+            if ranks[-1].wait_for("open") is None or ranks[-1].said("error"):
+                break
+        else:
+            for rank in ranks:
+                rank.go()
+            for rank in ranks if victim is None else [ranks[victim]]:
+                rank.wait_for("end")
     finally:
         for rank in random.sample(ranks, len(ranks)):
             rank.kill()
     return ranks, all(rank.said("end") for rank in ranks)
-
-
-def opened(rank: WriterProcess, deadline: float | None) -> bool:
-    seconds = 60.0 if deadline is None else max(0.0, deadline - time.monotonic())
-    try:
-        return rank.wait_for("open", seconds) is not None and not rank.said("error")
-    except TimeoutError:
-        return False
 
 
 def kill_until(folder: Path, kills: int, seed: int) -> Figures:
@@ -109,7 +104,7 @@ def kill_one_cache(path: Path, teacher: TeacherIdentity, kills: int, figures: Fi
     while True:
         last = figures.kills >= kills
         world = random.randint(1, 3)
-        ranks, finished = run_once(path, teacher, world, None if last else random.uniform(0.0, 0.3))
+        ranks, finished = run_once(path, teacher, world, None if last else random.randint(1, MOST_STEPS))
         errors = [error for rank in ranks for error in rank.said("error")]
         figures.problems += [f"{path.name}: {error}" for error in errors]
         for rank in ranks:
@@ -147,10 +142,8 @@ def main() -> None:
     if options.write:
         from benchmarks.results import environment_line, write_section
 
-        head = (
-            "SIGKILL at random instants, world sizes 1 to 3 changing between resumes, formats in turn; every"
-        )
-        text = f"{head} completed cache is compared with an uninterrupted run, byte by byte.\n\n"
+        head = "SIGKILL at random steps on the disk, world sizes 1 to 3 changing between resumes, formats in turn;"
+        text = f"{head} every completed cache is compared with an uninterrupted run, byte by byte.\n\n"
         write_section(
             "Store: killed writers", text + environment_line(("numpy", "zarr")) + "\n\n" + "\n".join(lines)
         )

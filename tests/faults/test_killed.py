@@ -5,6 +5,7 @@ from faults.kill_writer import kill_until
 def check(figures, kills):
     assert figures.problems == []
     assert figures.kills >= kills
+    assert figures.in_a_write > 0
     assert figures.most_lost_per_rank <= 1
 
 

@@ -73,22 +73,23 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     """Data workers are forked while the lock is held and may live a little longer than a killed parent."""
     create(tmp_path)
     program = (
-        "import os, sys, time; sys.path.insert(0, sys.argv[2]); from store_fakes import make_teacher\n"
+        "import os, sys; sys.path.insert(0, sys.argv[2]); from store_fakes import make_teacher\n"
         "from deit_pipe.store.writer import TargetWriter\n"
         "writer = TargetWriter.open(sys.argv[1], make_teacher(), epochs=1)\n"
         "child = os.fork()\n"
         "if child: print(child, flush=True); os.kill(os.getpid(), 9)\n"
-        "os.close(1); os.close(2); time.sleep(60)\n"
+        "sys.stdin.read()\n"  # lives until the test lets go of its end
+        "os.write(1, b'ended')\n"
     )
     tests = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120
-    parent = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path), tests], capture_output=True, text=True
-    )
-    try:
-        assert parent.returncode == -9, parent.stderr
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path), tests], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        child = int(parent.stdout.readline())
+        assert parent.wait() == -9
+        os.kill(child, 0)  # it lives
         assert len(fill(tmp_path, make_teacher(), 1)) == 7
-    finally:
-        os.kill(int(parent.stdout), 9)
+        assert parent.communicate()[0] == b"ended"
 
 
 def test_two_teachers_at_once_from_two_processes(tmp_path):

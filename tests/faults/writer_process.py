@@ -1,8 +1,11 @@
 """A torch-free writer for the fault tests: writes made-up answers, tells each step through a pipe, can be killed."""
 
 import multiprocessing
+import os
 import resource
 import signal
+import stat
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,40 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["zarr", "zarr.storage", "numcodecs.blosc", "pyarrow.parquet", "store_fakes"])
 
 
+HANGS = 900.0  # seconds without a word: not slow, stuck
+
+
+class Fatal:
+    """Kills this process with SIGKILL at a step on the disk below a folder: an open, rename, link, removal or sync."""
+
+    STEPS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.scandir")
+
+    def __init__(self, folder: Path, step: int | None) -> None:
+        self._folder = str(folder)
+        self._left = step
+
+    def arm(self) -> None:
+        """Begin to count."""
+        sys.addaudithook(self._seen)
+
+    def _seen(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in self.STEPS and str(arguments[0]).startswith(self._folder):
+            self._count()
+
+    def sync(self, handle: int) -> None:
+        """Stand in for fsync: a process that dies here was in the middle of writing the file."""
+        if self._left == 1 and stat.S_ISREG(os.fstat(handle).st_mode):
+            os.ftruncate(handle, os.fstat(handle).st_size // 2)
+        if self._left is not None:
+            self._count()
+
+    def _count(self) -> None:
+        assert self._left is not None
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 def write_all(
     connection: Connection,
     path: Path,
@@ -27,11 +64,17 @@ def write_all(
     world: int = 1,
     *,
     file_bytes: int | None = None,
-    fsync: bool = False,
+    die: tuple[str, int] | None = None,
 ) -> None:
-    """Open, say `open`, wait for a word, write every block of this rank, say `done BLOCK` after each, then `end`."""
-    if not fsync:
-        local.os.fsync = lambda _: None  # SIGKILL loses nothing that was written; only a power cut does
+    """Open, say `open`, wait for a word, write every block of this rank, say `done BLOCK` after each, then `end`.
+
+    `die` is when this process kills itself: ("start" or "go", so many steps on the disk after that).
+    """
+    fatal = Fatal(path, die[1] if die else None)
+    # SIGKILL loses nothing that was written, only a power cut does: what is synced counts as a step and is not synced
+    local.os.fsync = fatal.sync
+    if die is not None and die[0] == "start":
+        fatal.arm()
     if file_bytes is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
@@ -40,6 +83,8 @@ def write_all(
         with TargetWriter.open(path, teacher, epochs=epochs, **options) as writer:
             connection.send(("open", len(writer.missing)))
             connection.recv()
+            if die is not None and die[0] == "go":
+                fatal.arm()
             for block in writer.mine:
                 connection.send(("begin", block))
                 writer.write(block, *answers(block, teacher.num_classes))
@@ -62,7 +107,7 @@ class WriterProcess:
         theirs.close()
         self.messages: list[tuple[str, Any]] = []
 
-    def wait_for(self, kind: str, seconds: float = 60) -> Any:
+    def wait_for(self, kind: str, seconds: float = HANGS) -> Any:
         """Return the content of the next message of this kind; None if the process ended without it."""
         try:
             while self._ours.poll(seconds):

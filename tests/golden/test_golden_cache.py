@@ -1,55 +1,148 @@
-"""A cache of format version 1 stays readable, value by value, and writable."""
+"""A cache that the command wrote in each format version stays readable, value by value, and every command opens it."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from store_fakes import FORMATS, fill, make_manifest, make_teacher
+from golden.regenerate_cache import TEACHERS
+from golden.regenerate_run import SETTINGS, STEPS, STOPPED
+from stage_fakes import student_options
+from store_fakes import fill
 
+from deit_pipe.stages import cache_teacher, inspect_cache, run_report, train_student
+from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
+from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
+from deit_pipe.stages.options.run_report import RunReportOptions
+from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.store.identity import FORMAT_VERSION
 from deit_pipe.store.ledger import coverage
 from deit_pipe.store.manifest import list_teachers, read_manifest, read_samples, read_teacher
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.verify import verify
 
-CACHE = Path(__file__).with_name("cache_v1")
-NAMES = sorted(text.replace(":", "-") for text in FORMATS)
+CACHES = sorted(Path(__file__).parent.glob("cache_v*/"))
+NAMES = sorted(TEACHERS)
+SAMPLES = 1437
+
+# digests of the views and of each teacher, as they were recorded
+DIGESTS = {
+    "cache_v1": {
+        "views": "79d6cf177d75c271c78677273a395ca733f2101d9b4c15a8408983208ad1b889",
+        "dense": "0c1499f33258efb23450251189d03bba6d1fcd417b88bb682c40d539702aa68f",
+        "none": "ae7ac4a98dd471708494c7c06579073df333a2646f03bb24681ce3a53028e70d",
+        "topk-3": "43d772bc7af4c7ddd3c6172615a2da133cc7b04f63056f1b5236bd2cf558027a",
+    }
+}
+
+each_cache = pytest.mark.parametrize("cache", CACHES, ids=lambda path: path.name)
 
 
-def test_identities_are_the_ones_of_then():
-    manifest = make_manifest(20)
-    assert read_manifest(CACHE) == manifest
-    assert manifest.digest == "8595b13765ce82e6b57f7a67c07490a76dcdfd2e3f2f56bd32168c0e85610b52"
-    assert make_teacher("topk:3").digest == "5441f8702269b0340c18600b1d325b8a33417735bb7a1006cb1c52469b6174cb"
-    assert list_teachers(CACHE) == NAMES
-    assert read_samples(CACHE).keys[19] == "image-19.png"
+def test_there_is_one_for_every_format_version() -> None:
+    assert [cache.name for cache in CACHES] == [f"cache_v{version + 1}" for version in range(FORMAT_VERSION)]
 
 
+def inspect(cache: Path, **changed: Any) -> Any:
+    return inspect_cache.run(InspectCacheOptions(cache=str(cache), **changed))
+
+
+@each_cache
+def test_identities_are_the_ones_of_then(cache: Path) -> None:
+    found = {"views": read_manifest(cache).digest} | {n: read_teacher(cache, n).digest for n in NAMES}
+    assert found == DIGESTS[cache.name]
+    assert list_teachers(cache) == NAMES
+    assert read_samples(cache).keys[SAMPLES - 1] == "digit 1796"
+
+
+@each_cache
 @pytest.mark.parametrize("name", NAMES)
-def test_every_value_reads_as_then(name):
-    values = np.load(CACHE.with_suffix(".npz"))
-    reader = TargetReader(CACHE, name)
-    compared = 0
-    for key in values.files:
-        teacher, epoch, field = key.split("/")
-        if teacher == name:
-            stored = getattr(reader.read(int(epoch), np.arange(20)), field)
-            assert stored.dtype == values[key].dtype
-            np.testing.assert_array_equal(stored, values[key])
-            compared += 1
-    assert compared == {"dense": 6, "none": 4, "topk-3": 10}[name]
+def test_every_value_reads_as_then(cache: Path, name: str) -> None:
+    values = np.load(cache.with_suffix(".npz"))
+    targets = TargetReader(cache, name).read(0, np.arange(SAMPLES))
+    kept = [key for key in values.files if key.startswith(f"{name}/")]
+    assert len(kept) == {"dense": 3, "none": 2, "topk-3": 5}[name]
+    for key in kept:
+        stored = getattr(targets, key.partition("/")[2])
+        assert stored.dtype == values[key].dtype
+        np.testing.assert_array_equal(stored, values[key])
 
 
-def test_it_is_whole_and_sealed():
-    assert verify(CACHE, "deep").ok
-    for name in NAMES:
-        cover = coverage(CACHE, name)
-        assert cover.complete
-        assert cover.sealed.all()
+@each_cache
+def test_inspection_finds_it_whole_to_the_last_value(cache: Path) -> None:
+    result = inspect(cache, verify="deep")
+    assert (result.exit_code, result.data["state"], result.data["verified"]) == (0, "complete", "deep")
+    assert {t["name"]: t["views"] for t in result.data["teachers"]} == dict.fromkeys(NAMES, SAMPLES)
+    assert all(coverage(cache, name).sealed.all() for name in NAMES)
 
 
-def test_it_can_be_extended(tmp_path):
-    shutil.copytree(CACHE, tmp_path / "c")
-    teacher = read_teacher(tmp_path / "c", "topk-3")
-    assert {block.epoch for block in fill(tmp_path / "c", teacher, 3)} == {2}
-    assert verify(tmp_path / "c", "deep").ok
+@each_cache
+@pytest.mark.parametrize("name", NAMES)
+def test_all_views_are_made_again(cache: Path, name: str) -> None:
+    result = inspect(cache, replay="all", teacher=name)
+    assert result.exit_code == 0
+    assert (result.data["replay"]["checked"], result.data["replay"]["equal"]) == (SAMPLES, SAMPLES)
+
+
+@each_cache
+def test_its_page_shows_every_teacher(cache: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert inspect(cache, report=str(page)).exit_code == 0
+    text = page.read_text(encoding="utf-8")
+    assert all(name in text for name in NAMES)
+    assert DIGESTS[cache.name]["views"][:12] in text
+
+
+@each_cache
+@pytest.mark.parametrize(
+    ("name", "loss"), [("dense", {"loss": "soft", "tau": 2.0}), ("topk-3", {"loss": "soft", "tau": 3.0}), ("none", {})]
+)  # fmt: skip
+def test_a_student_learns_from_it_and_its_run_is_reported(
+    cache: Path, name: str, loss: dict[str, Any], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    options = student_options(cache, run, teacher=name, epochs=1, batch_size=64, depth=1, **loss)
+    train_student.run(options)  # compares every fingerprint
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if line["kind"] == "step"]
+    assert len(losses) == SAMPLES // 64
+    assert np.isfinite(losses).all()
+    reported = run_report.run(RunReportOptions(run=str(run)))
+    assert reported.data["run"]["epochs"] == 1
+    assert (run / "report.html").stat().st_size > 1000
+
+
+@each_cache
+def test_another_teacher_joins_its_views(cache: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(cache, tmp_path / "c")
+    options = CacheTeacherOptions(
+        teacher="test_resnet", teacher_weights="random", recipe="deit", img_size=32, epochs=1, seed=7, logits="none",
+        name="late", cache=str(place), device="cpu", workers=0,
+    )  # fmt: skip
+    assert cache_teacher.run(options).data["written"] == 6
+    slots = np.arange(SAMPLES)
+    late, old = (TargetReader(place, name).read(0, slots) for name in ("late", "none"))
+    np.testing.assert_array_equal(late.fingerprint, old.fingerprint)
+    assert inspect(place, diff=str(cache)).data["same_views"] is True
+
+
+@each_cache
+def test_it_can_be_extended(cache: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(cache, tmp_path / "c")
+    teacher = read_teacher(place, "topk-3")
+    assert {block.epoch for block in fill(place, teacher, 2)} == {1}
+    assert verify(place, "deep").ok
+
+
+@each_cache
+def test_a_run_that_was_begun_then_goes_on_where_it_stopped(cache: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(cache.with_name(cache.name.replace("cache", "run")), tmp_path / "run")
+    before = (run / "metrics.jsonl").read_text()
+    result = train_student.run(TrainStudentOptions(cache=str(cache), out=str(run), **SETTINGS))
+    after = (run / "metrics.jsonl").read_text()
+    assert after.startswith(before)
+    steps = [line["step"] for line in map(json.loads, after.splitlines()) if line["kind"] == "step"]
+    assert steps == list(range(1, STEPS + 1))
+    assert json.loads(before.splitlines()[-1])["step"] == STOPPED
+    assert result.data["steps"] == STEPS

@@ -1,9 +1,12 @@
 """Two processes on the CPU (gloo) do what one does."""
 
+import contextlib
 import multiprocessing
 import os
 import socket
+import threading
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +30,30 @@ def rank_main(rank: int, port: int, run: Callable[[Any], Any], options: Any) -> 
     run(options)
 
 
+def free_port() -> int:
+    """A port below those that the system hands out by itself, so that nobody takes it before rank 0 does."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
+
+
 def run_on_two(run: Callable[[Any], Any], options: Any) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["deit_pipe.stages.cache_teacher", "deit_pipe.stages.train_student"])
     ranks = [context.Process(target=rank_main, args=(rank, port, run, options)) for rank in range(2)]
     for process in ranks:
         process.start()
+    going = {process.sentinel: process for process in ranks}
+    while going:  # until both ended, or one failed: the other would wait for it for ever
+        for sentinel in wait(list(going)):
+            if going.pop(sentinel).exitcode != 0:  # type: ignore[call-overload]
+                for other in going.values():
+                    other.kill()
     for process in ranks:
-        process.join(120)
+        process.join()
     assert [process.exitcode for process in ranks] == [0, 0]
 
 
@@ -69,6 +85,17 @@ def test_two_processes_train_the_student_of_one_within_rounding(
     a, b = load_file(one / "student.safetensors"), load_file(two / "student.safetensors")
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=2e-5)
+
+
+def fails_alone(options: Any) -> None:
+    if os.environ["RANK"] == "1":
+        raise SystemExit(3)
+    threading.Event().wait()
+
+
+def test_a_rank_that_fails_is_seen_while_the_other_waits_for_it() -> None:
+    with pytest.raises(AssertionError):
+        run_on_two(fails_alone, None)
 
 
 def test_a_batch_that_two_processes_cannot_share_is_refused(cache: Path, tmp_path: Path) -> None:

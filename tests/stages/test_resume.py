@@ -1,12 +1,10 @@
 """A run that was stopped at any step ends in the same weights as one that was not."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from stage_fakes import student_options
 
-from deit_pipe.stages import fit, train_student
+from deit_pipe.stages import train_student, trainer
 from deit_pipe.stages.checkpoint import load_checkpoint
 from deit_pipe.stages.errors import Mismatch, Terminated
 
@@ -53,21 +51,34 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert history(one) == history(other)
 
 
+def after_step(patch: pytest.MonkeyPatch, number: int, do: Callable[[], None]) -> None:
+    """Do something when this many steps of the run are done, before the loop looks whether it was asked to stop."""
+    original = trainer.Trainer.step
+    done = 0
+
+    def counting(self: trainer.Trainer, *args: Any) -> Any:
+        nonlocal done
+        times = original(self, *args)
+        done += 1
+        if done == number:
+            do()
+        return times
+
+    patch.setattr(trainer.Trainer, "step", counting)
+
+
+def cut() -> None:
+    raise Cut
+
+
 @settings(max_examples=4, deadline=None)
-@given(cut=st.integers(1, STEPS - 1))
+@given(step=st.integers(1, STEPS - 1))
 def test_stopped_at_any_step_and_resumed_is_the_uninterrupted_run(
-    cut: int, cache: Path, uninterrupted: Path, tmp_path_factory: pytest.TempPathFactory
+    step: int, cache: Path, uninterrupted: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     run = tmp_path_factory.mktemp("cut") / "run"
-    original = fit.Fit._stop_if_asked
-
-    def cutting(self: fit.Fit, stop: fit.StopRequest) -> None:
-        if self.position.total == cut:
-            raise Cut
-        original(self, stop)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit.Fit, "_stop_if_asked", cutting)
+        after_step(patch, step, cut)
         with pytest.raises(Cut):
             train_student.run(student_options(cache, run, **SETTINGS))
     train_student.run(student_options(cache, run, **SETTINGS))
@@ -76,17 +87,8 @@ def test_stopped_at_any_step_and_resumed_is_the_uninterrupted_run(
 
 def test_sigterm_saves_names_the_step_and_exits_143(cache: Path, uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    original = fit.Fit._stop_if_asked
-
-    def terminating(self: fit.Fit, stop: fit.StopRequest) -> None:
-        if self.position.total == 8:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.01)
-        original(self, stop)
-
-    assert threading.current_thread() is threading.main_thread()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit.Fit, "_stop_if_asked", terminating)
+        after_step(patch, 8, lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Terminated, match="after step 8") as stopped:
             train_student.run(student_options(cache, run, **{**SETTINGS, "checkpoint_steps": 0}))
     assert stopped.value.exit_code == 143
@@ -94,22 +96,66 @@ def test_sigterm_saves_names_the_step_and_exits_143(cache: Path, uninterrupted: 
     assert_same_run(run, uninterrupted)
 
 
-def test_sigkill_of_the_command_loses_no_epoch(cache: Path, uninterrupted: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+# The command itself, held at the instant its pointer names the checkpoint of a step: it says so and waits for its end.
+HELD = """
+import sys
+from deit_pipe.stages import checkpoint
+write = checkpoint.write_json
+def holding(path, data):
+    write(path, data)
+    if data == {"folder": sys.argv[1]}:
+        print("saved", flush=True)
+        sys.stdin.read()
+checkpoint.write_json = holding
+from deit_pipe.cli import main
+main(sys.argv[2:])
+"""
+
+
+def test_sigkill_of_the_command_loses_no_step_that_was_saved(
+    cache: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    run, step = tmp_path / "run", 7  # the first of the second epoch
     words = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
     command = [
-        sys.executable, "-m", "deit_pipe.cli", "train-student", f"--cache={cache}", f"--out={run}", "--batch-size=16",
-        "--width=16", "--depth=2", "--heads=2", "--workers=0", "--device=cpu", "--log-steps=1", *words,
+        sys.executable, "-c", HELD, f"{step:08d}", "train-student", f"--cache={cache}", f"--out={run}",
+        "--batch-size=16", "--width=16", "--depth=2", "--heads=2", "--workers=0", "--device=cpu", "--log-steps=1",
+        *words,
     ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if (run / "checkpoints" / "last.json").exists():
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert load_checkpoint(run) is not None
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        process.kill()
+    assert (said, process.returncode) == ("saved\n", -signal.SIGKILL)
+    saved = load_checkpoint(run)
+    assert saved is not None
+    assert saved.state["total"] == step
+    train_student.run(student_options(cache, run, **SETTINGS))
+    assert_same_run(run, uninterrupted)
+
+
+def begun(cache: Path, run: Path) -> dict[str, Any]:
+    """Begin a run and stop it; its config, as it lies in the folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        after_step(patch, 2, cut)
+        with pytest.raises(Cut):
+            train_student.run(student_options(cache, run, **SETTINGS))
+    config: dict[str, Any] = json.loads((run / "config.json").read_text())
+    return config
+
+
+def test_an_option_that_came_after_a_run_was_begun_does_not_keep_it_from_going_on(
+    cache: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    config = begun(cache, run)
+    assert config.pop("kd_reduction") == "batchmean"  # as if an earlier version had not had these
+    assert config.pop("clip_grad") == 0.0
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Mismatch, match="kd-reduction: there None   given deit"):
+        train_student.run(student_options(cache, run, **{**SETTINGS, "kd_reduction": "deit"}))
     train_student.run(student_options(cache, run, **SETTINGS))
     assert_same_run(run, uninterrupted)
 
