@@ -58,6 +58,11 @@ def holds_images(root: Path, below: str) -> bool:
     return any(is_image(file.name) for listing in FolderWalk(root).walk(below) for file in listing.files)
 
 
+def any_images_in_folders(root: Path) -> bool:
+    """Tell whether any subfolder of `root` holds an image, looking no further than the first."""
+    return any(holds_images(root, name) for name in FolderWalk(root).list().folders)
+
+
 def find_label_table(root: Path, places: Iterable[str]) -> str | None:
     """Return the path, below `root`, of a table of labels in one of these folders."""
     for below in places:

@@ -72,6 +72,11 @@ def with_classes_of(opened: OpenedSplit, train: OpenedSplit) -> OpenedSplit:
 
 
 def _by_name(table: SampleTable, names: Sequence[str], whose: str) -> NDArray[np.int64]:
+    if len(set(names)) < len(names):
+        raise ClassMismatch(
+            f"{table.name} has other classes than {whose}, where two classes have one name\n"
+            "  give both splits the same list of classes"
+        )
     # One system writes an umlaut as one character, another as two.
     number = {unicodedata.normalize("NFC", name): i for i, name in enumerate(names)}
     number |= {name: i for i, name in enumerate(names)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from deit_pipe.pipeline.sources.found_splits import FoundSplit
 from deit_pipe.pipeline.sources.left_out import LeftOut, listed
 from deit_pipe.pipeline.sources.split_names import Kind, kinds_of, without_shard
 
-DEPTH = 3  # config / split / file, and one folder around them
+DEPTH = 3  # config/split/file
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def split_files(data: str, root: Path, paths: Iterable[str]) -> list[FoundSplit]
     for file in files:
         groups.setdefault(file.split, []).append(file)
     for members in groups.values():
-        _check_parts(data, members)
+        if members[0].kinds or not worded:
+            _check_parts(data, members)
     return [
         FoundSplit(name, members[0].kinds, tuple(root / member.path for member in members))
         for name, members in sorted(groups.items())
@@ -128,7 +130,7 @@ def _check_parts(data: str, files: list[_NamedFile]) -> None:
 
 def _holds_an_image(folder: Path) -> bool:
     try:
-        with_images = (is_image(entry.name) for entry in folder.iterdir())
-        return any(with_images)
+        with os.scandir(folder) as entries:
+            return any(is_image(entry.name) and not entry.name.startswith(".") for entry in entries)
     except OSError:
-        return False  # listing it reports this
+        return False  # listing it says so
