@@ -23,6 +23,9 @@ class SelectedSamples(SampleTable):
         positions: int64 [N], of the samples in `whole`.
     """
 
+    whole: SampleTable
+    positions: NDArray[np.int64]
+
     def __init__(
         self,
         table: SampleTable,
@@ -41,7 +44,7 @@ class SelectedSamples(SampleTable):
         """
         chosen = np.arange(len(table), dtype=np.int64) if positions is None else positions
         own = table.labels[chosen]
-        whole = table
+        whole: SampleTable = table
         if isinstance(table, SelectedSamples):
             whole, chosen = table.whole, table.positions[chosen]
         self.whole = whole

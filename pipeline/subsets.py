@@ -1,8 +1,8 @@
 """Which samples are held out, used and labelled: seeded draws, stratified by class.
 
-Every sample of the whole training split has one random word for each purpose; of each class those with the smallest words
-are taken. So a draw depends on the seed, the position and nothing else: not on the other draws, and a larger part holds
-(but for rounding between classes) the smaller one.
+Every sample of the whole training split has one random word for each purpose; of each class those with the
+smallest words are taken. So a draw depends on the seed, the position and nothing else: not on the other draws,
+and a larger part holds (but for rounding between classes) the smaller one.
 
 Shapes: N samples.
 """

@@ -38,7 +38,9 @@ def find_cifar_splits(data: str, path: Path) -> FoundData | None:
     if not path.is_dir():
         return None
     # CIFAR-10 by its batches; CIFAR-100 by its names, as train.bin may be anything.
-    tens = [folder for folder in _folders(path) if any(folder.glob("data_batch_*.bin")) or _is(folder, TEST_10)]
+    tens = [
+        folder for folder in _folders(path) if any(folder.glob("data_batch_*.bin")) or _is(folder, TEST_10)
+    ]
     hundreds = [folder for folder in _folders(path) if _is(folder, NAMES_100)]
     if len(tens) + len(hundreds) > 1:
         places = [folder.relative_to(path).as_posix() for folder in (*tens, *hundreds)]

@@ -19,7 +19,6 @@ from deit_pipe.pipeline.samples import ArraySamples, KeyList
 from deit_pipe.pipeline.sources.found_splits import Columns, FoundData, FoundSplit
 from deit_pipe.pipeline.sources.opened_split import OpenedSplit, opened_from_files
 
-
 DIGITS = "digits"  # what the data set is called where a path is expected
 
 

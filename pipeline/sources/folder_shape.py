@@ -17,9 +17,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 # Always tables; and files that are tables when they are called so.
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".xlsx", ".xls")
 MAYBE_TABLE_SUFFIXES = (".json", ".txt", ".parquet")
-TABLE_WORDS = frozenset(
-    ("metadata", "meta", "label", "labels", "labelled", "annotation", "annotations", "class", "classes")
-    + ("target", "targets", "truth", "groundtruth", "index", "list", "captions", *KEYWORDS)
+TABLE_WORDS = frozenset(KEYWORDS) | frozenset(
+    ["metadata", "meta", "label", "labels", "labelled", "annotation", "annotations", "class", "classes", "target", "targets", "truth", "groundtruth", "index", "list", "captions"]
 )
 
 
@@ -60,13 +59,13 @@ def holds_images(root: Path, below: str) -> bool:
 
 def any_images_in_folders(root: Path) -> bool:
     """Tell whether any subfolder of `root` holds an image, looking no further than the first."""
-    return any(holds_images(root, name) for name in FolderWalk(root).list().folders)
+    return any(holds_images(root, name) for name in FolderWalk(root).look_in().folders)
 
 
 def find_label_table(root: Path, places: Iterable[str]) -> str | None:
     """Return the path, below `root`, of a table of labels in one of these folders."""
     for below in places:
-        for file in FolderWalk(root).list(below).files:
+        for file in FolderWalk(root).look_in(below).files:
             if is_label_table(file.name):
                 return joined(below, file.name)
     return None

@@ -33,7 +33,7 @@ def find_folder_splits(data: str, path: Path) -> FoundData | None:
     Raises:
         DataMissing: splits without class folders.
     """
-    folders = FolderWalk(path).list().folders
+    folders = FolderWalk(path).look_in().folders
     shapes = {name: shape_of(path, name) for name in folders if kinds_of(name)}
     splits = [name for name, shape in shapes.items() if shape.nested]
     flat = [
@@ -104,7 +104,7 @@ def _no_classes(path: Path, flat: list[str]) -> DataMissing:
 def _count_beside(path: Path, flat: list[str], others: list[str], left_out: LeftOut) -> None:
     """Count what is beside the splits: folders of images, loose images, hidden and system files."""
     walk = FolderWalk(path, left_out)
-    for file in walk.list().files:
+    for file in walk.look_in().files:
         if is_image(file.name):
             left_out.add(LOOSE, file.name)
     for name in flat:

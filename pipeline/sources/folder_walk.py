@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,7 @@ from deit_pipe.pipeline.errors import DataMissing
 from deit_pipe.pipeline.sources.left_out import DANGLING, HIDDEN, IRREGULAR, REPEATED, SYSTEM, LeftOut
 
 SYSTEM_NAMES = frozenset(
-    ("__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r")
-    + ("@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin")
-    + ("system volume information", "lost+found", "network trash folder", "temporary items")
+    ["__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "@recently-snapshot", "$recycle.bin", "system volume information", "lost+found", "network trash folder", "temporary items"]
 )
 # What following a link to nothing, or to itself, ends with.
 NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -67,11 +66,11 @@ class FolderWalk:
         """Yield the listing of a folder and of all folders below it, parents first, sorted."""
         waiting = [below]
         while waiting:
-            listing = self.list(waiting.pop())
+            listing = self.look_in(waiting.pop())
             yield listing
             waiting += [joined(listing.below, name) for name in reversed(listing.folders)]
 
-    def list(self, below: str = "") -> Listing:
+    def look_in(self, below: str = "") -> Listing:
         """List one folder.
 
         Raises:
@@ -80,7 +79,7 @@ class FolderWalk:
         folders: list[str] = []
         files: list[FoundFile] = []
         try:
-            device = os.stat(self.root / below).st_dev
+            device = (self.root / below).stat().st_dev
             with os.scandir(self.root / below) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     self._sort_in(entry, below, device, folders, files)
@@ -107,7 +106,7 @@ class FolderWalk:
         elif entry.is_symlink():
             self._follow(entry, path, folders, files)
         elif entry.is_dir(follow_symlinks=False):
-            if below not in self._outside or self._is_new(os.stat(entry.path)):
+            if below not in self._outside or self._is_new(Path(entry.path).stat()):
                 folders.append(entry.name)
                 if below in self._outside:
                     self._outside.add(path)
@@ -116,19 +115,17 @@ class FolderWalk:
         else:
             self.left_out.add(IRREGULAR, path)
 
-    def _follow(
-        self, entry: os.DirEntry[str], path: str, folders: list[str], files: list[FoundFile]
-    ) -> None:
+    def _follow(self, entry: os.DirEntry[str], path: str, folders: list[str], files: list[FoundFile]) -> None:
         try:
-            target = os.stat(entry.path)
+            target = Path(entry.path).stat()
         except OSError as error:
             if error.errno not in NOWHERE:
                 raise
             self.left_out.add(DANGLING, path)
             return
-        if os.path.isfile(entry.path):
+        if stat.S_ISREG(target.st_mode):
             files.append(FoundFile(entry.name, identity_of(target.st_dev, target.st_ino)))
-        elif not os.path.isdir(entry.path):
+        elif not stat.S_ISDIR(target.st_mode):
             self.left_out.add(IRREGULAR, path)
         elif self._overlaps_root(os.path.realpath(entry.path)) or not self._is_new(target):
             self.left_out.add(REPEATED, path)

@@ -116,6 +116,23 @@ def choose_splits(
     return ChosenSplits(taken["train"], taken["val"], taken["test"])
 
 
+def validation_splits(found: FoundData, val_split: str | None = None) -> list[FoundSplit]:
+    """Return what may serve as validation images in data that is for nothing else, the best first.
+
+    That is the split that was named; else its val split, its test split, all of it.
+
+    Raises:
+        DataAmbiguous: several splits may be meant.
+        DataMissing: the split that was named is not there.
+    """
+    if val_split is not None:
+        return [_named(found, val_split, "--val-split")]
+    if found.unclear is not None:
+        raise found.unclear
+    usual = (_usual(found, kind, []) for kind in ("val", "test", "train"))
+    return [split for split in usual if split is not None]
+
+
 def _named(found: FoundData, name: str, option: str) -> FoundSplit:
     for split in found.splits:
         if split.name == name:
@@ -165,4 +182,3 @@ def _count_rest(found: FoundData, taken: list[FoundSplit]) -> None:
 
 def _names(splits: Iterable[FoundSplit]) -> str:
     return listed(split.name for split in splits) or "none"
-

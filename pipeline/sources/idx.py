@@ -37,7 +37,7 @@ def find_idx_splits(data: str, path: Path) -> FoundData | None:
         return None
     left_out = LeftOut()
     pairs: dict[str, dict[str, str]] = {}
-    for file in FolderWalk(path, left_out).list().files:
+    for file in FolderWalk(path, left_out).look_in().files:
         match = _NAME.match(file.name)
         # Of files of one name the first is taken: -, plain before gzipped (this is their order by name, too).
         if match and match["kind"] == _KINDS[match["what"]]:
@@ -48,7 +48,7 @@ def find_idx_splits(data: str, path: Path) -> FoundData | None:
             kinds: frozenset[Kind] = frozenset(("test",)) if name == T10K else kinds_of(name)
             splits.append(FoundSplit(name, kinds, (path / pair["images"], path / pair["labels"])))
         else:
-            left_out.add("IDX images without labels, or labels without images", *pair.values())
+            left_out.add("IDX images without labels, or labels without images", next(iter(pair.values())))
     return FoundData(data, "IDX", tuple(splits), _open_split, left_out) if splits else None
 
 

@@ -70,7 +70,7 @@ def open_class_folders(root: Path, *, any_name: bool = False) -> OpenedSplit:
     """
     left_out = LeftOut()
     walk = FolderWalk(root, left_out)
-    top = walk.list()
+    top = walk.look_in()
     _count_others(top.files, "", left_out, LOOSE)
     if not any_name:
         refuse_splits_below(root, "", top.folders)
@@ -102,9 +102,7 @@ def _scan_class(walk: FolderWalk, name: str, label: int, found: _Found) -> None:
     for listing in walk.walk(name):
         refuse_splits_below(walk.root, listing.below, listing.folders)
         images += [
-            (joined(listing.below, file.name), file.identity)
-            for file in listing.files
-            if is_image(file.name)
+            (joined(listing.below, file.name), file.identity) for file in listing.files if is_image(file.name)
         ]
         _count_others(listing.files, listing.below, walk.left_out)
     if not images:

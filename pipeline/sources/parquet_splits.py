@@ -45,7 +45,7 @@ def find_files(root: Path, suffix: str, depth: int, left_out: LeftOut) -> list[s
         below = waiting.pop()
         if below and _holds_an_image(root / below):
             continue  # a class folder: no need to list a million names
-        listing = walk.list(below)
+        listing = walk.look_in(below)
         found += [joined(below, file.name) for file in listing.files if file.name.lower().endswith(suffix)]
         if below.count("/") + bool(below) < depth - 1:
             waiting += [joined(below, name) for name in listing.folders]
