@@ -25,10 +25,28 @@ class PlanError(PipelineError):
     exit_code = 2
 
 
+class ChoiceError(PipelineError):
+    """A choice of images that is out of range, or that this data has no use for."""
+
+    exit_code = 2
+
+
+class DataAmbiguous(PipelineError):
+    """Data that can be understood in more than one way: the message lists them and names what decides."""
+
+    exit_code = 2
+
+
 class DataMissing(PipelineError):
     """No samples where they were looked for."""
 
     exit_code = 3
+
+
+class ClassMismatch(PipelineError):
+    """Two splits, or two files of one, whose labels do not mean the same classes."""
+
+    exit_code = 4
 
 
 class DataCorrupt(PipelineError):

@@ -37,6 +37,7 @@ class Purpose(IntEnum):
     MIX = 3
     NOISE = 4
     RUN = 5
+    SUBSET = 6
 
 
 class Cells(NamedTuple):

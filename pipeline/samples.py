@@ -54,7 +54,7 @@ class SampleTable(ABC):
     Attributes:
         name: where the samples come from, for messages.
         keys: one short name per sample (path below the folder, or row).
-        labels: int64 [N], 0..len(class_names)-1.
+        labels: int64 [N], 0..len(class_names)-1, or -1: an unlabelled image.
         class_names: in the order of the labels.
     """
 
@@ -82,14 +82,28 @@ class SampleTable(ABC):
         """Stored size of every sample, int64 [N]; for a folder this asks the file system once per file."""
         return self.measure_bytes()
 
+    @property
+    def num_labelled(self) -> int:
+        """How many samples have a label."""
+        return int(np.count_nonzero(self.labels >= 0))
+
+    @property
+    def selected_positions(self) -> NDArray[np.int64] | None:
+        """Where these samples are in the whole split, int64 [N]; None: they are the whole split, in order."""
+        return None
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the number of samples, the class names and the labels in order.
 
         Paths and file sizes stay out of it, so that a folder and its Parquet or packed copy agree; that the
-        pixels are the same is what the fingerprints of the views vouch for.
+        pixels are the same is what the fingerprints of the views vouch for. Of a part of a split, the chosen
+        positions are covered too: other images with equal labels in a row are other samples.
         """
-        head = {"num_samples": len(self), "class_names": list(self.class_names)}
+        head: dict[str, object] = {"num_samples": len(self), "class_names": list(self.class_names)}
+        positions = self.selected_positions
+        if positions is not None:
+            head["selected"] = hashlib.sha256(positions.astype("<i8").tobytes()).hexdigest()
         text = json.dumps(head, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape"))
         digest.update(self.labels.astype("<i8").tobytes())

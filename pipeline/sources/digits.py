@@ -16,6 +16,24 @@ import numpy as np
 import pyarrow.parquet as parquet
 
 from deit_pipe.pipeline.samples import ArraySamples, KeyList
+from deit_pipe.pipeline.sources.found_splits import Columns, FoundData, FoundSplit
+from deit_pipe.pipeline.sources.opened_split import OpenedSplit, opened_from_files
+
+DIGITS = "digits"  # what the data set is called where a path is expected
+
+
+def find_digits() -> FoundData:
+    """Return the two splits of the embedded digits."""
+    return FoundData(DIGITS, "embedded digits", (_split("train"), _split("val")), _open_split)
+
+
+def _split(kind: Literal["train", "val"]) -> FoundSplit:
+    return FoundSplit(kind, frozenset((kind,)))
+
+
+def _open_split(split: FoundSplit, columns: Columns) -> OpenedSplit:
+    table = open_digits("train" if split.name == "train" else "val")
+    return opened_from_files(table, (), "named numbers")
 
 
 def open_digits(split: Literal["train", "val"]) -> ArraySamples:

@@ -9,26 +9,53 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.pipeline.errors import DataCorrupt
 from deit_pipe.pipeline.samples import ArraySamples
+from deit_pipe.pipeline.sources.folder_walk import FolderWalk
+from deit_pipe.pipeline.sources.found_splits import Columns, FoundData, FoundSplit
+from deit_pipe.pipeline.sources.left_out import LeftOut
+from deit_pipe.pipeline.sources.opened_split import OpenedSplit, opened_from_files
+from deit_pipe.pipeline.sources.split_names import Kind, kinds_of
 
-PREFIXES = {"train": "train", "val": "t10k"}
+T10K = "t10k"  # what the test split of the MNIST family is called
+_NAME = re.compile(r"(?P<split>.+)[-_.](?P<what>images|labels)[-.](?P<kind>idx[13])-ubyte(?:\.gz)?$")
+_KINDS = {"images": "idx3", "labels": "idx1"}
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 
 
-def find_idx(folder: Path, split: Literal["train", "val"]) -> tuple[Path, Path] | None:
-    """Return the image and label file of a split, or None when the folder does not hold both."""
-    images = _first_existing(folder, f"{PREFIXES[split]}-images", "idx3-ubyte")
-    labels = _first_existing(folder, f"{PREFIXES[split]}-labels", "idx1-ubyte")
-    return (images, labels) if images and labels else None
+def find_idx_splits(data: str, path: Path) -> FoundData | None:
+    """Find pairs of image and label files and their splits; None where there is none."""
+    if not path.is_dir():
+        return None
+    left_out = LeftOut()
+    pairs: dict[str, dict[str, str]] = {}
+    for file in FolderWalk(path, left_out).look_in().files:
+        match = _NAME.match(file.name)
+        # Of files of one name the first is taken: -, plain before gzipped (this is their order by name, too).
+        if match and match["kind"] == _KINDS[match["what"]]:
+            pairs.setdefault(match["split"], {}).setdefault(match["what"], file.name)
+    splits = []
+    for name, pair in sorted(pairs.items()):
+        if len(pair) == 2:
+            kinds: frozenset[Kind] = frozenset(("test",)) if name == T10K else kinds_of(name)
+            splits.append(FoundSplit(name, kinds, (path / pair["images"], path / pair["labels"])))
+        else:
+            left_out.add("IDX images without labels, or labels without images", next(iter(pair.values())))
+    return FoundData(data, "IDX", tuple(splits), _open_split, left_out) if splits else None
+
+
+def _open_split(split: FoundSplit, columns: Columns) -> OpenedSplit:
+    table = open_idx(split.files[0], split.files[1])
+    named = table.class_names == FASHION_CLASSES
+    return opened_from_files(table, split.files, "named numbers" if named else "numbers")
 
 
 def open_idx(images: Path, labels: Path) -> ArraySamples:
@@ -73,8 +100,3 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             "  copy the file again"
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
-
-
-def _first_existing(folder: Path, stem: str, kind: str) -> Path | None:
-    candidates = [folder / f"{stem}{dot}{kind}{end}" for dot in "-." for end in ("", ".gz")]
-    return next((path for path in candidates if path.is_file()), None)

@@ -1,8 +1,11 @@
-"""Class folders: every direct subfolder is a class, every image file below it a sample."""
+"""Class folders: every direct subfolder is a class, every image file below it a sample.
+
+The images of a folder called `unlabelled` have no label; they come after those of all classes.
+"""
 
 from __future__ import annotations
 
-import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,28 +13,32 @@ from numpy.typing import NDArray
 
 from deit_pipe.pipeline.errors import BadImage, DataMissing
 from deit_pipe.pipeline.samples import KeyList, SampleTable
+from deit_pipe.pipeline.sources.folder_shape import (
+    is_image,
+    refuse_label_table,
+    refuse_splits_below,
+)
+from deit_pipe.pipeline.sources.folder_walk import FolderWalk, FoundFile, joined
+from deit_pipe.pipeline.sources.left_out import LOOSE, NO_IMAGE, LeftOut
+from deit_pipe.pipeline.sources.opened_split import OpenedSplit
 
-# The list of torchvision 0.29 `IMG_EXTENSIONS`, plus .gif: what a class folder may hold without it being an
-# accident.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+UNLABELLED = ("unlabelled", "unlabeled")
+
+
+@dataclass
+class _Found:
+    """What a scan finds: one entry per image."""
+
+    classes: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    identities: list[int] = field(default_factory=list)
 
 
 class FolderSamples(SampleTable):
     """Samples of a class folder; the keys are paths below `root` with forward slashes."""
 
-    def __init__(self, root: Path) -> None:
-        classes = class_folders(root)
-        keys: list[str] = []
-        labels: list[int] = []
-        for label, folder in enumerate(classes):
-            found = _image_files(root / folder, folder)
-            if not found:
-                raise DataMissing(
-                    f"no images in the class folder {root / folder}\n"
-                    "  remove the folder or put images into it"
-                )
-            keys += found
-            labels += [label] * len(found)
+    def __init__(self, root: Path, keys: list[str], labels: list[int], classes: list[str]) -> None:
         super().__init__(str(root), KeyList(keys), np.asarray(labels, dtype=np.int64), classes)
         self.root = root
 
@@ -50,28 +57,70 @@ class FolderSamples(SampleTable):
         return np.asarray([(self.root / key).stat().st_size for key in self.keys], dtype=np.int64)
 
 
-def class_folders(root: Path) -> list[str]:
-    """Return the names of the subfolders of `root` in sorted order, without hidden ones."""
-    with os.scandir(root) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+def open_class_folders(root: Path, *, any_name: bool = False) -> OpenedSplit:
+    """Open all classes below `root`.
 
+    Args:
+        root: holds one folder per class.
+        any_name: a folder called train or test is a class too; the user said so.
 
-def holds_images(root: Path) -> bool:
-    """Tell whether any subfolder of `root` holds an image file, looking no further than the first."""
-    return any(
-        name.lower().endswith(IMAGE_SUFFIXES)
-        for folder in class_folders(root)
-        for _, _, names in os.walk(root / folder)
-        for name in names
+    Raises:
+        DataMissing: no classes, a class without images, or a folder that cannot be listed.
+        DataAmbiguous: splits among or inside the classes, or a table of labels beside a single folder.
+    """
+    left_out = LeftOut()
+    walk = FolderWalk(root, left_out)
+    top = walk.look_in()
+    _count_others(top.files, "", left_out, LOOSE)
+    if not any_name:
+        refuse_splits_below(root, "", top.folders)
+    found = _Found()
+    for name in sorted(top.folders, key=lambda name: (is_unlabelled(name), name)):
+        label = -1 if is_unlabelled(name) else len(found.classes)
+        _scan_class(walk, name, label, found)
+        if label >= 0:
+            found.classes.append(name)
+    if not found.classes:
+        raise DataMissing(f"no class folders in {root}\n  sort the images into one folder per class")
+    if len(found.classes) == 1:
+        refuse_label_table(root, ("", found.classes[0]))
+    table = FolderSamples(root, found.keys, found.labels, found.classes)
+    identities = np.asarray(found.identities, dtype=np.uint64)
+    return OpenedSplit(
+        table, len(table), "words", identities, lambda place: root / table.keys[place], left_out
     )
 
 
-def _image_files(folder: Path, prefix: str) -> list[str]:
-    """Return paths of all image files below `folder`, relative, sorted, beginning with `prefix`."""
-    found = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        below = Path(parent).relative_to(folder).as_posix()
-        head = prefix if below == "." else f"{prefix}/{below}"
-        found += [f"{head}/{name}" for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-    return sorted(found)
+def is_unlabelled(folder: str) -> bool:
+    """Tell whether the images of a folder of this name have no label."""
+    return folder.lower() in UNLABELLED
+
+
+def _scan_class(walk: FolderWalk, name: str, label: int, found: _Found) -> None:
+    """Append the images below a class folder, sorted by their paths."""
+    images: list[tuple[str, int]] = []
+    for listing in walk.walk(name):
+        refuse_splits_below(walk.root, listing.below, listing.folders)
+        images += [
+            (joined(listing.below, file.name), file.identity) for file in listing.files if is_image(file.name)
+        ]
+        _count_others(listing.files, listing.below, walk.left_out)
+    if not images:
+        raise DataMissing(
+            f"no images in the class folder {walk.root / name}\n  remove the folder or put images into it"
+        )
+    images.sort()
+    found.keys += [key for key, _ in images]
+    found.identities += [identity for _, identity in images]
+    found.labels += [label] * len(images)
+
+
+def _count_others(
+    files: tuple[FoundFile, ...], below: str, left_out: LeftOut, images: str | None = None
+) -> None:
+    """Count files that are no images, and, where they have no place, images too."""
+    for file in files:
+        if not is_image(file.name):
+            left_out.add(NO_IMAGE, joined(below, file.name))
+        elif images is not None:
+            left_out.add(images, joined(below, file.name))

@@ -1,104 +1,99 @@
-"""Find out what a data path holds and open one split of it."""
+"""Find out what a data path holds, and open its splits as they are found on disk."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
-from deit_pipe.pipeline.errors import DataMissing
+from deit_pipe.pipeline.errors import ChoiceError, DataAmbiguous, DataMissing
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.pipeline.sources.cifar import open_cifar
-from deit_pipe.pipeline.sources.digits import open_digits
-from deit_pipe.pipeline.sources.idx import find_idx, open_idx
-from deit_pipe.pipeline.sources.image_folder import FolderSamples, holds_images
-from deit_pipe.pipeline.sources.packed import PackedSamples, find_packed
-from deit_pipe.pipeline.sources.parquet import ParquetSamples, find_parquet
+from deit_pipe.pipeline.sources.cifar import find_cifar_splits
+from deit_pipe.pipeline.sources.digits import DIGITS, find_digits
+from deit_pipe.pipeline.sources.folder_shape import any_images_in_folders
+from deit_pipe.pipeline.sources.folder_splits import find_folder_splits
+from deit_pipe.pipeline.sources.found_splits import Columns, FoundData, choose_splits
+from deit_pipe.pipeline.sources.idx import find_idx_splits
+from deit_pipe.pipeline.sources.left_out import listed
+from deit_pipe.pipeline.sources.opened_split import with_classes_of
+from deit_pipe.pipeline.sources.packed import find_packed_splits
+from deit_pipe.pipeline.sources.parquet import find_parquet_splits
+from deit_pipe.pipeline.sources.split_names import Kind
 
-Split = Literal["train", "val"]
-SPLITS: tuple[Split, Split] = ("train", "val")
-
-# What people call the folders; the first that exists is taken.
-SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "test"),
-}
+FILE_SOURCES = (find_packed_splits, find_idx_splits, find_cifar_splits, find_parquet_splits)
 
 
-def open_samples(data: str, split: Split = "train") -> SampleTable:
-    """Open one split of `data`.
+def open_samples(data: str, split: Kind = "train") -> SampleTable:
+    """Open one split of `data` exactly as it is found: nothing held out, nothing left away.
 
     Args:
-        data: "digits" (embedded) or a path to class folders (below train/ and val/, or directly: then it has
+        data: "digits" (embedded) or a path to class folders (below train/, val/ and test/, or directly: then it has
             only a training split), IDX files, Parquet, CIFAR binary files or packed Arrow.
-        split: which part.
+        split: which part. Labels are numbered as in the training split, where there is one.
 
     Raises:
         DataMissing: nothing there, nothing we know, or no such split.
+        DataAmbiguous: it can be understood in more than one way.
     """
-    if data == "digits":
-        return open_digits(split)
+    found = find_data(data)
+    chosen = choose_splits(found)
+    wanted = chosen.of(split)
+    if wanted is None:
+        raise missing_split(found, split)
+    opened = found.open_split(wanted, Columns())
+    if split != "train" and chosen.train is not None:
+        opened = with_classes_of(opened, found.open_split(chosen.train, Columns()))
+    return opened.table
+
+
+def find_data(data: str) -> FoundData:
+    """Find out what is at a data path and which splits it has; no image is read.
+
+    Raises:
+        DataMissing: nothing there, or nothing we know.
+        DataAmbiguous: several kinds of data, or several data sets.
+    """
+    if data == DIGITS:
+        return find_digits()
     path = Path(data)
     if not path.exists():
         raise DataMissing(f"no data at {data}\n  give the folder or file that holds the images: --data PATH")
-    table = _open_files(path, split)
-    if table is None and path.is_dir():
-        table = _open_folders(path, split)
-    if table is None:
+    found = [one for find in FILE_SOURCES if (one := find(data, path)) is not None]
+    if len(found) > 1:
+        files = [file.name for one in found for split in one.splits[:1] for file in split.files[:1]]
+        raise DataAmbiguous(
+            f"{data} holds {' and '.join(one.source for one in found)}\n  found     {listed(files)}\n"
+            "  give them folders of their own, and choose one: --data DIR"
+        )
+    if found:
+        if path.is_dir() and any_images_in_folders(path):
+            found[0].left_out.add(f"folders of images beside {found[0].source} files", path.name)
+        return found[0]
+    folders = find_folder_splits(data, path) if path.is_dir() else None
+    if folders is None:
         raise DataMissing(
             f"no images that we know how to read in {data}\n"
             "  expected  class folders (in train/ and val/, or bare), IDX, CIFAR, Parquet, packed Arrow\n"
             "  see: deit-pipe show-views --help"
         )
-    return table
+    return folders
 
 
-def missing_split(path: Path, split: Split) -> DataMissing:
-    """Return the error for data without a validation (or training) part."""
-    cure = (
-        "name other validation images: --val-data PATH"
-        if split == "val"
-        else "give training images: --data PATH"
-    )
-    return DataMissing(f"no {split} split in {path}\n  {cure}")
+def missing_split(found: FoundData, split: Kind) -> DataMissing:
+    """Return the error for data without a training, validation or test part."""
+    cure = {
+        "train": "name the training images: --train-split NAME, or other data: --data PATH",
+        "val": "name other validation images: --val-data PATH, or hold some out: --val-fraction 0.1",
+        "test": "name the data that has one: --data PATH",
+    }[split]
+    names = listed(one.name for one in found.splits)
+    return DataMissing(f"no {split} split in {found.path}\n  found     {names}\n  {cure}")
 
 
-def _open_files(path: Path, split: Split) -> SampleTable | None:
-    """Open a data set that is a few large files; None when it is not."""
-    packed, any_packed = find_packed(path, split)
-    if any_packed:
-        if packed is None:
-            raise missing_split(path, split)
-        return PackedSamples(packed)
-    if path.is_dir() and any(find_idx(path, name) for name in SPLITS):
-        files = find_idx(path, split)
-        if files is None:
-            raise missing_split(path, split)
-        return open_idx(*files)
-    if path.is_dir() and (cifar := open_cifar(path, split)) is not None:
-        return cifar
-    parquet_files, any_parquet = find_parquet(path, split)
-    if any_parquet:
-        if not parquet_files:
-            raise missing_split(path, split)
-        return ParquetSamples(str(path), parquet_files)
-    return None
+def check_columns(columns: Columns, *found: FoundData) -> None:
+    """Refuse column names where nothing has columns.
 
-
-def _open_folders(path: Path, split: Split) -> SampleTable | None:
-    """Open class folders, below a split's folder or directly; None when there are no images."""
-    folders = {name: _split_folder(path, name) for name in SPLITS}
-    if folders["train"] is not None:
-        folder = folders[split]
-        if folder is None:
-            raise missing_split(path, split)
-        return FolderSamples(folder)
-    if holds_images(path):
-        if split == "val":
-            raise missing_split(path, split)
-        return FolderSamples(path)
-    return None
-
-
-def _split_folder(path: Path, split: Split) -> Path | None:
-    candidates = (path / name for name in SPLIT_FOLDERS[split])
-    return next((folder for folder in candidates if folder.is_dir() and holds_images(folder)), None)
+    Raises:
+        ChoiceError: names the option.
+    """
+    if columns != Columns() and not any(one.source == "Parquet" for one in found):
+        option = "--image-column" if columns.image is not None else "--label-column"
+        raise ChoiceError(f"{option} is for Parquet files; {found[0].path} is {found[0].source}")

@@ -10,15 +10,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from deit_pipe.pipeline.decode import decode
-from deit_pipe.pipeline.errors import DataCorrupt
+from deit_pipe.pipeline.errors import DataAmbiguous, DataCorrupt
 from deit_pipe.pipeline.samples import KeyList, SampleTable
+from deit_pipe.pipeline.sources.found_splits import Columns, FoundData, FoundSplit
+from deit_pipe.pipeline.sources.left_out import LeftOut, listed
+from deit_pipe.pipeline.sources.opened_split import OpenedSplit, opened_from_files
+from deit_pipe.pipeline.sources.parquet_splits import find_files, split_files
 
 ROWS = 256  # of every record batch but the last
 SUFFIX = ".arrow"
@@ -40,6 +44,11 @@ class PackedSamples(SampleTable):
             keys = KeyList(table.column("key").to_pylist())
         except (pa.ArrowInvalid, OSError, KeyError, AttributeError, ValueError) as error:
             raise DataCorrupt(f"not a packed file: {file}: {error}\n  pack the images again") from error
+        if len(labels) and not -1 <= labels.min() <= labels.max() < len(classes):
+            raise DataCorrupt(
+                f"labels {labels.min()}..{labels.max()} do not fit {len(classes)} classes: {file}\n"
+                "  pack the images again"
+            )
         super().__init__(about["name"], keys, labels, classes)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -84,7 +93,7 @@ def pack_samples(
 
     Args:
         table: what to pack.
-        file: ends in .arrow; in a folder, train.arrow and val.arrow are found as splits.
+        file: ends in .arrow; in a folder, train.arrow, val.arrow and test.arrow are found as splits.
         raw: store decoded RGB pixels instead of the encoded bytes.
         progress: called with the number of samples written so far.
 
@@ -113,12 +122,31 @@ def pack_samples(
     temporary.replace(file)
 
 
-def find_packed(path: Path, split: Literal["train", "val"]) -> tuple[Path | None, bool]:
-    """Return a split's packed file at `path`, and whether there are any packed files at all."""
+def find_packed_splits(data: str, path: Path) -> FoundData | None:
+    """Find packed files and their splits; None where there are none.
+
+    Raises:
+        DataAmbiguous: two files for one split.
+    """
+    left_out = LeftOut()
     if path.is_file():
-        return (path if split == "train" else None), path.suffix == SUFFIX
-    file = path / f"{split}{SUFFIX}"
-    return (file if file.is_file() else None), any(path.glob(f"*{SUFFIX}"))
+        if path.suffix != SUFFIX:
+            return None
+        return FoundData(data, "packed Arrow", (FoundSplit(path.stem, frozenset(), (path,)),), _open_split)
+    files = find_files(path, SUFFIX, 1, left_out)
+    if not files:
+        return None
+    return FoundData(data, "packed Arrow", tuple(split_files(data, path, files)), _open_split, left_out)
+
+
+def _open_split(split: FoundSplit, columns: Columns) -> OpenedSplit:
+    if len(split.files) > 1:
+        raise DataAmbiguous(
+            f"{len(split.files)} packed files for one split in {split.files[0].parent}\n"
+            f"  found     {listed(file.name for file in split.files)}\n"
+            "  choose one: --train-split NAME, the file's name without .arrow"
+        )
+    return opened_from_files(PackedSamples(split.files[0]), split.files, "named numbers")
 
 
 def _stored(image: bytes | NDArray[np.uint8], raw: bool) -> tuple[bytes, tuple[int, int, int]]:

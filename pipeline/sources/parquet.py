@@ -6,11 +6,10 @@ memory. A set that does not fit in `KEPT_BYTES` per process should be packed fir
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,32 +19,57 @@ from numpy.typing import NDArray
 
 from deit_pipe.pipeline.errors import BadImage, DataCorrupt
 from deit_pipe.pipeline.samples import KeyList, SampleTable
+from deit_pipe.pipeline.sources.folder_shape import any_images_in_folders
+from deit_pipe.pipeline.sources.found_splits import Columns, FoundData, FoundSplit
+from deit_pipe.pipeline.sources.left_out import LeftOut
+from deit_pipe.pipeline.sources.opened_split import OpenedSplit, opened_from_files
+from deit_pipe.pipeline.sources.parquet_columns import IMAGES, LABELS, choose_column, read_labels
+from deit_pipe.pipeline.sources.parquet_splits import DEPTH, find_files, split_files, tables_of_labels
 
-IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp")
-LABEL_COLUMNS = ("label", "labels", "fine_label", "target", "class")
 KEPT_BYTES = 512 << 20
-SPLIT_WORDS = {"train": ("train",), "val": ("val", "test")}
+SUFFIX = ".parquet"
 
 
 class ParquetSamples(SampleTable):
-    """Samples of one split, in the order of the files' names and rows."""
+    """Samples of one split, in the order of the files' names and rows.
 
-    def __init__(self, name: str, files: list[Path]) -> None:
-        heads = [parquet.ParquetFile(file) for file in files]
-        self.files = files
-        self.image_column = _choose(heads[0], IMAGE_COLUMNS, files[0], "image")
-        self.label_column = _choose(heads[0], LABEL_COLUMNS, files[0], "label")
+    Attributes:
+        files: what they are in.
+        image_column: name of the column of encoded images.
+        label_column: name of the column of labels.
+        labels_are: what stands in that column.
+    """
+
+    def __init__(self, name: str, files: Sequence[Path], columns: Columns) -> None:
+        """Read all labels, and no image.
+
+        Raises:
+            DataAmbiguous: several columns may be meant.
+            DataMissing: no such column.
+            DataCorrupt: unreadable, or labels that are none.
+            ClassMismatch: files that name their classes differently.
+        """
+        heads = [_open_file(file) for file in files]
+        schemas = [head.schema_arrow for head in heads]
+        self.files = tuple(files)
+        self.image_column = choose_column(schemas, self.files, columns.image, IMAGES)
+        self.label_column = choose_column(schemas, self.files, columns.label, LABELS)
         groups = [(i, group) for i, head in enumerate(heads) for group in range(head.num_row_groups)]
         rows = [heads[i].metadata.row_group(group).num_rows for i, group in groups]
         self._groups = groups
         self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         self._open: dict[int, Any] = {}
         self._kept: OrderedDict[int, Any] = OrderedDict()
-        column = pa.chunked_array(
-            [chunk for head in heads for chunk in head.read([self.label_column]).column(0).chunks]
-        )
-        labels, classes = _read_labels(column, heads[0].schema_arrow, self.label_column)
-        super().__init__(name, KeyList(f"row {row}" for row in range(len(labels))), labels, classes)
+        parts = [_read_column(head, self.label_column, file) for head, file in zip(heads, files, strict=True)]
+        read = read_labels(parts, schemas, self.label_column, self.files)
+        if len(read.labels) != self._starts[-1]:
+            raise DataCorrupt(
+                f"column {self.label_column} of {name} has another length than the file says\n"
+                f"  expected  {self._starts[-1]} labels\n  got       {len(read.labels)}\n  fetch the data again"
+            )
+        self.labels_are = read.labels_are
+        count = len(read.labels)
+        super().__init__(name, KeyList(f"row {row}" for row in range(count)), read.labels, read.class_names)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}, "_kept": OrderedDict()}
@@ -54,7 +78,10 @@ class ParquetSamples(SampleTable):
         """Return the encoded image of a row."""
         group = int(np.searchsorted(self._starts, sample, side="right")) - 1
         row = sample - int(self._starts[group])
-        value = self._images(group)[row].as_py()
+        images = self._images(group)
+        if row >= len(images):
+            raise BadImage("the image column is shorter than the file says")
+        value = images[row].as_py()
         if value is None:
             raise BadImage("the image column is empty")
         return bytes(value)
@@ -84,61 +111,39 @@ class ParquetSamples(SampleTable):
         return kept
 
 
-def find_parquet(path: Path, split: Literal["train", "val"]) -> tuple[list[Path], bool]:
-    """Return a split's Parquet files at `path`, and whether there are any Parquet files at all.
-
-    Files belong to a split by their name (train-00000-of-00002.parquet) or folder (train/0000.parquet). Files
-    without such a word are the training split.
-    """
+def find_parquet_splits(data: str, path: Path) -> FoundData | None:
+    """Find the splits of Parquet files; None where there are none."""
+    left_out = LeftOut()
     if path.is_file():
-        return ([path] if split == "train" else []), path.suffix == ".parquet"
-    files = sorted({*path.glob("*.parquet"), *path.glob("*/*.parquet")})
-    named = {
-        name: [file for file in files if _belongs(file, path, words)] for name, words in SPLIT_WORDS.items()
-    }
-    if not any(named.values()):
-        named["train"] = files
-    return named[split], bool(files)
-
-
-def _belongs(file: Path, root: Path, words: Iterable[str]) -> bool:
-    parts = file.relative_to(root).parts
-    return any(part.lower().startswith(word) for part in parts for word in words)
-
-
-def _choose(head: Any, names: tuple[str, ...], file: Path, what: str) -> str:
-    present = head.schema_arrow.names
-    for name in names:
-        if name in present:
-            return name
-    raise DataCorrupt(
-        f"no {what} column in {file}\n  expected  one of {', '.join(names)}\n  got       {', '.join(present)}\n"
-        "  rename the column"
-    )
-
-
-def _read_labels(column: Any, schema: Any, name: str) -> tuple[NDArray[np.int64], list[str]]:
-    if column.null_count:
-        raise DataCorrupt(f"{column.null_count} rows of column {name} have no label\n  remove those rows")
-    if pa.types.is_integer(column.type):
-        labels = np.asarray(column.to_numpy(), dtype=np.int64)
-        classes = _declared_names(schema, name) or [str(i) for i in range(int(labels.max(initial=-1)) + 1)]
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
-            raise DataCorrupt(
-                f"labels {labels.min()}..{labels.max()} do not fit {len(classes)} classes\n  correct column {name}"
-            )
-        return labels, classes
-    words = column.to_pylist()
-    classes = sorted({str(word) for word in words})
-    number = {word: i for i, word in enumerate(classes)}
-    return np.asarray([number[str(word)] for word in words], dtype=np.int64), classes
-
-
-def _declared_names(schema: Any, column: str) -> list[str] | None:
-    """Return the class names that the `datasets` library wrote into the file's metadata."""
-    try:
-        about = json.loads((schema.metadata or {})[b"huggingface"])
-        names = about["info"]["features"][column]["names"]
-    except (KeyError, TypeError, ValueError):
+        if path.suffix.lower() != SUFFIX:
+            return None
+        return FoundData(data, "Parquet", (FoundSplit(path.stem, frozenset(), (path,)),), _opener(data))
+    files = find_files(path, SUFFIX, DEPTH, left_out)
+    tables = tables_of_labels(files)
+    if not files or (len(tables) == len(files) and any_images_in_folders(path)):
         return None
-    return [str(name) for name in names]
+    return FoundData(data, "Parquet", tuple(split_files(data, path, files)), _opener(data), left_out)
+
+
+def _opener(data: str) -> Callable[[FoundSplit, Columns], OpenedSplit]:
+    def open_split(split: FoundSplit, columns: Columns) -> OpenedSplit:
+        table = ParquetSamples(data, split.files, columns)
+        return opened_from_files(table, split.files, table.labels_are)
+
+    return open_split
+
+
+def _open_file(file: Path) -> Any:
+    try:
+        return parquet.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataCorrupt(f"not a Parquet file: {file}: {error}\n  fetch it again") from error
+
+
+def _read_column(head: Any, column: str, file: Path) -> Any:
+    try:
+        return head.read([column]).column(0)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataCorrupt(
+            f"cannot read column {column} of {file}: {error}\n  fetch the file again"
+        ) from error

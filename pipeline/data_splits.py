@@ -1,0 +1,168 @@
+"""The splits of a data path as they were chosen, before anything is held out or left away.
+
+What is checked here: that labels mean the same in all splits, that selection and the last word have labels, and that
+no file is in two splits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from deit_pipe.pipeline.data_choice import DataChoice
+from deit_pipe.pipeline.errors import DataAmbiguous, DataMissing
+from deit_pipe.pipeline.selected_samples import SelectedSamples
+from deit_pipe.pipeline.sources.found_splits import (
+    WHOLE,
+    Columns,
+    FoundData,
+    FoundSplit,
+    choose_splits,
+    validation_splits,
+)
+from deit_pipe.pipeline.sources.left_out import LeftOut
+from deit_pipe.pipeline.sources.open_samples import check_columns, find_data, missing_split
+from deit_pipe.pipeline.sources.opened_split import OpenedSplit, shared_file, with_classes_of
+from deit_pipe.pipeline.sources.split_names import Kind
+
+
+@dataclass(frozen=True)
+class NamedSplit:
+    """An opened split and what it is called on disk.
+
+    Attributes:
+        opened: the split.
+        name: of its folder or files, "" where it is all there is.
+        data: the data path it is from.
+    """
+
+    opened: OpenedSplit
+    name: str
+    data: str
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """The three splits; None: there is none. All but training are labelled throughout."""
+
+    train: NamedSplit
+    val: NamedSplit | None
+    test: NamedSplit | None
+    left_out: LeftOut
+
+
+def open_splits(data: str, choice: DataChoice) -> DataSplits:
+    """Open the splits that `choice` names, else those with the usual names; then other validation images.
+
+    Raises:
+        DataMissing: nothing there, no training images, or a split or column that was named is not there.
+        DataAmbiguous: it can be understood in more than one way, or a file is in two splits.
+        ChoiceError: columns named of data that has none.
+        ClassMismatch: splits that do not have the same classes.
+    """
+    found = find_data(data)
+    other = None if choice.val_data is None else find_data(choice.val_data)
+    columns = Columns(choice.image_column, choice.label_column)
+    check_columns(columns, found, *([] if other is None else [other]))
+    chosen = choose_splits(
+        found, choice.train_split, None if other else choice.val_split, own_val=other is None
+    )
+    if chosen.train is None:
+        raise missing_split(found, "train")
+    left_out = found.left_out
+    train = _open(found, chosen.train, columns, left_out)
+    _check_training(train)
+    parts: dict[Kind, NamedSplit | None] = {"val": None, "test": None}
+    for kind in parts:
+        if (split := chosen.of(kind)) is not None:
+            parts[kind] = _labelled(
+                _same_classes(_open(found, split, columns, left_out), train), kind, left_out
+            )
+    if other is not None:
+        parts["val"] = _open_elsewhere(other, choice.val_split, columns, train, left_out)
+    splits = DataSplits(train, parts["val"], parts["test"], left_out)
+    return _without_shared_files(splits)
+
+
+def _open(found: FoundData, split: FoundSplit, columns: Columns, left_out: LeftOut) -> NamedSplit:
+    opened = found.open_split(split, columns)
+    name = "" if split.name == WHOLE else split.name
+    left_out.merge(opened.left_out, name)
+    return NamedSplit(opened, name, found.path)
+
+
+def _check_training(train: NamedSplit) -> None:
+    table = train.opened.table
+    if not len(table) or not table.class_names:
+        what = "labels" if len(table) else "images"
+        raise DataMissing(
+            f"no {what} in the training split of {train.data}\n  expected  at least one image with a label\n"
+            "  name another split: --train-split NAME, or other data: --data PATH"
+        )
+
+
+def _same_classes(split: NamedSplit, train: NamedSplit) -> NamedSplit:
+    return replace(split, opened=with_classes_of(split.opened, train.opened))
+
+
+def _labelled(split: NamedSplit, kind: Kind, left_out: LeftOut) -> NamedSplit | None:
+    """Return the split without its unlabelled images; None where that is all of them."""
+    table = split.opened.table
+    missing = len(table) - table.num_labelled
+    if not table.num_labelled:
+        left_out.add(f"the {kind} split, which has no labels; its images", split.name or split.data, missing)
+        return None
+    if not missing:
+        return split
+    first = table.keys[int(np.argmin(table.labels >= 0))]
+    left_out.add(f"unlabelled images of the {kind} split", first, missing)
+    labelled = SelectedSamples(table, positions=np.flatnonzero(table.labels >= 0))
+    return replace(split, opened=replace(split.opened, table=labelled))
+
+
+def _open_elsewhere(
+    other: FoundData, name: str | None, columns: Columns, train: NamedSplit, left_out: LeftOut
+) -> NamedSplit:
+    """Open the first split of other data that can serve for validation."""
+    for split in validation_splits(other, name):
+        opened = _labelled(_same_classes(_open(other, split, columns, left_out), train), "val", left_out)
+        if opened is not None:
+            return opened
+    raise DataMissing(
+        f"no labelled images in {other.path}\n  give images with labels: --val-data PATH, or none"
+    )
+
+
+def _without_shared_files(splits: DataSplits) -> DataSplits:
+    """Refuse a file of training that is also in another split; give up a test split that selection uses.
+
+    Raises:
+        DataAmbiguous: names the file.
+    """
+    train, val, test = splits.train, splits.val, splits.test
+    for kind, split in (("val", val), ("test", test)):
+        shared = None if split is None else shared_file(train.opened, split.opened)
+        if shared is not None:
+            raise DataAmbiguous(
+                f"the same file is in the train split and in the {kind} split: {shared[1]}\n"
+                f"  in train  {shared[0]}\n  remove one of the two, or name other splits"
+            )
+    if val is None or test is None:
+        return splits
+    shared = shared_file(val.opened, test.opened)
+    if shared is None:
+        return splits
+    if val.data == test.data:
+        raise DataAmbiguous(
+            f"the same file is in the val split and in the test split: {shared[1]}\n"
+            f"  in val    {shared[0]}\n  remove one of the two, or name other splits"
+        )
+    splits.left_out.add("the test split, as --val-data uses its files; the first", str(shared[1]))
+    return replace(splits, test=None)
+
+
+def path_name(data: str) -> str:
+    """Return what a data path is called in messages."""
+    return Path(data).name or data
