@@ -9,7 +9,7 @@ import numpy as np
 
 from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.pipeline.subset import Subset
+from deit_pipe.pipeline.selected_samples import SelectedSamples
 from deit_pipe.stages.errors import Missing
 from deit_pipe.stages.report import note
 from deit_pipe.store.errors import CacheMissing
@@ -75,7 +75,7 @@ def labelled_part(table: SampleTable) -> SampleTable:
     if len(labelled) == len(table):
         return table
     note(f"{len(labelled):,} of {len(table):,} training images have a label: only these are used")
-    return Subset(table, labelled)
+    return SelectedSamples(table, positions=labelled)
 
 
 def pick_split(found: DataSet, split: str | None) -> tuple[str, SampleTable]:
