@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import option
+from deit_pipe.stages.options.fields import CheckedOptions, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheTeacherOptions:
+class CacheTeacherOptions(CheckedOptions):
     """Run a frozen teacher once over seeded views and write its answers to a cache.
 
     Running the same command again resumes, a larger --epochs extends, and another --teacher joins the same views.

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import REQUIRED, option
+from deit_pipe.stages.options.fields import REQUIRED, CheckedOptions, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackOptions:
+class PackOptions(CheckedOptions):
     """Copy images into Arrow files: one file per split instead of a million, read without unpacking.
 
     A packed copy has the same views as its source, so caches of one work with the other. --raw keeps decoded pixels:

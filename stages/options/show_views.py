@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import argument, option
+from deit_pipe.stages.options.fields import CheckedOptions, argument, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowViewsOptions:
+class ShowViewsOptions(CheckedOptions):
     """Draw a grid of what is trained on: one row per sample, its views side by side, the numbers drawn under each.
 
     The pictures are what both networks see, erased and mixed, made as in training.

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import option
+from deit_pipe.stages.options.fields import CheckedOptions, option
 
 FROM_PRESET = "[default: from the preset]"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainStudentOptions:
+class TrainStudentOptions(CheckedOptions):
     """Train a DeiT student from a cache, on exactly the views the teacher saw.
 
     Recipe, plan and seed of the views come from the cache; there is no augmentation option to get wrong. Every

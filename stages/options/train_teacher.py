@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import option
+from deit_pipe.stages.options.fields import CheckedOptions, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainTeacherOptions:
+class TrainTeacherOptions(CheckedOptions):
     """Fine-tune a timm CNN on your classes, for use as a teacher.
 
     A teacher that does not know the classes is worth nothing. The folder it writes is what cache-teacher takes as
