@@ -1,4 +1,4 @@
-"""Values that cannot be are refused by the options themselves: one line, the same from Python, TOML and the command line."""
+"""Values that cannot be are refused by the options themselves, in one line, wherever they came from."""
 
 import dataclasses
 import math
