@@ -8,10 +8,10 @@ import dataclasses
 import importlib
 import inspect
 import json
+import math
 import os
 import sys
 import tomllib
-import types
 import typing
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -122,48 +122,71 @@ def _resolve(spec: str) -> Any:
     return getattr(importlib.import_module(f"deit_pipe.stages.{module}"), name)
 
 
-def _value_type(annotation: Any) -> Any:
-    """`int | None` -> int; the plain type of a field."""
-    if isinstance(annotation, types.UnionType):
-        return next(part for part in typing.get_args(annotation) if part is not type(None))
-    return annotation
+class _AsTyped:
+    """A value as it was typed, a number where it reads as one: the options class judges it, for every caller alike."""
+
+    number: Callable[[str], Any] = str
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self.number(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
+
+
+class _Choice(_AsTyped, click.Choice[str]):
+    pass
+
+
+class _Text(_AsTyped, click.types.StringParamType):
+    pass
+
+
+class _Whole(_AsTyped, click.IntRange):
+    number = int
+
+
+class _Real(_AsTyped, click.FloatRange):
+    number = float
 
 
 def _click_type(annotation: Any, metadata: Any) -> Any:
-    kind = _value_type(annotation)
+    from deit_pipe.stages.options.fields import value_type
+
+    kind = value_type(annotation)
     if metadata.get("choices"):
-        return click.Choice(list(metadata["choices"]))
-    low, high = metadata.get("minimum"), metadata.get("maximum")
-    if kind is int:
-        return click.IntRange(low, high) if (low, high) != (None, None) else click.INT
-    if kind is float:
-        return click.FloatRange(low, high) if (low, high) != (None, None) else click.FLOAT
-    return click.BOOL if kind is bool else click.STRING
+        return _Choice(list(metadata["choices"]))
+    if kind in (int, float):
+        # the range is shown in the help; what has none is never below minus infinity
+        low = metadata.get("minimum")
+        number: Any = _Whole if kind is int else _Real
+        return number(-math.inf if low is None else low, metadata.get("maximum"))
+    return click.BOOL if kind is bool else _Text()
 
 
 def _parameter(item: dataclasses.Field[Any], annotation: Any) -> click.Parameter:
     """The click parameter of one options field."""
+    from deit_pipe.stages.options.fields import spelling, value_type
+
     required = item.default is dataclasses.MISSING
     default = None if required else item.default
     meta = item.metadata
     if meta["argument"]:
         return click.Argument([item.name], required=required, default=default, metavar=meta["metavar"])
-    spelling = "--" + item.name.replace("_", "-")
+    name = spelling(item.name)
     settings: dict[str, Any] = {
         "help": meta["help"],
         "required": required,
         "show_default": default not in (None, False, ""),
     }
-    if _value_type(annotation) is bool:
+    if value_type(annotation) is bool:
         if default is False:  # a switch
-            return click.Option(
-                [spelling, item.name, *meta["flags"]], is_flag=True, default=False, **settings
-            )
-        name = item.name.replace("_", "-")
+            return click.Option([name, item.name, *meta["flags"]], is_flag=True, default=False, **settings)
         settings["show_default"] = False if default is None else "on"
-        return click.Option([f"{spelling}/--no-{name}", item.name], default=default, **settings)
+        switch = f"{name}/--no-{name.removeprefix('--')}"
+        return click.Option([switch, item.name], default=default, **settings)
     return click.Option(
-        [*meta["flags"], spelling, item.name],
+        [*meta["flags"], name, item.name],
         default=default,
         type=_click_type(annotation, meta),
         metavar=meta["metavar"],

@@ -7,7 +7,7 @@ and std.
 The noise is an integer hash of (noise seed, channel, y, x), mapped through a table of normal quantiles: the
 same bits on every device and in every batch.
 
-Shapes: B views, S the side of a view, C classes.
+Shapes: B views, S the side of a view, C classes. A label of -1 is an image without label.
 """
 
 from __future__ import annotations
@@ -47,22 +47,36 @@ def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float])
 def mixed_labels(batch: ViewBatch, num_classes: int, smoothing: float) -> torch.Tensor:
     """Return the true-label targets, float32 [B, C]: smoothed one-hot rows, mixed like the pixels.
 
-    As timm's `mixup_target`: off value smoothing / C, on value 1 - smoothing + smoothing / C.
+    As timm's `mixup_target`: off value smoothing / C, on value 1 - smoothing + smoothing / C. A row sums to the
+    view's labelled share: what an unlabelled image (label -1) covers asks for no class, not even by smoothing.
     """
-    targets = torch.full((len(batch), num_classes), smoothing / num_classes, device=batch.labels.device)
+    # All of it stays on the device: asking whether any label is -1 would stop a GPU in every step.
+    targets = labelled_share(batch).unsqueeze(1) * torch.full(
+        (len(batch), num_classes), smoothing / num_classes, device=batch.labels.device
+    )
     on_top = 1.0 - smoothing
     lam = batch.lam.unsqueeze(1)
-    targets.scatter_add_(1, batch.labels.unsqueeze(1), lam * on_top)
-    return targets.scatter_add_(1, partner_labels(batch).unsqueeze(1), (1 - lam) * on_top)
+    for labels, weight in ((batch.labels, lam), (partner_labels(batch), 1 - lam)):
+        column = labels.unsqueeze(1)
+        targets.scatter_add_(1, column.clamp(min=0), (column >= 0) * (weight * on_top))
+    return targets
+
+
+def labelled_share(batch: ViewBatch) -> torch.Tensor:
+    """Return how much of each view is covered by labelled images, float32 [B], exactly 1 where all of it is."""
+    own, other = batch.labels >= 0, partner_labels(batch) >= 0
+    # lam + (1 - lam) may round to something else than 1
+    share = torch.where(own, batch.lam, 0.0) + torch.where(other, 1 - batch.lam, 0.0)
+    return torch.where(own & other, 1.0, share)
 
 
 def partner_labels(batch: ViewBatch) -> torch.Tensor:
-    """Return the label of each view's partner, int64 [B]; the own label when not mixed."""
+    """Return the label of each view's partner, int64 [B], -1: unlabelled; the own label when not mixed."""
     return batch.labels[batch.partner]
 
 
 def dominant_labels(batch: ViewBatch) -> torch.Tensor:
-    """Return the label with the larger weight, int64 [B]; the own label at one half."""
+    """Return the label with the larger weight, int64 [B], -1: unlabelled; the own label at one half."""
     return torch.where(batch.lam >= 0.5, batch.labels, partner_labels(batch))
 
 

@@ -1,51 +1,96 @@
-"""The cache as a run needs it: of these images, complete, serving the loss; or its teacher in the loop."""
+"""The cache as a run needs it: of these images, complete, serving the loss; or with its teacher in the loop."""
 
 from pathlib import Path
+from typing import Any
 
-from deit_pipe.pipeline.recipe import VIEWS_VERSION, Recipe
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.cache_summary import next_command, summarise
-from deit_pipe.stages.data import manifest_for
 from deit_pipe.stages.distributed import Processes
 from deit_pipe.stages.errors import Mismatch
 from deit_pipe.stages.losses import DistillationLoss
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.target_sources import OnlineTargets
 from deit_pipe.stages.teacher import RANDOM, load_teacher
-from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete, CacheMismatch
-from deit_pipe.store.manifest import Manifest, TeacherIdentity, list_teachers
+from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete
+from deit_pipe.store.formats import TargetFormat
+from deit_pipe.store.layout import block_slots_for
+from deit_pipe.store.ledger import coverage, read_ledger
+from deit_pipe.store.manifest import Manifest, TeacherIdentity, list_teachers, read_teacher
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.runs import read_runs
 
 
-def teacher_names(options: TrainStudentOptions) -> list[str]:
-    """The cached teachers to learn from, by name."""
+def teacher_names(options: TrainStudentOptions, begun: dict[str, Any] | None = None) -> list[str]:
+    """The cached teachers to learn from, by name.
+
+    The loss `none` learns from none: its views are compared with those of a complete teacher where there is one, its
+    order follows the blocks of any. A run goes on with those it was `begun` with.
+    """
     if options.teacher:
         return options.teacher.split(",")
     names = list_teachers(options.cache)
+    if options.loss == "none" and not options.online_teacher:
+        if begun is not None and "teacher" in begun:
+            return [name for name in begun["teacher"].split(",") if name]
+        return [name for name in names if is_complete(options.cache, name)][:1] or names[:1]
     if len(names) != 1:
         TargetReader(options.cache)  # raises: there is none, or the choice must be made
     return names
 
 
-def check_samples(cache: str, manifest: Manifest, table: SampleTable, recipe: Recipe) -> None:
-    """Refuse other images, or a program whose views differ.
+def is_complete(cache: str, name: str) -> bool:
+    """Whether every block of the teacher is committed, as its ledger says."""
+    state = coverage(cache, name)
+    return state.complete and state.epochs > 0
+
+
+def cached_epochs(cache: str, names: list[str], epochs: int, begun: dict[str, Any] | None) -> int:
+    """How many cached epochs a run of `epochs` shows in turn: of a cache that is only planned, the planned ones.
+
+    Without any teacher nothing limits them: every epoch has its own views. A run goes on with the number it was `begun`
+    with: a cache that was extended since must not change its order.
+    """
+    here = min((read_ledger(cache, name).epochs or 1 for name in names), default=epochs)
+    started = int((begun or {}).get("cached_epochs", here))
+    return min(started, here)
+
+
+def block_slots(cache: str, names: list[str], manifest: Manifest) -> int:
+    """Slots of a block, the unit of shuffling: the first teacher's; without one, those of a dense cache's default."""
+    if names:
+        return read_teacher(cache, names[0]).block_slots
+    dense = TargetFormat.parse("dense", (1.0,), manifest.num_classes)
+    return block_slots_for(
+        dense, manifest.num_classes, manifest.recipe.get("mix_group", 1), manifest.num_samples
+    )
+
+
+def open_readers(
+    options: TrainStudentOptions, names: list[str], loss: DistillationLoss
+) -> list[TargetReader]:
+    """A reader per teacher, each complete; for the loss `none` only of those that are."""
+    if options.online_teacher:
+        return []
+    if loss.kind == "none":
+        names = [name for name in names if is_complete(options.cache, name)]
+    return [open_reader(options, name, loss) for name in names]
+
+
+def check_labelled(table: SampleTable, loss: DistillationLoss) -> None:
+    """Refuse a loss that learns from labels alone where images have none.
 
     Raises:
-        CacheMismatch: the differing fields are named.
+        Mismatch: says how many.
     """
-    given = manifest_for(table, recipe, manifest.seed, manifest.image_size)
-    differences = manifest.differences(given, Recipe.later_defaults())
-    if differences:
-        lines = "\n".join(f"  {d.field}: cached {d.cached}   given {d.given}" for d in differences)
-        cure = f"name the cached images with --data (given: {table.name})"
-        if manifest.views_version != VIEWS_VERSION:
-            cure = (
-                "this deit-pipe makes other views: use the one that wrote the cache, or make the cache again"
-            )
-        raise CacheMismatch(
-            f"cache mismatch: {cache} was made from something else\n{lines}\n{cure}", differences
-        )
+    unlabelled = int((table.labels < 0).sum())
+    if not unlabelled or (loss.kind != "none" and loss.alpha > 0):
+        return
+    asked = "--loss none" if loss.kind == "none" else f"--loss {loss.kind} --alpha 0"
+    raise Mismatch(
+        f"{asked} learns from labels only, and {unlabelled:,} of the {len(table):,} training images have none\n"
+        f"  expected a label for every image, or a teacher\n  got      {table.name}, {unlabelled:,} unlabelled\n"
+        "use --loss hard (the teacher's answers teach them), or make a cache of the labelled images alone"
+    )
 
 
 def open_reader(options: TrainStudentOptions, name: str, loss: DistillationLoss) -> TargetReader:

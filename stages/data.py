@@ -3,47 +3,21 @@
 import os
 from dataclasses import replace
 from itertools import zip_longest
-from pathlib import Path
 
 import numpy as np
 
 from deit_pipe.pipeline.cells import decode_sample
 from deit_pipe.pipeline.decode import size_of
-from deit_pipe.pipeline.errors import DataMissing
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import PRESETS, VIEWS_VERSION, Recipe
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.stages.errors import Mismatch
-from deit_pipe.stages.report import note
 from deit_pipe.store.manifest import Manifest, SampleIndex
 
 SMALL_IMAGE = 64
 SMALL_VIEW = 32
 VIEW = 224
 MOST_WORKERS = 16
-
-
-def open_training(data: str) -> SampleTable:
-    """The training samples of `--data`."""
-    return open_samples(data, "train")
-
-
-def open_validation(data: str, val_data: str | None) -> SampleTable | None:
-    """The validation samples: `--val-data` if given (its val split, else all of it), else the data's own val split.
-
-    Returns None where the data has no val split and none was named.
-    """
-    if val_data is None:
-        try:
-            return open_samples(data, "val")
-        except DataMissing:
-            return None
-    try:
-        return open_samples(val_data, "val")
-    except DataMissing:
-        note(f"{val_data} has no validation split: all of its images are used")
-        return open_samples(val_data, "train")
 
 
 def check_same_classes(table: SampleTable, class_names: tuple[str, ...], whose: str) -> None:
@@ -126,11 +100,6 @@ def manifest_for(table: SampleTable, recipe: Recipe, seed: int, image_size: int)
         image_size=image_size,
         views_version=VIEWS_VERSION,
     )
-
-
-def absolute(data: str) -> str:
-    """A data argument that still works from another folder: a path made absolute, a name or URL as it is."""
-    return str(Path(data).resolve()) if Path(data).exists() else data
 
 
 def default_crop_ratio(image_size: int, model: str = "") -> float:

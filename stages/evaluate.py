@@ -60,7 +60,8 @@ def run(options: EvaluateOptions) -> CommandResult:
     ]
     for name, values in scores.items():
         agree = f"   agrees with the teacher {values['agree']:7.2%}" if "agree" in values else ""
-        lines.append(f"  {LABELS[name]:<20} top-1 {values['top1']:7.2%}   top-5 {values['top5']:7.2%}{agree}")
+        top5 = "" if values["top5"] is None else f"   top-5 {values['top5']:7.2%}"
+        lines.append(f"  {LABELS[name]:<20} top-1 {values['top1']:7.2%}{top5}{agree}")
     data = {
         "run": str(folder),
         "split": split,

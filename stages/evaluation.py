@@ -10,10 +10,14 @@ from deit_pipe.pipeline.loader import load_views
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.data import eval_cells, eval_plan, eval_recipe
 from deit_pipe.stages.distributed import Processes
+from deit_pipe.stages.errors import Missing
 from deit_pipe.stages.losses import DistillationLoss
 from deit_pipe.stages.report import progress
 from deit_pipe.stages.student import StudentFacts, heads, is_distilled
 from deit_pipe.stages.teacher import Teacher
+
+BEST_OF = 5  # "top-5"
+Scores = dict[str, dict[str, float | None]]
 
 DISTILLED_HEADS = ("class", "dist", "fused", "fused_softmax")
 
@@ -55,19 +59,31 @@ def evaluate_student(
     crop_ratio: float | None = None,
     teacher: Teacher | None = None,
     quiet: bool = True,
-) -> dict[str, dict[str, float]]:
-    """Top-1 and top-5 of every head over all images, each counted once on any number of processes.
+) -> Scores:
+    """Top-1 and top-5 of every head over all labelled images, each counted once on any number of processes.
+
+    Unlabelled images (label -1) count only in the agreement with a teacher.
 
     Returns:
         `{"class": {"top1": ..., "top5": ...}, "dist": ..., "fused": ..., "fused_softmax": ...}`, fractions 0..1; with a
-        teacher also `agree`. A model without distillation head has only `class`.
+        teacher also `agree`. A model without distillation head has only `class`. `top5` is None where there are no
+        more than 5 classes: it would be 1 whatever the student says.
+
+    Raises:
+        Missing: no image has a label.
     """
+    if not (table.labels >= 0).any():
+        raise Missing(
+            f"{table.name} has no labelled image to evaluate on\n"
+            f"  expected labels of {len(table.class_names)} classes\n  got      {len(table)} images without label\n"
+            "give labelled images with --val-data (train-student) or --data (evaluate)"
+        )
     training = model.training
     model.eval()
     recipe = eval_recipe(facts.crop_ratio if crop_ratio is None else crop_ratio)
     names = DISTILLED_HEADS if is_distilled(model) else ("class",)
     counts = {name: HeadCounts() for name in names}
-    seen = 0
+    seen = labelled = 0
     cells = eval_cells(len(table), batch_size)[group.rank :: group.world]
     with progress(
         "evaluating", sum(len(cell.slots) for cell in cells), "images", quiet=quiet or not group.first
@@ -81,21 +97,25 @@ def evaluate_student(
             answers = None if teacher is None else teacher(mixed).argmax(dim=1)
             scored = head_scores(class_logits.float(), None if dist_logits is None else dist_logits.float())
             for name, scores in scored.items():
-                best = scores.topk(min(5, scores.shape[1]), dim=1).indices
+                best = scores.topk(min(BEST_OF, scores.shape[1]), dim=1).indices
                 hits = best == batch.labels[:, None]
                 counts[name].top1 += float(hits[:, 0].sum())
                 counts[name].top5 += float(hits.any(dim=1).sum())
                 if answers is not None:
                     counts[name].agree += float((best[:, 0] == answers).sum())
             seen += len(views)
+            labelled += int((views.labels >= 0).sum())
             bar.advance(len(views))
     model.train(training)
-    flat = [float(seen), *(value for c in counts.values() for value in (c.top1, c.top5, c.agree))]
-    total, *values = group.sum(flat)
-    result: dict[str, dict[str, float]] = {}
+    flat = [float(seen), float(labelled)]
+    flat += [value for c in counts.values() for value in (c.top1, c.top5, c.agree)]
+    images, known, *values = group.sum(flat)
+    result: Scores = {}
     for place, name in enumerate(names):
-        top1, top5, agree = (value / max(1.0, total) for value in values[3 * place : 3 * place + 3])
-        result[name] = {"top1": top1, "top5": top5} | ({"agree": agree} if teacher is not None else {})
+        top1, top5, agree = values[3 * place : 3 * place + 3]
+        result[name] = {"top1": top1 / known, "top5": top5 / known if facts.num_classes > BEST_OF else None}
+        if teacher is not None:
+            result[name]["agree"] = agree / images
     return result
 
 

@@ -22,7 +22,7 @@ from deit_pipe.stages.checkpoint import (
     save_weights,
 )
 from deit_pipe.stages.errors import Terminated, TrainingDiverged
-from deit_pipe.stages.evaluation import best_answer, evaluate_student
+from deit_pipe.stages.evaluation import Scores, best_answer, evaluate_student
 from deit_pipe.stages.interrupts import StopRequest, deferred_stop
 from deit_pipe.stages.optim import learning_rate, make_schedule
 from deit_pipe.stages.options.train_student import TrainStudentOptions
@@ -35,13 +35,14 @@ from deit_pipe.stages.run_folder import (
     Metrics,
     write_json,
 )
-from deit_pipe.stages.target_sources import CachedTargets, OnlineTargets
+from deit_pipe.stages.run_outcome import outcome
+from deit_pipe.stages.target_sources import CachedTargets, NoTargets, OnlineTargets
 from deit_pipe.stages.trainer import Schedule, StepTimes, Trainer
 from deit_pipe.stages.training_presets import TrainingSettings
 
 STOP_CHECK_STEPS = 20  # with several processes, asking all of them whether to stop costs a message
 SLOW_STEP = 0.25  # seconds; then the message costs nothing
-TargetsFrom = Callable[[int, int], CachedTargets | OnlineTargets]
+TargetsFrom = Callable[[int, int], CachedTargets | OnlineTargets | NoTargets]
 
 
 @dataclass
@@ -55,7 +56,14 @@ class Position:
 
 @dataclass
 class Fit:
-    """One training run. `make_targets(epoch, step)` gives the targets of all cells from there on."""
+    """One training run. `make_targets(epoch, step)` gives the targets of all cells from there on.
+
+    Attributes:
+        table: what is trained on.
+        validation: images that select the best epoch; None: nothing is selected.
+        test: images for the last word, looked at once, when there are none for validation and training is over.
+        teacher_top1: accuracy of the teacher, 0..1, where it is known; said at the end.
+    """
 
     trainer: Trainer
     schedule: Schedule
@@ -63,10 +71,12 @@ class Fit:
     options: TrainStudentOptions
     table: SampleTable
     validation: SampleTable | None
+    test: SampleTable | None
     image_size: int
     workers: int
     run_folder: Path
     make_targets: TargetsFrom
+    teacher_top1: float | None = None
     position: Position = field(default_factory=Position, init=False)
     best: dict[str, Any] | None = field(default=None, init=False)
     metrics: Metrics | None = field(default=None, init=False)
@@ -165,7 +175,7 @@ class Fit:
         last = position.epoch == self.settings.epochs
         scores: dict[str, Any] | None = None
         if self.validation is not None and (last or position.epoch % self.options.eval_every == 0):
-            scores = self._scores()
+            scores = self._scores("val", self.validation)
             line |= scores
             chosen = scores[self._selected_scores][self.answer]["top1"]
             if self.best is None or chosen > self.best["top1"]:
@@ -179,22 +189,20 @@ class Fit:
     @property
     def _selected_scores(self) -> str:
         """Key of the scores of the weights that count."""
-        return "val_ema" if self.options.select == "ema" else "val"
+        split = "test" if self.validation is None and self.test is not None else "val"
+        return f"{split}_ema" if self.options.select == "ema" else split
 
-    def _scores(self) -> dict[str, Any]:
-        """Accuracy of the student and, where there is one, of its average."""
-        scores = {"val": self._evaluate(self.trainer.student)}
+    def _scores(self, split: str, table: SampleTable) -> dict[str, Any]:
+        """Accuracy of the student and, where there is one, of its average, under the name of the split."""
+        scores = {split: self._evaluate(self.trainer.student, table)}
         if self.trainer.ema is not None:
-            scores["val_ema"] = self._evaluate(self.trainer.ema.module)
+            scores[f"{split}_ema"] = self._evaluate(self.trainer.ema.module, table)
         return scores
 
-    def _evaluate(self, model: torch.nn.Module) -> dict[str, dict[str, float]]:
-        assert self.validation is not None
+    def _evaluate(self, model: torch.nn.Module, table: SampleTable) -> Scores:
         # a small set is decoded faster than workers start
-        workers = self.workers if len(self.validation) > 5000 else 0
-        return evaluate_student(
-            model, self.trainer.facts, self.validation, self.trainer.group, workers=workers,
-        )  # fmt: skip
+        workers = self.workers if len(table) > 5000 else 0
+        return evaluate_student(model, self.trainer.facts, table, self.trainer.group, workers=workers)
 
     def _selected(self) -> dict[str, torch.Tensor]:
         """State dict of the weights that count."""
@@ -287,13 +295,16 @@ class Fit:
         """Write the student and the result."""
         group = self.trainer.group
         if not scores and self.validation is not None:  # resumed after the last epoch
-            scores = self._scores()
+            scores = self._scores("val", self.validation)
+        if self.validation is None and self.test is not None:
+            scores = self._scores("test", self.test)
         result: dict[str, Any] = {
             "out": str(self.run_folder), "student": self.trainer.facts.model, "loss": self.options.loss,
             "epochs": self.settings.epochs, "steps": self.position.total, "answer": self.answer,
-            "selected": self._selected_scores, "best": self.best,
+            "selected": self._selected_scores, "best": self.best, "teacher_top1": self.teacher_top1,
             **scores,
         }  # fmt: skip
+        result |= outcome(result, self.test if self.validation is None else self.validation)
         if group.first:
             save_weights(self.run_folder / STUDENT_WEIGHTS, self._selected())
             write_json(self.run_folder / RESULT, result)

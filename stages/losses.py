@@ -7,7 +7,8 @@ With psi the softmax, Z_s the student's and Z_t the teacher's logits, y the labe
     soft:  (1 - alpha) L_CE(psi(Z_class), y) + alpha tau^2 KL(psi(Z_t / tau) || psi(Z_dist / tau))        eq. 2
 
 y is the mixed, smoothed label; y_t is never smoothed. A student without a distillation head gets both terms on its
-class head.
+class head. A view counts in the label term by its labelled share: with unlabelled images (label -1) in its mix by less,
+with nothing labelled in it not at all, and then only the teacher's term is left. Both terms stay means over all views.
 """
 
 from dataclasses import dataclass
@@ -50,17 +51,23 @@ class DistillationLoss:
     teacher_weights: tuple[float, ...] = (1.0,)
 
     def __call__(
-        self, class_logits: Tensor, dist_logits: Tensor, soft_labels: Tensor, targets: list[TensorTargets]
+        self,
+        class_logits: Tensor,
+        dist_logits: Tensor,
+        soft_labels: Tensor,
+        targets: list[TensorTargets],
+        labelled: Tensor | None = None,
     ) -> LossParts:
         """Loss of one batch.
 
         Args:
             class_logits: [B, C] of the class head.
             dist_logits: [B, C] of the distillation head (the class head's for a student that has none).
-            soft_labels: float32 [B, C], mixed and smoothed true labels; rows sum to 1.
-            targets: one per teacher, in the order of `teacher_weights`.
+            soft_labels: float32 [B, C], mixed and smoothed true labels; rows sum to the labelled share.
+            targets: one per teacher, in the order of `teacher_weights`; may be empty for the kind none.
+            labelled: float32 [B], labelled share of each view; None: all of them are labelled.
         """
-        label = label_term(class_logits.float(), soft_labels, self.label)
+        label = label_term(class_logits.float(), soft_labels, self.label, labelled)
         if self.kind == "none":
             return LossParts(total=label, label=label, distillation=torch.zeros_like(label))
         terms = [
@@ -77,10 +84,15 @@ class DistillationLoss:
         return soft_term(logits, targets, self.tau, self.reduction)
 
 
-def label_term(logits: Tensor, soft_labels: Tensor, kind: str) -> Tensor:
-    """Cross entropy with soft labels [B, C], or DeiT III's binary one on `soft_labels > 0`; mean over the batch."""
+def label_term(logits: Tensor, soft_labels: Tensor, kind: str, labelled: Tensor | None = None) -> Tensor:
+    """Cross entropy with soft labels [B, C], or DeiT III's binary one on `soft_labels > 0`; mean over the batch.
+
+    Soft labels that sum to less than 1 weigh their view in the cross entropy by themselves; in the binary one, where
+    no target means "not this class", `labelled` [B] does.
+    """
     if kind == "bce":
-        return F.binary_cross_entropy_with_logits(logits, (soft_labels > 0).float())
+        weight = None if labelled is None else labelled.unsqueeze(1)
+        return F.binary_cross_entropy_with_logits(logits, (soft_labels > 0).float(), weight=weight)
     return -(soft_labels * F.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
 
 

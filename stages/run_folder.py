@@ -24,8 +24,17 @@ LOCK = ".lock"
 # What may change between the parts of one run without changing its weights.
 FREE = {
     "out", "data", "val_data", "workers", "device", "log_steps", "checkpoint_steps", "tensorboard", "eval_every",
-    "eval_crop_ratio", "teacher_weights", "cache", "print_config", "world",
+    "eval_crop_ratio", "teacher_weights", "cache", "print_config", "world", "data_choice",
 }  # fmt: skip
+
+
+def begun_config(run: Path) -> dict[str, Any] | None:
+    """The config of a run that has something to go on with, else None.
+
+    A run that failed before its first checkpoint left nothing to protect.
+    """
+    there = (run / CHECKPOINTS / POINTER).is_file() or (run / RESULT).is_file()
+    return read_json(run / CONFIG) if there else None
 
 
 def begin(run: Path, config: dict[str, Any], untouched: Collection[str] = ()) -> None:
@@ -40,9 +49,8 @@ def begin(run: Path, config: dict[str, Any], untouched: Collection[str] = ()) ->
     Raises:
         Mismatch: the folder holds another run; every differing option is named.
     """
-    there = read_json(run / CONFIG)
-    begun = (run / CHECKPOINTS / POINTER).is_file() or (run / RESULT).is_file()
-    if there is None or not begun:  # a run that failed before its first checkpoint left nothing to protect
+    there = begun_config(run)
+    if there is None:
         run.mkdir(parents=True, exist_ok=True)
         write_json(run / CONFIG, config)
         return
@@ -89,15 +97,19 @@ def weights_file(run: Path, which: str) -> str:
     """Path, below the run folder, of its `result`, `best` or `last` weights.
 
     Raises:
-        Missing: `last`, and there is no checkpoint.
+        Missing: `last`, and there is no checkpoint; `best`, and nothing was selected.
     """
+    quoted = shlex.quote(str(run))
+    if which == "best" and (run / STUDENT_FACTS).is_file() and not (run / BEST_WEIGHTS).is_file():
+        raise Missing(
+            f"{run} has no best weights: no epoch of it was measured on validation images, so none was selected\n"
+            f"take its last ones: deit-pipe evaluate {quoted} --weights result"
+        )
     if which != "last":
         return STUDENT_WEIGHTS if which == "result" else BEST_WEIGHTS
     pointer = read_json(run / CHECKPOINTS / POINTER)
     if pointer is None:
-        raise Missing(
-            f"{run} has no checkpoint\ntrain with: deit-pipe train-student --out {shlex.quote(str(run))}"
-        )
+        raise Missing(f"{run} has no checkpoint\ntrain with: deit-pipe train-student --out {quoted}")
     return f"{CHECKPOINTS}/{pointer['folder']}/model.safetensors"
 
 

@@ -1,4 +1,4 @@
-"""Where a run's targets come from: a cache, which every view is compared with, or a teacher in the loop."""
+"""Where a run's targets come from: a cache, which every view is compared with; a teacher in the loop; nowhere."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -71,6 +71,17 @@ class OnlineTargets:
             parts.append(logits.cpu().numpy())
         arrays = encode(np.concatenate(parts), self._format)
         return [TensorTargets.from_store(decode(arrays, self._format), mixed.device)]
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class NoTargets:
+    """For the loss `none` on a cache that is only planned: nothing to learn from, nothing to compare with."""
+
+    def next(self, views: ViewBatch, mixed: Tensor) -> list[TensorTargets]:
+        """No teacher, no answers."""
+        return []
 
     def close(self) -> None:
         """Nothing to end."""

@@ -1,5 +1,6 @@
 """`deit-pipe train-student`: stage two. The cache's views and targets -> a student."""
 
+import math
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -9,39 +10,44 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
+from deit_pipe.pipeline.data_set import DataChoice
 from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.pipeline.recipe import Recipe
-from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.cached_run import check_samples, online_targets, open_reader, teacher_names
-from deit_pipe.stages.data import (
-    absolute,
-    check_same_classes,
-    choose_workers,
-    default_crop_ratio,
-    open_training,
-    open_validation,
+from deit_pipe.stages.adapted_settings import SETTINGS_RULES, adapt_settings, step_slots
+from deit_pipe.stages.cached_run import (
+    block_slots,
+    cached_epochs,
+    check_labelled,
+    online_targets,
+    open_readers,
+    teacher_names,
 )
+from deit_pipe.stages.chosen_student import chosen_student, student_facts, token_width
+from deit_pipe.stages.data import check_same_classes, choose_workers, manifest_for
 from deit_pipe.stages.distributed import Processes, processes
 from deit_pipe.stages.errors import UsageProblem
 from deit_pipe.stages.fit import Fit
 from deit_pipe.stages.losses import DistillationLoss
+from deit_pipe.stages.opened.images import absolute, cached_images, cached_place, recorded_choice
+from deit_pipe.stages.opened.same_samples import check_same_samples
 from deit_pipe.stages.optim import make_optimizer
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.replay import ReplayContext
 from deit_pipe.stages.report import CommandResult, note
-from deit_pipe.stages.run_folder import CONFIG, begin, finished, only_writer, read_json
+from deit_pipe.stages.run_folder import begin, begun_config, finished, only_writer
+from deit_pipe.stages.run_outcome import result_text
 from deit_pipe.stages.student import (
     CUSTOM,
     StudentFacts,
     build_student,
-    describe_student,
     is_distilled,
-    read_facts,
     start_from,
 )
-from deit_pipe.stages.target_sources import CachedTargets
+from deit_pipe.stages.target_sources import CachedTargets, NoTargets, OnlineTargets
 from deit_pipe.stages.trainer import Schedule, Trainer
 from deit_pipe.stages.training_presets import (
+    FEW_WIDTH,
+    ChosenPreset,
     TrainingSettings,
     choose_preset,
     config_as_toml,
@@ -49,50 +55,48 @@ from deit_pipe.stages.training_presets import (
     resolve_settings,
     resolved_config,
 )
-from deit_pipe.store.ledger import read_ledger
-from deit_pipe.store.manifest import (
-    Manifest,
-    read_manifest,
-    read_provenance,
-    read_teacher,
-)
+from deit_pipe.store.manifest import Manifest, read_manifest, read_provenance, read_teacher
 
 
 def run(options: TrainStudentOptions) -> CommandResult:
     """Open the cache and its images, build the student, train, evaluate, write the run folder."""
     with processes(options.device) as group, ExitStack() as stack:
+        run_folder = Path(options.out)
         manifest = read_manifest(options.cache)
         provenance = read_provenance(options.cache)
         recipe = Recipe.from_json(dict(manifest.recipe))
-        preset = choose_preset(options, recipe, manifest.image_size)
-        student_name, _ = chosen_student(options, manifest.image_size)
-        settings = resolve_settings(options, preset, student_name)
-        names = teacher_names(options)
+        plan = ViewPlan.for_recipe(manifest.num_samples, recipe, manifest.seed)
+        begun = begun_config(run_folder)
+        names = teacher_names(options, begun)
+        preset, settings = settings_of(options, manifest, recipe, plan, group, begun)
         loss = make_loss(options, settings, len(names))
         precision = options.precision or ("bf16" if group.device.type == "cuda" else "fp32")
         config = resolved_config(
-            options, settings, preset=preset, alpha=loss.alpha, precision=precision, teacher=",".join(names),
-            student=student_name,
-            data=absolute(options.data or provenance.get("data") or "digits"),
+            options, settings, preset=preset.name, alpha=loss.alpha, precision=precision, teacher=",".join(names),
+            student=chosen_student(options, manifest.image_size)[0],
+            data=absolute(options.data or cached_place(options.cache)),
             val_data=absolute(options.val_data) if options.val_data else None,
             cache_digest=manifest.digest, world=group.world,
             teacher_digests=[read_teacher(options.cache, name).digest for name in names],
-            cached_epochs=cached_epochs(options, names),
+            cached_epochs=cached_epochs(options.cache, names, settings.epochs, begun),
+            settings_rules=SETTINGS_RULES, data_choice=(recorded_choice(options.cache) or DataChoice()).to_json(),
         )  # fmt: skip
         if options.print_config:
             return CommandResult(
                 config_as_toml({k: v for k, v in config.items() if k not in DERIVED}), config
             )
         check_options(options, settings)
-        run_folder = Path(options.out)
-        table = open_training(config["data"])
-        check_samples(options.cache, manifest, table, recipe)
-        validation = open_validation(config["data"], options.val_data)
-        if validation is not None:
-            check_same_classes(validation, table.class_names, f"the cached images {table.name}")
+        found = cached_images(options.cache, config["data"], options.val_data)
+        table, validation, test = found.train, found.val, found.test
+        check_same_samples(
+            options.cache, manifest_for(table, recipe, manifest.seed, manifest.image_size), table
+        )
+        for held_out in (validation, test):
+            if held_out is not None:
+                check_same_classes(held_out, table.class_names, f"the cached images {table.name}")
+        check_labelled(table, loss)
         facts = student_facts(options, manifest, table, settings)
-        readers = [] if options.online_teacher else [open_reader(options, name, loss) for name in names]
-        identity = read_teacher(options.cache, names[0])
+        readers = open_readers(options, names, loss)
         if group.first:
             stack.enter_context(only_writer(run_folder))
             untouched = {item.name for item in fields(options) if getattr(options, item.name) == item.default}
@@ -104,23 +108,16 @@ def run(options: TrainStudentOptions) -> CommandResult:
                 f"{run_folder}: nothing to do, this run is finished\n{result_text(done)}", done
             )
 
-        plan = ViewPlan.for_recipe(len(table), recipe, manifest.seed)
         schedule = Schedule(
             plan=plan, epochs=settings.epochs, cached_epochs=config["cached_epochs"],
-            batch_size=settings.batch_size, accumulate=options.accumulate, order_seed=options.order_seed,
-            block_slots=identity.block_slots,
+            batch_size=step_slots(settings.batch_size, plan), accumulate=options.accumulate,
+            order_seed=options.order_seed, block_slots=block_slots(options.cache, names, manifest),
         )  # fmt: skip
-        if len(table) >= settings.batch_size:
-            plan.check_batch(settings.batch_size, group.world * options.accumulate)
-        elif group.world > 1:  # unequal shares would weigh unequally
-            raise UsageProblem(
-                f"--batch-size {settings.batch_size} is more than the {len(table)} samples, which {group.world} "
-                f"processes cannot share evenly\n  use --batch-size {group.world * recipe.mix_group}"
-            )
         context = ReplayContext(options.cache, table.keys, provenance)  # type: ignore[arg-type]
-        online = None
+        alone: OnlineTargets | NoTargets | None = None if readers else NoTargets()
         if options.online_teacher:
-            online = online_targets(options, group, identity, table, manifest.seed)
+            identity = read_teacher(options.cache, names[0])
+            alone = online_targets(options, group, identity, table, manifest.seed)
 
         # The teacher is loaded by now, so it cannot change what the student and its drop path draw.
         torch.manual_seed(options.seed)
@@ -133,29 +130,49 @@ def run(options: TrainStudentOptions) -> CommandResult:
                 note(line)
         torch.manual_seed((options.seed << 20) + 1 + group.rank)
         trainer = make_trainer(options, settings, student, facts, loss, recipe, group, precision)
+        trainer.taught = not isinstance(alone, NoTargets)
         say_start(options, settings, schedule, facts, student, group, preset, precision)
+        if group.first and not trainer.taught:
+            note(
+                f"no teacher in {options.cache} is complete: --loss none can train, its views are compared with nothing"
+            )
         fit = Fit(
             trainer=trainer, schedule=schedule, settings=settings, options=options, table=table, validation=validation,
-            image_size=manifest.image_size, workers=choose_workers(options.workers), run_folder=run_folder,
-            make_targets=lambda epoch, step: online
+            test=test, image_size=manifest.image_size, workers=choose_workers(options.workers), run_folder=run_folder,
+            make_targets=lambda epoch, step: alone
             or CachedTargets(readers, lambda: schedule.cells(group, epoch, step), context),
         )  # fmt: skip
         result = fit.run()
     return CommandResult(result_text(result), result)
 
 
-DERIVED = ("cache_digest", "world", "teacher_digests", "cached_epochs")
-TINY_STUDENT = 1_000_000
+def settings_of(
+    options: TrainStudentOptions, manifest: Manifest, recipe: Recipe, plan: ViewPlan, group: Processes,
+    begun: dict[str, Any] | None,
+) -> tuple[ChosenPreset, TrainingSettings]:  # fmt: skip
+    """The preset, and the values that are used: its own, those given, adapted to the images there are.
 
-
-def cached_epochs(options: TrainStudentOptions, names: list[str]) -> int:
-    """How many cached epochs this run shows in turn: of a cache that is only planned, the planned ones.
-
-    A run goes on with the number it began with: a cache that was extended since must not change its order.
+    A run that an older version began goes on with the settings it began with.
     """
-    here = min(read_ledger(options.cache, name).epochs or 1 for name in names)
-    begun = (read_json(Path(options.out) / CONFIG) or {}).get("cached_epochs", here)
-    return int(begun) if begun <= here else here
+    adapts = begun is None or "settings_rules" in begun
+    preset = choose_preset(options, recipe, manifest.image_size, manifest.num_samples if adapts else None)
+    student, sizes = chosen_student(options, manifest.image_size)
+    width = token_width(student, sizes) if preset.name == "few" and options.lr is None else FEW_WIDTH
+    settings = resolve_settings(options, preset.name, student, num_samples=manifest.num_samples, width=width)
+    if not adapts and settings.batch_size > plan.num_slots and group.world > 1:
+        raise UsageProblem(
+            f"{options.out} was begun with a batch of more than the {plan.num_slots} views of an epoch, which "
+            f"{group.world} processes cannot share evenly\n  go on with one process, or begin again with a new --out"
+        )
+    if adapts:
+        settings, lines = adapt_settings(settings, options, preset.name, plan, group.world)
+        for line in lines if group.first else []:
+            note(line)
+    return preset, settings
+
+
+DERIVED = ("cache_digest", "world", "teacher_digests", "cached_epochs", "settings_rules", "data_choice")
+TINY_STUDENT = 1_000_000
 
 
 def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers: int) -> DistillationLoss:
@@ -166,7 +183,8 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
             weights = [float(part) for part in options.teacher_loss_weights.split(",")]
         except ValueError:
             weights = []
-        if len(weights) != teachers or min(weights, default=-1) < 0 or sum(weights) == 0:
+        good = all(math.isfinite(weight) and weight >= 0 for weight in weights)
+        if len(weights) != teachers or not good or not sum(weights):
             raise UsageProblem(
                 f"--teacher-loss-weights {options.teacher_loss_weights!r} does not fit\n"
                 f"  expected {teachers} numbers of at least 0, one per teacher of --teacher, not all 0\n"
@@ -185,33 +203,6 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
         label=settings.label_loss,
         teacher_weights=tuple(weight / sum(weights) for weight in weights),
     )
-
-
-def chosen_student(options: TrainStudentOptions, image_size: int) -> tuple[str, dict[str, int | None]]:
-    """Name and custom sizes: as asked; of the run this one starts from; else DeiT-Ti, or custom for small images."""
-    sizes: dict[str, int | None] = {
-        "patch_size": options.patch_size, "width": options.width, "depth": options.depth, "heads": options.heads
-    }  # fmt: skip
-    if options.student:
-        return options.student, sizes
-    if options.init_from:
-        old = read_facts(Path(options.init_from))
-        names = {"patch_size": "patch_size", "width": "embed_dim", "depth": "depth", "heads": "num_heads"}
-        kept = {name: old.sizes.get(theirs) for name, theirs in names.items()}
-        return old.model, {**kept, **({"patch_size": options.patch_size} if options.patch_size else {})}
-    return ("deit_tiny_distilled_patch16_224" if image_size >= 160 else CUSTOM), sizes
-
-
-def student_facts(
-    options: TrainStudentOptions, manifest: Manifest, table: SampleTable, settings: TrainingSettings
-) -> StudentFacts:
-    """The student for these views and classes."""
-    model, sizes = chosen_student(options, manifest.image_size)
-    return describe_student(
-        model, image_size=manifest.image_size, class_names=table.class_names,
-        crop_ratio=options.eval_crop_ratio or default_crop_ratio(manifest.image_size, model),
-        drop_path=settings.drop_path, **sizes,  # type: ignore[arg-type]
-    )  # fmt: skip
 
 
 def choose_threads(options: TrainStudentOptions, student: nn.Module) -> int | None:
@@ -274,7 +265,7 @@ def make_trainer(
 
 def say_start(
     options: TrainStudentOptions, settings: TrainingSettings, schedule: Schedule, facts: StudentFacts,
-    student: nn.Module, group: Processes, preset: str, precision: str,
+    student: nn.Module, group: Processes, preset: ChosenPreset, precision: str,
 ) -> None:  # fmt: skip
     """One paragraph on stderr: what is trained, on what, at which rate."""
     if not group.first:
@@ -284,7 +275,7 @@ def say_start(
     distinct = -(-plan.num_slots // plan.repeats)
     note(
         f"student {facts.model} {facts.image_size} px, {parameters / 1e6:.2f} M parameters, "
-        f"preset {preset}, {precision}\n"
+        f"preset {preset.name}{f' ({preset.reason})' if preset.reason else ''}, {precision}\n"
         f"{settings.epochs} epochs x {schedule.steps} steps of {min(settings.batch_size, plan.num_slots)} views "
         f"({distinct:,} distinct images x {plan.repeats} an epoch); {schedule.cached_epochs} cached epochs\n"
         f"{settings.optimizer} lr {settings.scaled_lr:.3g}"
@@ -293,15 +284,3 @@ def say_start(
     )
     if not is_distilled(student) and options.loss != "none":
         note(f"note: {facts.model} has no distillation token: both losses go to its only head")
-
-
-def result_text(result: dict[str, Any]) -> str:
-    """The end of a run, for a person."""
-    lines = [f"student in {result['out']}, {result['epochs']} epochs, loss {result['loss']}"]
-    for name, scores in (result.get(result.get("selected", "val")) or {}).items():
-        mark = "  <- result" if name == result["answer"] else ""
-        lines.append(f"  {name:<14} top-1 {scores['top1']:7.2%}   top-5 {scores['top5']:7.2%}{mark}")
-    if not result.get("val"):
-        lines.append("  not evaluated: the data has no validation images (--val-data)")
-    lines.append(f"next: deit-pipe evaluate {result['out']}")
-    return "\n".join(lines)

@@ -10,7 +10,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deit_pipe.pipeline.compose import compose, mixed_labels, normalise
+from deit_pipe.pipeline.compose import compose, labelled_share, mixed_labels, normalise
 from deit_pipe.pipeline.loader import ViewBatch
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import Recipe
@@ -102,6 +102,7 @@ class Trainer:
         precision: fp32, bf16 or fp16.
         clip_grad: largest gradient norm, 0 for none.
         smoothing: of the true labels.
+        taught: whether targets are there to agree with; without, agreement is not recorded.
         sums: float64 [len(SUMS)] since the epoch began, on the device.
     """
 
@@ -117,6 +118,7 @@ class Trainer:
     clip_grad: float
     smoothing: float
     channels_last: bool = False
+    taught: bool = True
     sums: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -160,14 +162,16 @@ class Trainer:
             ):
                 out = self.network(normalise(mixed, self.facts.mean, self.facts.std))
             class_logits, dist_logits = out if isinstance(out, tuple) else (out, out)
-            terms = self.loss(class_logits, dist_logits, labels, answers)
+            terms = self.loss(class_logits, dist_logits, labels, answers, labelled_share(batch))
             totals.append(terms.total.detach())
             seen.append(on_host)
             self.scaler.scale(terms.total * (len(batch) / sum(parts))).backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
-                same = (dist_logits.argmax(dim=-1) == answers[0].teacher_label).sum()
+                same = self.sums.new_zeros(1)
+                if self.taught:
+                    same = (dist_logits.argmax(dim=-1) == answers[0].teacher_label).sum().double()[None]
                 parts_of = torch.stack([terms.total, terms.label, terms.distillation]).double() * len(batch)
-                self.sums += torch.cat([self.sums.new_tensor([len(batch)]), parts_of, same.double()[None]])
+                self.sums += torch.cat([self.sums.new_tensor([len(batch)]), parts_of, same])
             times.compute += time.perf_counter() - answered + composed - arrived
         started = time.perf_counter()
         # one look at the device a step; all processes must agree, or the others would wait for ever
@@ -190,9 +194,12 @@ class Trainer:
             self.ema.update(self.student, step=global_step)
 
     def means(self) -> dict[str, float]:
-        """Mean loss terms and agreement with the teacher since the epoch began, over all ranks."""
+        """Mean loss terms and agreement with the teacher, if there is one, since the epoch began, over all ranks."""
         views, *totals = self.group.sum([float(value) for value in self.sums])
-        return {name: total / max(1.0, views) for name, total in zip(SUMS[1:], totals, strict=True)}
+        means = {name: total / max(1.0, views) for name, total in zip(SUMS[1:], totals, strict=True)}
+        if not self.taught:
+            del means["agreement"]
+        return means
 
 
 def diverged(views: ViewBatch, epoch: int, precision: str) -> str:

@@ -1,16 +1,23 @@
 """Published training settings, and what a run really uses: a preset overlaid with the options that were given.
 
 Sources: DeiT arXiv 2012.12877 table 9 and facebookresearch/deit main.py, README_deit.md; DeiT III arXiv 2204.07118 and
-README_revenge.md. `small` was tuned here, on the embedded digits.
+README_revenge.md. `small` was tuned here, on the embedded digits, and `few` follows from it.
 """
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from deit_pipe.pipeline.recipe import Recipe, preset_name
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 
 LR_BATCH = 512
+# AdamW's second moments remember 1,000 steps (beta2 0.999). A run of less than ten such memories is over before the
+# rates have settled: then smaller batches, which make more steps of the same views, are better.
+ENOUGH_STEPS = 10_000
+# `few`: as many epochs as the published presets where that is not too many steps, more where it is too few
+FEW_STEPS, MOST_STEPS = 3_000, 30_000
+FEWEST_EPOCHS, MOST_EPOCHS = 30, 600
+FEW_LR, FEW_WIDTH = 3e-3, 64  # of `small`; AdamW's best rate falls with the width of what it trains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,23 +89,73 @@ PRESETS: dict[str, TrainingSettings] = {
         drop_path=0.0,
         smoothing=0.1,
     ),
+    # for less data than the published settings need; epochs and rate are decided by images and width: see few_images
+    "few": replace(DEIT, batch_size=64, lr=1e-3, lr_batch=0, drop_path=0.0),
 }
 
 BY_RECIPE = {"deit": "deit", "deit3": "deit3", "small": "small"}
 
 
-def choose_preset(options: TrainStudentOptions, recipe: Recipe, image_size: int) -> str:
-    """The asked preset; else `finetune` when starting from a run, else the one that goes with the cache's recipe."""
+class ChosenPreset(NamedTuple):
+    """A preset's name, and why it was taken; no reason where it was asked for."""
+
+    name: str
+    reason: str = ""
+
+
+def choose_preset(
+    options: TrainStudentOptions, recipe: Recipe, image_size: int, num_samples: int | None
+) -> ChosenPreset:
+    """The asked preset; else `finetune` when starting from a run, else the one that goes with recipe and images.
+
+    Published settings are for a million images. Where they would make too few steps of the images there are, `few` is
+    taken instead; `num_samples` None leaves that out.
+    """
     if options.preset:
-        return options.preset
+        return ChosenPreset(options.preset)
     if options.init_from:
-        return "finetune"
-    return BY_RECIPE.get(preset_name(recipe), "small" if image_size < 160 else "deit")
+        return ChosenPreset("finetune", "it starts from another run")
+    by_recipe = BY_RECIPE.get(preset_name(recipe))
+    if by_recipe is None:
+        by_recipe = "small" if image_size < 160 else "deit"
+        reason = f"views of {image_size} px"
+    else:
+        reason = f"the cache's recipe is {by_recipe}"
+    if by_recipe != "small" and num_samples is not None:
+        published = PRESETS[by_recipe]
+        steps = published.epochs * max(1, num_samples // published.batch_size)
+        if steps < ENOUGH_STEPS:
+            return ChosenPreset(
+                "few",
+                f"preset {by_recipe} would make {steps:,} steps of {num_samples:,} images, "
+                f"fewer than {ENOUGH_STEPS:,}",
+            )
+    return ChosenPreset(by_recipe, reason)
 
 
-def resolve_settings(options: TrainStudentOptions, preset: str, student: str = "") -> TrainingSettings:
-    """The preset for this student, with every option that was given in its place."""
-    published = PRESETS[preset]
+def few_images(num_samples: int, width: int) -> TrainingSettings:
+    """Preset `few` for this many images and a student of this token width.
+
+    The epochs make 3,000 to 30,000 steps where 30 to 600 of them can; the rate is that of `small` by width.
+    """
+    preset = PRESETS["few"]
+    per_epoch = max(1, num_samples // preset.batch_size)
+    epochs = min(max(DEIT.epochs, -(-FEW_STEPS // per_epoch)), MOST_STEPS // per_epoch)
+    epochs = min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS)
+    lr = float(f"{FEW_LR * FEW_WIDTH / max(FEW_WIDTH, width):.2g}")
+    return replace(preset, epochs=epochs, lr=lr, warmup_epochs=max(1, epochs // 20))
+
+
+def resolve_settings(
+    options: TrainStudentOptions,
+    preset: str,
+    student: str = "",
+    *,
+    num_samples: int = 1,
+    width: int = FEW_WIDTH,
+) -> TrainingSettings:
+    """The preset for this student (and, for `few`, these images), with every option that was given in its place."""
+    published = few_images(num_samples, width) if preset == "few" else PRESETS[preset]
     if preset == "deit3" and any(size in student for size in ("base", "large", "huge")):
         published = replace(published, lr=3e-3)
     given: dict[str, Any] = {

@@ -18,7 +18,24 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".xlsx", ".xls")
 MAYBE_TABLE_SUFFIXES = (".json", ".txt", ".parquet")
 TABLE_WORDS = frozenset(KEYWORDS) | frozenset(
-    ["metadata", "meta", "label", "labels", "labelled", "annotation", "annotations", "class", "classes", "target", "targets", "truth", "groundtruth", "index", "list", "captions"]
+    [
+        "metadata",
+        "meta",
+        "label",
+        "labels",
+        "labelled",
+        "annotation",
+        "annotations",
+        "class",
+        "classes",
+        "target",
+        "targets",
+        "truth",
+        "groundtruth",
+        "index",
+        "list",
+        "captions",
+    ]
 )
 
 

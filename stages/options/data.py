@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import option
+from deit_pipe.stages.options.fields import CheckedOptions, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceOptions:
+class SourceOptions(CheckedOptions):
     """How files become splits; only needed where that is ambiguous."""
 
     train_split: str | None = option(

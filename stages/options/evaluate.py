@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import argument, option
+from deit_pipe.stages.options.fields import CheckedOptions, argument, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
+class EvaluateOptions(CheckedOptions):
     """Accuracy of a trained student: class head, distillation head, and both fused.
 
     Fused by the mean of logits (what timm and the official code do) and by the sum of softmaxes (what the paper says).

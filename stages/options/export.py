@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import argument, option
+from deit_pipe.stages.options.fields import CheckedOptions, argument, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions:
+class ExportOptions(CheckedOptions):
     """Write a trained student for use elsewhere, and check the copy's answers against the run's.
 
     timm: a safetensors file that timm.create_model(NAME, checkpoint_path=FILE) loads, with its configuration beside

@@ -1,13 +1,20 @@
 """Fields of an options class: one place for a command-line option's name, type, default and help.
 
 A command's options are a frozen dataclass whose fields are made here; the command line (`cli.py`), the table of the
-same name in `deit-pipe.toml` and the stage function all read that one class. Nothing here imports torch, so `--help`
-is quick.
+same name in `deit-pipe.toml` and the stage function all read that one class, and the class itself refuses values that
+cannot be: one message, wherever they came from. Nothing here imports torch, so `--help` is quick.
 """
 
 import dataclasses
+import math
+import numbers
+import os
+import types
+import typing
 from collections.abc import Sequence
 from typing import Any
+
+from deit_pipe.stages.errors import UsageProblem
 
 REQUIRED = dataclasses.MISSING
 
@@ -54,3 +61,76 @@ def argument(default: Any, help: str, *, metavar: str | None = None) -> Any:
     if default is REQUIRED:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckedOptions:
+    """What every options class is: its values have the type, the range and the choices that their fields declare."""
+
+    def __post_init__(self) -> None:
+        """Check every field; a whole number for a float, or a path for a string, is turned into it.
+
+        Raises:
+            UsageProblem: names the first option that cannot be, in one line.
+        """
+        annotations = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            checked = checked_value(field, annotations[field.name], getattr(self, field.name))
+            object.__setattr__(self, field.name, checked)  # frozen for everybody else
+
+
+def value_type(annotation: Any) -> type:
+    """`int | None` -> int; the plain type of a field."""
+    if isinstance(annotation, types.UnionType):
+        annotation = next(part for part in typing.get_args(annotation) if part is not types.NoneType)
+    kind: type = annotation
+    return kind
+
+
+def checked_value(field: "dataclasses.Field[Any]", annotation: Any, value: Any) -> Any:
+    """The value as the field's type.
+
+    Raises:
+        UsageProblem: another type, not finite, out of range, or none of the choices.
+    """
+    kind, meta = value_type(annotation), field.metadata
+    if value is None and kind is not annotation:
+        return None
+    plain = _as_type(kind, value)
+    choices, low, high = meta.get("choices"), meta.get("minimum"), meta.get("maximum")
+    right = plain is not None and not (isinstance(plain, float) and not math.isfinite(plain))
+    right = right and (low is None or plain >= low) and (high is None or plain <= high)
+    if not right or (choices and plain not in choices):
+        name = meta.get("metavar") or field.name.upper() if meta["argument"] else spelling(field.name)
+        said = "nothing" if value is None else repr(value) if isinstance(value, str) else str(value)
+        raise UsageProblem(f"{name} cannot be {said}: expected {_expected(kind, choices, low, high)}")
+    return plain
+
+
+def spelling(name: str) -> str:
+    """`img_size` -> `--img-size`."""
+    return "--" + name.replace("_", "-")
+
+
+def _as_type(kind: type, value: Any) -> Any:
+    """The value as that type where nothing is lost, else None."""
+    if kind is bool or isinstance(value, bool):
+        return value if kind is bool and isinstance(value, bool) else None
+    if kind is int and isinstance(value, numbers.Integral):
+        return int(value)
+    if kind is float and isinstance(value, numbers.Real):
+        return float(value)
+    if kind is str and isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    return None
+
+
+def _expected(kind: type, choices: Sequence[str] | None, low: float | None, high: float | None) -> str:
+    if choices:
+        return f"one of {', '.join(choices)}"
+    words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}[kind]
+    if low is not None and high is not None:
+        return f"{words} from {low:g} to {high:g}" if high < 1e6 else f"{words} from {low:g} to {high:,.0f}"
+    if low is not None:
+        return f"{words} of at least {low:g}"
+    return words if high is None else f"{words} of at most {high:g}"

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import argument, option
+from deit_pipe.stages.options.fields import CheckedOptions, argument, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectCacheOptions:
+class InspectCacheOptions(CheckedOptions):
     """Show what a cache is, whether it is whole, whether its teacher was healthy, and what to do next.
 
     Without further options only the small files are read: manifest, identities and ledger. Blocks are compared with

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import argument, option
+from deit_pipe.stages.options.fields import CheckedOptions, argument, option
 
 MEASURE = "Also measure images per second here (forward passes without gradients, random weights)."
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListTeachersOptions:
+class ListTeachersOptions(CheckedOptions):
     """List models that can teach, with parameters, GMACs, input size and the tags of published weights.
 
     Without a pattern: networks that are proven teachers. A pattern searches all timm models; * and ? are wildcards,
@@ -34,7 +34,7 @@ class ListTeachersOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListStudentsOptions:
+class ListStudentsOptions(CheckedOptions):
     """List students: timm's distilled vision transformers, with parameters, GMACs, input size and tags.
 
     --measure times the forward and backward pass of a training step. Any other timm model can be a student too;

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import option
+from deit_pipe.stages.options.fields import CheckedOptions, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuickstartOptions:
+class QuickstartOptions(CheckedOptions):
     """Do the whole job on the embedded handwritten digits.
 
     Trains a small CNN teacher, caches it, trains a tiny DeiT without distillation, with hard and with soft

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import REQUIRED, argument, option
+from deit_pipe.stages.options.fields import REQUIRED, CheckedOptions, argument, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoveTeacherOptions:
+class RemoveTeacherOptions(CheckedOptions):
     """Remove one teacher's targets from a cache and free their space; the views and other teachers stay.
 
     There is no way back: the teacher has to run again. Exit code 3: no such cache or teacher, or it is

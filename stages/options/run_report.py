@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import argument, option
+from deit_pipe.stages.options.fields import CheckedOptions, argument, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunReportOptions:
+class RunReportOptions(CheckedOptions):
     """Write a page about a training run: losses, heads, learning rate, speed and waits; against another run too.
 
     One file that needs no network. Works while the run is still going.

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import argument
+from deit_pipe.stages.options.fields import CheckedOptions, argument
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowRecipeOptions:
+class ShowRecipeOptions(CheckedOptions):
     """Print every number of a view recipe, as TOML that --recipe takes again, and its digest.
 
     A file of your own holds a base and what differs: base = "deit", then for instance repeats = 1.

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import option
+from deit_pipe.stages.options.fields import CheckedOptions, option
 
 FROM_PRESET = "[default: from the preset]"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainStudentOptions:
+class TrainStudentOptions(CheckedOptions):
     """Train a DeiT student from a cache, on exactly the views the teacher saw.
 
     Recipe, plan and seed of the views come from the cache; there is no augmentation option to get wrong. Every
@@ -34,8 +34,8 @@ class TrainStudentOptions:
         "./student-run", "Folder of this run: config, metrics, checkpoints.", metavar="RUN", flags=("-o",)
     )
     preset: str | None = option(
-        None, "deit, deit3, finetune or small.  [default: by the cache's recipe]",
-        choices=("deit", "deit3", "finetune", "small"),
+        None, "deit, deit3, finetune, small, or few (less data than the published settings need).  [default: by the "
+        "cache's recipe and number of images]", choices=("deit", "deit3", "finetune", "small", "few"),
     )  # fmt: skip
     # -- student
     student: str | None = option(
@@ -85,7 +85,9 @@ class TrainStudentOptions:
         None, f"Passes over the data; cached epochs are reused in turn. {FROM_PRESET}", minimum=1
     )
     batch_size: int | None = option(
-        None, f"Views in one optimiser step, over all GPUs. {FROM_PRESET}", minimum=1
+        None,
+        f"Views in one optimiser step, over all GPUs; at most those of an epoch. {FROM_PRESET}",
+        minimum=1,
     )
     accumulate: int = option(1, "Split each GPU's share of a step into this many passes.", minimum=1)
     optimizer: str | None = option(None, f"timm optimiser: adamw, lamb, sgd, ... {FROM_PRESET}")
@@ -93,7 +95,9 @@ class TrainStudentOptions:
     lr_batch: int | None = option(
         None, f"lr is for this global batch and scaled linearly; 0: not scaled. {FROM_PRESET}", minimum=0
     )
-    warmup_epochs: int | None = option(None, f"Linear warmup. {FROM_PRESET}", minimum=0)
+    warmup_epochs: int | None = option(
+        None, f"Linear warmup; must end before the run does. {FROM_PRESET}", minimum=0
+    )
     warmup_lr: float | None = option(None, f"First learning rate of the warmup. {FROM_PRESET}", minimum=0.0)
     min_lr: float | None = option(None, f"Last learning rate of the cosine. {FROM_PRESET}", minimum=0.0)
     weight_decay: float | None = option(

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -13,6 +15,7 @@ from deit_pipe.pipeline.cells import RenderedCells, render_cells
 from deit_pipe.pipeline.compose import (
     compose,
     dominant_labels,
+    labelled_share,
     mixed_labels,
     noise_levels,
     normal_quantiles,
@@ -166,6 +169,73 @@ def test_targets_use_the_clipped_box_and_smooth_labels_only(table: ArraySamples)
         np.testing.assert_allclose(targets[i], row, atol=1e-6)
     hard = mixed_labels(batch, 7, 0.0)
     assert torch.equal((hard > 0).sum(1).clamp(max=2), (hard > 0).sum(1))
+
+
+def with_labels(batch: ViewBatch, labels: NDArray[np.int64]) -> ViewBatch:
+    return replace(batch, labels=torch.from_numpy(labels))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    group=st.sampled_from([1, 2, 4, 64]),
+    classes=st.integers(1, 12),
+    smoothing=st.sampled_from([0.0, 0.1, 0.9]),
+    hidden=st.floats(0, 1),
+    epoch=st.integers(0, 50),
+)
+def test_an_unlabelled_image_asks_for_nothing_in_a_mixed_view(
+    group: int, classes: int, smoothing: float, hidden: float, epoch: int
+) -> None:
+    random = np.random.default_rng(epoch)
+    labels = random.integers(0, classes, 16)
+    labels[random.random(16) < hidden] = -1
+    names = [str(i) for i in range(classes)]
+    table = ArraySamples("few", np.zeros((16, 4, 4, 3), np.uint8), labels, names)
+    recipe = replace(RECIPE, mix_group=group)
+    plan = ViewPlan.for_recipe(16, recipe, seed=5)
+    cells = render_cells(table, recipe, plan, Cells(epoch, np.arange(16)), SIDE)
+    targets = mixed_labels(to_batch(cells), classes, smoothing).double().numpy()
+    shares = labelled_share(to_batch(cells)).double().numpy()
+    for row, share, own, partner, lam in zip(
+        targets, shares, cells.labels, cells.labels[cells.partner], cells.lam.astype(np.float64), strict=True
+    ):
+        expected = np.zeros(classes)
+        for label, weight in ((own, lam), (partner, 1 - lam)):
+            if label >= 0:
+                expected += weight * smoothing / classes
+                expected[label] += weight * (1 - smoothing)
+        np.testing.assert_allclose(row, expected, atol=1e-6)
+        assert share == pytest.approx(expected.sum(), abs=1e-6)
+        if own < 0 and partner < 0:
+            assert not row.any()
+        if own >= 0 and partner >= 0:
+            assert share == 1
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_targets_of_labelled_images_have_the_bits_they_always_had(
+    table: ArraySamples, smoothing: float
+) -> None:
+    """The weights of earlier runs depend on them; an odd number of pixels makes lambdas that are no round numbers."""
+    plan = ViewPlan.for_recipe(len(table), RECIPE, seed=12)
+    for epoch in range(20):
+        batch = to_batch(render_cells(table, RECIPE, plan, Cells(epoch, np.arange(64)), 23))
+        lam = batch.lam.unsqueeze(1)
+        before = torch.full((64, 7), smoothing / 7)
+        before.scatter_add_(1, batch.labels.unsqueeze(1), lam * (1.0 - smoothing))
+        before.scatter_add_(1, partner_labels(batch).unsqueeze(1), (1 - lam) * (1.0 - smoothing))
+        assert torch.equal(mixed_labels(batch, 7, smoothing), before)
+        assert (labelled_share(batch) == 1).all()
+
+
+def test_the_dominant_label_of_a_view_that_is_mostly_unlabelled_is_none(table: ArraySamples) -> None:
+    batch = to_batch(batch_of(table, RECIPE, np.arange(64)))
+    hidden = batch.labels.numpy().copy()
+    hidden[::2] = -1
+    dominant = dominant_labels(with_labels(batch, hidden)).numpy()
+    own = np.where(batch.lam.numpy() >= 0.5, np.arange(64), batch.partner.numpy())
+    np.testing.assert_array_equal(dominant, hidden[own])
+    assert (dominant == -1).any()
 
 
 def test_dominant_and_partner_labels(table: ArraySamples) -> None:

@@ -168,3 +168,55 @@ def test_the_tail_pulls_an_over_confident_student_back() -> None:
     assert student.grad is not None
     assert student.grad[0, 0].item() == pytest.approx(0.4, abs=2e-3)
     assert student.grad[0, 1:].sum().item() == pytest.approx(-0.4, abs=2e-3)
+
+
+# -- unlabelled images: label -1, a view's labelled share below 1
+
+
+@pytest.mark.parametrize("kind", ["ce", "bce"])
+def test_a_view_counts_in_the_label_term_by_its_labelled_share(
+    kind: str, logits: dict[str, Array], labels: Array
+) -> None:
+    share = np.array([1.0, 0.0, 0.25, 0.75] * 3)
+    hot = np.where(labels > 0.2, labels, 0.0) if kind == "bce" else labels
+    soft = hot * share[:, None]
+    z = logits["class"]
+    if kind == "ce":
+        each = -(labels * np.log(softmax(z))).sum(axis=1)
+    else:
+        p = 1 / (1 + np.exp(-z))
+        each = -np.where(hot > 0, np.log(p), np.log(1 - p)).mean(axis=1)
+    measured = label_term(tensor(z), tensor(soft), kind, tensor(share)).item()
+    assert measured == pytest.approx((share * each).mean(), rel=1e-5)  # the mean is over all views
+
+
+@pytest.mark.parametrize("kind", ["ce", "bce"])
+def test_an_unlabelled_view_pushes_no_class_of_the_class_head(kind: str, logits: dict[str, Array]) -> None:
+    loss = DistillationLoss(kind="hard", alpha=0.5, label=kind)
+    share = torch.zeros(BATCH)
+    share[0] = 1.0
+    soft = torch.zeros(BATCH, CLASSES)
+    soft[0, 3] = 1.0
+    z = tensor(logits["class"]).requires_grad_()
+    d = tensor(logits["dist"]).requires_grad_()
+    loss(z, d, soft, [targets(logits["teacher"], "none")], share).total.backward()
+    assert z.grad is not None
+    assert d.grad is not None
+    assert z.grad[0].abs().sum() > 0
+    assert not z.grad[1:].any()
+    assert (d.grad.abs().sum(dim=1) > 0).all()  # the teacher teaches every view
+
+
+@pytest.mark.parametrize("kind", ["ce", "bce"])
+def test_all_labelled_has_the_bits_of_a_loss_that_knows_no_shares(
+    kind: str, logits: dict[str, Array], labels: Array
+) -> None:
+    soft = tensor(np.where(labels > 0.2, labels, 0.0))
+    found = []
+    for share in (None, torch.ones(BATCH)):
+        z = tensor(logits["class"]).requires_grad_()
+        term = label_term(z, soft, kind, share)
+        term.backward()  # type: ignore[no-untyped-call]
+        found.append((term.item(), z.grad))
+    assert found[0][0] == found[1][0]
+    assert torch.equal(found[0][1], found[1][1])  # type: ignore[arg-type]

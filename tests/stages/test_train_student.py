@@ -9,14 +9,13 @@ from safetensors.torch import load_file
 from stage_fakes import student_options
 
 from deit_pipe.pipeline.plan import ViewPlan
-from deit_pipe.pipeline.recipe import PRESETS, load_recipe
 from deit_pipe.stages import train_student, trainer
 from deit_pipe.stages.distributed import Processes
 from deit_pipe.stages.errors import TrainingDiverged
 from deit_pipe.stages.fit import Fit
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.trainer import Schedule
-from deit_pipe.stages.training_presets import choose_preset, resolve_alpha, resolve_settings
+from deit_pipe.stages.training_presets import resolve_alpha, resolve_settings
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 
@@ -195,16 +194,6 @@ def test_parts_of_a_step_are_whole_groups_and_add_up() -> None:
 
 
 # -- presets
-
-
-def test_presets_follow_the_caches_recipe() -> None:
-    options = TrainStudentOptions()
-    assert choose_preset(options, PRESETS["deit"], 224) == "deit"
-    assert choose_preset(options, PRESETS["deit3"], 224) == "deit3"
-    assert choose_preset(options, PRESETS["small"], 32) == "small"
-    assert choose_preset(options, load_recipe("basic"), 224) == "deit"
-    assert choose_preset(TrainStudentOptions(init_from="x"), PRESETS["deit"], 384) == "finetune"
-    assert choose_preset(TrainStudentOptions(preset="deit3"), PRESETS["deit"], 224) == "deit3"
 
 
 def test_given_options_win_over_the_preset() -> None:

@@ -1,0 +1,91 @@
+"""What a finished run achieved, judged: against guessing, against its teacher, head against head. No torch."""
+
+import math
+import shlex
+from typing import Any
+
+import numpy as np
+
+from deit_pipe.pipeline.samples import SampleTable
+
+SPLITS = ("val", "test")
+ONE_SIDED_95 = 1.6448536269514722  # the normal quantile
+
+
+def outcome(result: dict[str, Any], table: SampleTable | None) -> dict[str, Any]:
+    """What is added to a run's result, whose scores of `table` are under `result[result["selected"]]`.
+
+    Returns:
+        `split`: val or test, whose images the result was measured on, None where there are none; `images`: how many of
+        them have a label; `chance`: 1/C; `commonest`: share of the most frequent class; `near_chance`: whether the
+        result cannot be told from guessing (the better of both) at 95 %, one-sided; `better_head`: class or dist, None
+        where there is one head, only one was trained, or both are equal.
+    """
+    scores = result.get(result["selected"])
+    if table is None or not scores:
+        return {
+            "split": None, "images": 0, "chance": None, "commonest": None, "near_chance": None, "better_head": None,
+        }  # fmt: skip
+    counts = np.bincount(table.labels[table.labels >= 0], minlength=len(table.class_names))
+    images, chance = int(counts.sum()), 1 / len(table.class_names)
+    commonest = float(counts.max() / images)
+    top1 = scores[result["answer"]]["top1"]
+    better = None
+    if "dist" in scores and result["answer"] == "fused" and scores["dist"]["top1"] != scores["class"]["top1"]:
+        better = "dist" if scores["dist"]["top1"] > scores["class"]["top1"] else "class"
+    return {
+        "split": result["selected"].removesuffix("_ema"), "images": images, "chance": chance, "commonest": commonest,
+        "near_chance": lower_bound(top1, images) <= max(chance, commonest), "better_head": better,
+    }  # fmt: skip
+
+
+def lower_bound(share: float, count: int) -> float:
+    """The 95 % lower bound (one-sided, Wilson's) of a share that was measured on `count` images."""
+    z = ONE_SIDED_95
+    middle = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, (middle - spread) / (1 + z * z / count))
+
+
+def result_text(result: dict[str, Any]) -> str:
+    """The end of a run, for a person; also of a run that an older version finished."""
+    lines = [f"student in {result['out']}, {result['epochs']} epochs, loss {result['loss']}"]
+    selected = result.get("selected", "val")
+    scores = result.get(selected) or {}
+    for name, values in scores.items():
+        top5 = "" if values.get("top5") is None else f"   top-5 {values['top5']:7.2%}"
+        mark = "  <- result" if name == result["answer"] else ""
+        lines.append(f"  {name:<14} top-1 {values['top1']:7.2%}{top5}{mark}")
+    if not scores:
+        lines.append("  not evaluated: the data has no validation images (--val-data)")
+    elif result.get("split"):
+        lines += judgement(result, scores)
+    if result.get("split") == "test":
+        lines.append("  no validation images, so nothing was selected: these are the last epoch's weights")
+    lines.append(f"next: deit-pipe evaluate {shlex.quote(str(result['out']))}")
+    return "\n".join(lines)
+
+
+def judgement(result: dict[str, Any], scores: dict[str, Any]) -> list[str]:
+    """What the scores mean."""
+    facts = [f"{result['images']:,} {result['split']} images", f"chance {result['chance']:.2%}"]
+    if result["commonest"] > 1.5 * result["chance"]:
+        facts.append(f"always the commonest class {result['commonest']:.2%}")
+    if result.get("teacher_top1") is not None:
+        facts.append(f"teacher {result['teacher_top1']:.2%}")
+    lines = ["  " + ", ".join(facts)]
+    if result["better_head"]:
+        better, other = ("dist", "class") if result["better_head"] == "dist" else ("class", "dist")
+        names = {"dist": "distillation head", "class": "class head"}
+        lines.append(
+            f"  the {names[better]} is better than the {names[other]} "
+            f"({scores[better]['top1']:.2%} against {scores[other]['top1']:.2%})"
+        )
+    if result["near_chance"]:
+        guess = max(result["chance"], result["commonest"])
+        lines.append(
+            f"WARNING: {scores[result['answer']]['top1']:.2%} of {result['images']:,} images cannot be told from "
+            f"guessing ({guess:.2%}): the student has learned nothing that shows\n"
+            "  train longer (--epochs), try another --lr, look at labels and teacher with deit-pipe inspect-cache"
+        )
+    return lines

@@ -1,0 +1,104 @@
+"""Values that cannot be are refused by the options themselves, in one line, wherever they came from."""
+
+import dataclasses
+import math
+import typing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from deit_pipe.cli import COMMANDS, _resolve, main
+from deit_pipe.stages.errors import UsageProblem
+from deit_pipe.stages.options.evaluate import EvaluateOptions
+from deit_pipe.stages.options.fields import CheckedOptions, value_type
+from deit_pipe.stages.options.pack import PackOptions
+from deit_pipe.stages.options.train_student import TrainStudentOptions
+
+ALL = sorted({command.options for command in COMMANDS.values()})
+
+BAD: list[tuple[str, Any, str]] = [
+    ("lr", math.nan, "--lr cannot be nan: expected a finite number of at least 0"),
+    ("lr", math.inf, "--lr cannot be inf: expected a finite number of at least 0"),
+    ("lr", -0.5, "--lr cannot be -0.5: expected a finite number of at least 0"),
+    ("tau", math.inf, "--tau cannot be inf: expected a finite number of at least 0.01"),
+    ("smoothing", 0.95, "--smoothing cannot be 0.95: expected a finite number from 0 to 0.9"),
+    ("ema", math.nan, "--ema cannot be nan: expected a finite number from 0 to 1"),
+    ("epochs", 0, "--epochs cannot be 0: expected a whole number of at least 1"),
+    ("epochs", 7.5, "--epochs cannot be 7.5: expected a whole number of at least 1"),
+    ("seed", -1, "--seed cannot be -1: expected a whole number from 0 to 1,099,511,627,776"),
+    ("loss", "firm", "--loss cannot be 'firm': expected one of none, hard, soft"),
+    ("preset", "tiny", "--preset cannot be 'tiny': expected one of deit, deit3, finetune, small, few"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), BAD, ids=[f"{b[0]}={b[1]}" for b in BAD])
+def test_one_message_from_python_toml_and_the_command_line(
+    name: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageProblem) as error:
+        TrainStudentOptions(**{name: value})
+    assert str(error.value) == message
+    config = tmp_path / "deit-pipe.toml"
+    config.write_text(f"[train-student]\n{name} = {value!r}\n")
+    for words in (["train-student", f"--{name}={value}"], ["--config", str(config), "train-student"]):
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 2
+        said = message.replace("be 7.5:", "be '7.5':") if "--config" not in words else message
+        assert result.output == f"error: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"lr": "fast"}, "--lr cannot be 'fast'"),
+        ({"lr": True}, "--lr cannot be True"),
+        ({"epochs": "3"}, "--epochs cannot be '3'"),
+        ({"compile": 1}, "--compile cannot be 1: expected true or false"),
+        ({"cache": None}, "--cache cannot be nothing: expected text"),
+        ({"student": 3}, "--student cannot be 3: expected text"),
+        ({"width": None}, "--width cannot be nothing"),
+    ],
+)
+def test_other_types_are_refused(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageProblem, match=says):
+        TrainStudentOptions(**values)
+
+
+def test_numbers_of_numpy_whole_rates_and_paths_are_taken_as_what_they_mean(tmp_path: Path) -> None:
+    options = TrainStudentOptions(cache=tmp_path, lr=1, epochs=np.int64(3), tau=np.float32(2))  # type: ignore[arg-type]
+    values = (options.cache, options.lr, options.epochs, options.tau)
+    assert values == (str(tmp_path), 1.0, 3, 2.0)
+    assert [type(value) for value in values] == [str, float, int, float]
+
+
+def test_an_argument_is_named_as_in_the_help() -> None:
+    with pytest.raises(UsageProblem, match=r"\[RUN\] cannot be 3"):
+        EvaluateOptions(run=3)  # type: ignore[arg-type]
+
+
+def test_a_required_option_has_no_default_to_check() -> None:
+    with pytest.raises(TypeError):
+        PackOptions()  # type: ignore[call-arg]
+    with pytest.raises(UsageProblem, match="--data cannot be nothing"):
+        PackOptions(data=None, out="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_options_class_checks_itself_and_every_float_refuses_what_is_not_finite(name: str) -> None:
+    options = _resolve(name)
+    assert issubclass(options, CheckedOptions)
+    annotations = typing.get_type_hints(options)
+    needed = {
+        field.name: "x" for field in dataclasses.fields(options) if field.default is dataclasses.MISSING
+    }
+    options(**needed)
+    for field in dataclasses.fields(options):
+        kind = value_type(annotations[field.name])
+        if kind in (int, float):
+            assert field.metadata["minimum"] is not None, field.name  # the help shows it
+        for bad in (math.nan, math.inf, -math.inf) if kind is float else ():
+            with pytest.raises(UsageProblem, match=f"--{field.name.replace('_', '-')} cannot be"):
+                options(**needed, **{field.name: bad})
