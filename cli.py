@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from deit_pipe import DeitPipeError
+
 CONFIG_FILE = "deit-pipe.toml"
 INTERRUPTED = 130
 
@@ -198,7 +200,9 @@ def build_command(name: str, command: Command) -> click.Command:
     """The click command of one options class."""
     options_class = _resolve(command.options)
     annotations = typing.get_type_hints(options_class)
-    fields = dataclasses.fields(options_class)
+    # a command's own options before those that it shares with others
+    own = inspect.get_annotations(options_class)
+    fields = sorted(dataclasses.fields(options_class), key=lambda item: item.name not in own)
     params: list[click.Parameter] = [_parameter(item, annotations[item.name]) for item in fields]
     params.append(
         click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON on stdout.")
@@ -224,18 +228,15 @@ def build_command(name: str, command: Command) -> click.Command:
 
 
 def call(run: Callable[[], Any], as_json: bool) -> int:
-    """Run a stage, print its result; the exit code. Errors with an `exit_code` are messages, all others tracebacks."""
+    """Run a stage, print its result; the exit code. Errors that a user can cure are messages, others tracebacks."""
     try:
         result = run()
     except KeyboardInterrupt:
         click.echo("\ninterrupted; run the same command again to go on from here", err=True)
         return INTERRUPTED
-    except Exception as error:
-        code = getattr(error, "exit_code", None)
-        if not isinstance(code, int) or isinstance(error, click.ClickException):
-            raise
+    except DeitPipeError as error:
         click.echo(f"error: {error}", err=True)
-        return code
+        return error.exit_code
     if os.environ.get("RANK", "0") != "0":
         return int(result.exit_code)  # of several processes the first one speaks
     if as_json:

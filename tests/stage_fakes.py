@@ -60,6 +60,7 @@ def cache_options(data: Path, cache: Path, **changed: Any) -> CacheTeacherOption
         "block": 32,
         "workers": 0,
         "device": "cpu",
+        "val_split": "test" if (data / "t10k-labels-idx1-ubyte").exists() else None,
     }
     return CacheTeacherOptions(**(settings | changed))
 

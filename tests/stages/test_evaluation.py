@@ -5,8 +5,8 @@ import pytest
 import torch
 from stage_fakes import student_options
 
+from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.stages import evaluate, export, train_student
-from deit_pipe.stages.data import open_validation
 from deit_pipe.stages.distributed import Processes
 from deit_pipe.stages.errors import Mismatch
 from deit_pipe.stages.evaluation import evaluate_student, head_scores
@@ -36,7 +36,7 @@ def test_logit_mean_and_softmax_sum_are_different_predictors() -> None:
 @pytest.mark.parametrize("batch", [7, 32, 100])
 def test_ragged_tails_are_counted_once(batch: int, run: Path, data: Path) -> None:
     facts, model = load_student(run, CPU)
-    table = open_validation(str(data), None)
+    table = open_samples(str(data), "test")
     assert table is not None
     scores = evaluate_student(model, facts, table, Processes(0, 1, CPU), batch_size=batch)
     for values in scores.values():
@@ -48,7 +48,7 @@ def test_scores_are_those_of_a_straight_computation(run: Path, data: Path) -> No
     from PIL import Image
 
     facts, model = load_student(run, CPU)
-    table = open_validation(str(data), None)
+    table = open_samples(str(data), "test")
     assert table is not None
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (facts.mean, facts.std))
     right = np.zeros(2)
@@ -70,7 +70,7 @@ def test_scores_are_those_of_a_straight_computation(run: Path, data: Path) -> No
 
 def test_agreement_with_a_teacher(run: Path, data: Path) -> None:
     facts, model = load_student(run, CPU)
-    table = open_validation(str(data), None)
+    table = open_samples(str(data), "test")
     assert table is not None
     teacher = load_teacher(
         "test_resnet", weights="random", num_classes=4, class_names=table.class_names, device=CPU

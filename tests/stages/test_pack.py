@@ -18,7 +18,7 @@ def test_a_packed_copy_serves_a_cache_of_its_source(
     raw: bool, cache: Path, data: Path, tmp_path: Path
 ) -> None:
     result = pack.run(PackOptions(data=str(data), out=str(tmp_path / "packed"), raw=raw))
-    assert {name: one["images"] for name, one in result.data["splits"].items()} == {"train": 96, "val": 32}
+    assert {name: one["images"] for name, one in result.data["splits"].items()} == {"train": 96, "test": 32}
     source, copy = open_samples(str(data)), open_samples(str(tmp_path / "packed"))
     assert source.digest == copy.digest
     np.testing.assert_array_equal(source.labels, copy.labels)

@@ -27,7 +27,13 @@ def test_a_cache_records_the_choice_and_stage_two_opens_the_same_images(
 ) -> None:
     data = write_idx(tmp_path / "data", train=80, val=32)
     cache, run = tmp_path / "cache", tmp_path / "run"
-    chosen = {"val_fraction": 0.25, "fraction": 0.5, "labelled_fraction": 0.5, "subset_seed": 3}
+    chosen = {
+        "val_split": None,
+        "val_fraction": 0.25,
+        "fraction": 0.5,
+        "labelled_fraction": 0.5,
+        "subset_seed": 3,
+    }
     cache_teacher.run(cache_options(data, cache, recipe="small", epochs=1, batch_size=10, block=10, **chosen))
     recorded = recorded_choice(str(cache))
     assert recorded == DataChoice(**chosen)
@@ -47,11 +53,13 @@ def test_a_cache_records_the_choice_and_stage_two_opens_the_same_images(
 
 def test_a_cache_goes_on_with_its_choice_and_refuses_another(tmp_path: Path) -> None:
     data, cache = write_idx(tmp_path / "data"), tmp_path / "cache"
-    cache_teacher.run(cache_options(data, cache, recipe="small", epochs=1, fraction=0.5))
-    again = cache_teacher.run(cache_options(data, cache, recipe="small", epochs=2))  # as recorded
+    cache_teacher.run(cache_options(data, cache, recipe="small", epochs=1, val_split=None, fraction=0.5))
+    again = cache_teacher.run(
+        cache_options(data, cache, recipe="small", epochs=2, val_split=None)
+    )  # as recorded
     assert again.data["blocks"] == 4
     with pytest.raises(Mismatch, match=r"--fraction: cached 0\.5 {3}given 0\.25") as caught:
-        cache_teacher.run(cache_options(data, cache, recipe="small", epochs=2, fraction=0.25))
+        cache_teacher.run(cache_options(data, cache, recipe="small", epochs=2, val_split=None, fraction=0.25))
     assert caught.value.exit_code == 4
 
 
