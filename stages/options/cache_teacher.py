@@ -69,6 +69,9 @@ class CacheTeacherOptions:
         None,
         "Fit a new classifier on the frozen teacher for your classes.  [default: on for digits, else off]",
     )
+    accept_teacher: bool = option(
+        False, "Cache a teacher that hardly knows these classes all the same; recorded in the cache."
+    )
     name: str | None = option(None, "Name of this teacher inside the cache.  [default: from the model's tag]")
     block: int | None = option(
         None, "Slots per block, the unit of commit and repair.  [default: about 8 MB an object]", minimum=1

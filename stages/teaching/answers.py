@@ -1,6 +1,6 @@
 """What a teacher says about plain images, compared with their labels."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -60,9 +60,10 @@ class Answers:
 
 def ask_in_steps(
     teacher: Teacher, images: PlainImages, image_size: int, most: int | None = None
-) -> Iterator[Answers]:
+) -> Generator[Answers, None, None]:
     """Yield all answers so far after every 256 images, and after the last; nothing where no image is labelled."""
-    labels, said, confidence = (np.empty(0, kind) for kind in (np.int64, np.int64, np.float64))
+    labels, said = np.empty(0, np.int64), np.empty(0, np.int64)
+    confidence = np.empty(0, np.float64)
     total = len(images) if most is None else min(most, len(images))
     for pixels, batch_labels in images.read(image_size, teacher.device, total):
         sure, best = torch.softmax(teacher(pixels).double(), dim=1).max(dim=1)

@@ -69,7 +69,7 @@ def pass_gate(
         return _with(found, decision=NOT_GATED, reason=why)
     split, images = judges
     known = known_accuracy(teacher, names)
-    with closing(ask_in_steps(teacher, images, image_size, MOST)) as steps:  # type: ignore[type-var]
+    with closing(ask_in_steps(teacher, images, image_size, MOST)) as steps:
         answers = until_clear(steps, known)
         problem = what_is_wrong(answers, known)
         enough = answers
