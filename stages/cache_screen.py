@@ -6,6 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from deit_pipe.stages.report import human_bytes, human_duration
+from deit_pipe.stages.teaching.gate_result import ACCEPTED, WARNED, GateResult, cause_words, gate_words
 
 BAR = 20
 SHADES = " ▁▂▃▄▅▆▇█"
@@ -93,12 +94,26 @@ def _teacher(out: Lines, teacher: Mapping[str, Any], cache: str) -> None:
         "weights", f"{identity['head']} head, {identity['precision']}, {identity['image_size']} px, "
         f"batch {identity['batch_size']}", (f"  sha256 {short(identity['weights_sha256'])}", "dim"),
     )  # fmt: skip
+    _gate(out, teacher)
     _coverage(out, teacher)
     _arrays(out, teacher)
     _health(out, teacher)
     _outliers(out, teacher, cache)
     for line in teacher["notes"]:
         out.fact("note", line)
+
+
+def _gate(out: Lines, teacher: Mapping[str, Any]) -> None:
+    """How it did before it was cached; nothing for caches of versions that did not ask."""
+    if teacher["gate"] is None:
+        return
+    gate = GateResult.from_json(teacher["gate"])
+    poor = gate.decision in (WARNED, ACCEPTED)
+    out.fact("gate", (gate_words(gate), "bold yellow" if poor else ""))
+    if poor:
+        out.more((gate.reason, "yellow"))
+    if poor and gate.cause is not None:
+        out.more((f"likely cause: {cause_words(gate.cause)}", "yellow"))
 
 
 def coverage_ranges(coverage: list[dict[str, Any]]) -> list[tuple[int, int, int, bool]]:
@@ -192,6 +207,14 @@ def _health(out: Lines, teacher: Mapping[str, Any]) -> None:
     if well["agrees_with_label_or_partner"] != well["agrees_with_label"]:
         either = f", with either label of a mixed view {percent(well['agrees_with_label_or_partner'])}"
     out.fact("health", f"agrees with the label {percent(well['agrees_with_label'])}{either}")
+    if well["near_chance"]:
+        out.more(
+            (
+                f"WARNING: near chance ({percent(well['chance_agreement'])}): it does not know these classes, or "
+                "their order",
+                "bold red",
+            )
+        )
     out.more(
         f"top-1 probability {well['mean_top1_probability']:.3f}, entropy {well['mean_entropy']:.3f} nat, "
         f"float16 ties {percent(well['ties'])}"

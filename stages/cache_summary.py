@@ -6,14 +6,21 @@ their meaning. Shares and probabilities are 0..1, entropies nats, sizes bytes, s
     cache, digest, state (complete | incomplete | damaged | empty), complete, manifest, provenance
     teachers[]  name, identity, digest, epochs, complete, blocks_committed, blocks_total, blocks_per_epoch, views,
                 views_total, coverage[], arrays[], stored_bytes {array: bytes}, bytes, bytes_per_view, health,
-                per_epoch[], classes, outliers[], blamed_ranks[], runs[], left, damage[], notes[]
+                per_epoch[], classes, outliers[], blamed_ranks[], runs[], left, gate, damage[], notes[]
       coverage[]   epoch, blocks, blocks_total, slots, sealed
       arrays[]     name, dims[], shape[], dtype, block[], stored_bytes, raw_bytes, bytes_per_view, ratio
       health       agrees_with_label, agrees_with_label_or_partner, mean_top1_probability, mean_entropy, ties,
-                   topk_mass, confidence[20]        (null before the first block)
+                   topk_mass, confidence[20], labelled_share, chance_agreement, agreement_skill, near_chance
+                   (null before the first block). labelled_share: of the samples; chance_agreement: what answers
+                   that have nothing to do with the images would reach with either label; agreement_skill: what was
+                   reached, 0 being that and 1 what a perfect teacher would (null where that says nothing: no
+                   labels, one class); near_chance: agreement_skill is below 0.1
       per_epoch[]  epoch, agrees_with_label, mean_top1_probability, mean_entropy
       classes      views, counts[], never[], least, most   (teacher labels of sealed epochs; null before the first)
       outliers[]   epoch, block, slots, rank, statistic, value, typical, spread, z
+      gate         what cache-teacher measured before caching (null in older caches): decision (passed | warned |
+                   accepted | not gated), reason, cause, split, images, accuracy, skill, skill_low, skill_high, ece,
+                   mean_confidence, known, known_from, image_size, trained_size, ...
       left         blocks, views, seconds (at the last run's rate; null if unknown)
     verified, damage[], next
 """
@@ -26,7 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.stages.outliers import blamed_ranks, find_outliers
+from deit_pipe.stages.teaching.agreement import agreement_facts
 from deit_pipe.store.formats import TargetFormat
+from deit_pipe.store.gates import gate_damage, gate_key, read_gate
 from deit_pipe.store.layout import array_specs, block_slots_for
 from deit_pipe.store.ledger import Coverage, coverage
 from deit_pipe.store.manifest import (
@@ -38,6 +47,7 @@ from deit_pipe.store.manifest import (
     read_teacher,
 )
 from deit_pipe.store.runs import read_runs
+from deit_pipe.store.sample_labels import read_labels
 
 DEFAULT_CACHE = "./teacher-cache"
 
@@ -49,7 +59,8 @@ def summarise(cache: str) -> dict[str, Any]:
         CacheMissing: no cache there. CacheCorrupt: its identity, or a teacher's, is damaged.
     """
     manifest = read_manifest(cache)
-    teachers = [teacher_facts(cache, name, manifest) for name in list_teachers(cache)]
+    labels = read_labels(cache)
+    teachers = [teacher_facts(cache, name, manifest, labels) for name in list_teachers(cache)]
     damage = [line for teacher in teachers for line in teacher["damage"]]
     facts: dict[str, Any] = {
         "cache": cache, "digest": manifest.digest, "state": "", "complete": False, "manifest": manifest.to_json(),
@@ -132,10 +143,22 @@ def cache_option(cache: str) -> str:
     return "" if cache == DEFAULT_CACHE else f" --cache {shlex.quote(cache)}"
 
 
-def teacher_facts(cache: str, name: str, manifest: Manifest) -> dict[str, Any]:
-    """The facts of one teacher."""
+def teacher_facts(
+    cache: str, name: str, manifest: Manifest, labels: NDArray[np.int64] | None
+) -> dict[str, Any]:
+    """The facts of one teacher; `labels` int64 [N] are those of the samples, where they can be read."""
     identity = read_teacher(cache, name)
     state = coverage(cache, name)
+    well = health(state.columns)
+    if well is not None:
+        well |= agreement_facts(
+            well["agrees_with_label_or_partner"],
+            labels,
+            state.class_counts,
+            identity.num_classes,
+            manifest.recipe,
+        )
+    gate_lost = gate_damage(cache, name)
     views, wanted = int(state.slots_committed.sum()), state.epochs * state.num_slots
     stored = {key.removeprefix("bytes."): int(column.sum()) for key, column in state.columns.items()
               if key.startswith("bytes.")}  # fmt: skip
@@ -157,17 +180,21 @@ def teacher_facts(cache: str, name: str, manifest: Manifest) -> dict[str, Any]:
         "stored_bytes": stored,
         "bytes": sum(stored.values()),
         "bytes_per_view": sum(stored.values()) / views if views else None,
-        "health": health(state.columns),
+        "health": well,
         "per_epoch": per_epoch(state),
         "classes": class_balance(state.class_counts),
         "outliers": [outlier.to_json() for outlier in outliers],
         "blamed_ranks": blamed_ranks(outliers, state.columns),
         "runs": read_runs(cache, name),
+        "gate": read_gate(cache, name),
         "left": {
             "blocks": total - committed, "views": wanted - views,
             "seconds": seconds_left(state.columns, wanted - views),
         },
-        "damage": [f"{name}: ledger: {d.what} ({d.key})" for d in state.damage if d.lost],
+        "damage": [
+            *(f"{name}: ledger: {d.what} ({d.key})" for d in state.damage if d.lost),
+            *([] if gate_lost is None else [f"{name}: gate: {gate_lost} ({gate_key(name)})"]),
+        ],
         "notes": [f"{d.key} {d.what}; its copy is good" for d in state.damage if not d.lost],
     }  # fmt: skip
 

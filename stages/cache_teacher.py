@@ -19,7 +19,6 @@ from deit_pipe.stages.cache_estimate import estimate
 from deit_pipe.stages.command_lines import command_line
 from deit_pipe.stages.data import (
     choose_workers,
-    default_crop_ratio,
     default_image_size,
     is_small,
     manifest_for,
@@ -33,22 +32,31 @@ from deit_pipe.stages.opened.same_samples import check_same_samples
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.report import CommandResult, human_bytes, note, progress
-from deit_pipe.stages.teacher import RANDOM, TEACHER_RUN, Teacher, facts_of, load_teacher, own_teacher_run
-from deit_pipe.stages.train_teacher import measure_top1
-from deit_pipe.stages.weights import read_teacher_run, write_teacher_run
+from deit_pipe.stages.teacher import (
+    RANDOM,
+    Teacher,
+    facts_of,
+    fitted_folder,
+    is_fitted_for,
+    knows_classes,
+    load_teacher,
+    was_fitted_from,
+)
+from deit_pipe.stages.teaching.gate import pass_gate
+from deit_pipe.stages.teaching.gate_result import GateResult, gate_lines
+from deit_pipe.stages.weights import write_teacher_run
 from deit_pipe.store.formats import TargetFormat
+from deit_pipe.store.gates import read_gate, write_gate
 from deit_pipe.store.layout import Block, block_slots_for
 from deit_pipe.store.manifest import TeacherIdentity, create_cache
 from deit_pipe.store.writer import TargetWriter
-
-CHECKED_IMAGES = 512
 
 
 def run(options: CacheTeacherOptions) -> CommandResult:
     """Open the data and the teacher, then fill every block that is missing."""
     with processes(options.device) as group:
-        found = open_for_cache(options)
-        table = found.train
+        data = open_for_cache(options)
+        table = data.train
         recipe = load_recipe(options.recipe or ("small" if is_small(table) else "deit"))
         image_size = options.img_size or default_image_size(table)
         plan = ViewPlan.for_recipe(len(table), recipe, options.seed)
@@ -59,26 +67,29 @@ def run(options: CacheTeacherOptions) -> CommandResult:
         identity = identity_of(options, teacher, table, recipe, image_size)
         if options.estimate:
             return estimate(options.cache, table, recipe, plan, teacher, identity, options.epochs, workers)
+        gate = None
         if group.first:
+            manifest = manifest_for(table, recipe, options.seed, image_size)
+            if recorded_choice(options.cache) is not None:
+                check_same_samples(options.cache, manifest, table)
+            gate = gate_teacher(options, teacher, identity, data, workers)
             provenance = {
                 "data": absolute(options.data),
                 "recipe": recipe_name(options, recipe),
                 **library_versions(),
             }
-            manifest = manifest_for(table, recipe, options.seed, image_size)
-            if recorded_choice(options.cache) is not None:
-                check_same_samples(options.cache, manifest, table)
             create_cache(
                 options.cache, manifest, sample_index(table), provenance, Recipe.later_defaults(),
-                found.choice.to_json(),
+                data.choice.to_json(),
             )  # fmt: skip
         writer = open_writer(options, group, teacher, identity)
         with writer:
             total = len(writer.blocks)
             todo = len(writer.missing)
+            if gate is not None:
+                write_gate(options.cache, identity, gate.to_json())
             group.barrier()  # nobody writes before everybody has listed what is missing
             if not options.plan_only and writer.mine:
-                note_teacher(teacher, table, image_size, options, workers, group)
                 views = load_views(
                     table, recipe, plan, cells_of(writer.mine, options.batch_size),
                     image_size=image_size, workers=workers, pin_memory=group.device.type == "cuda",
@@ -130,25 +141,21 @@ def prepare_teacher(
         )  # fmt: skip
 
     teacher = load(options.teacher_weights, any_head=wants_fit)
-    group.barrier()  # all have looked for a teacher's folder before one makes it
     check_size(teacher, image_size)
-    knows = teacher.num_classes == len(names) and teacher.class_names in (None, names)
-    if not wants_fit or (
-        knows and (teacher.head in ("fitted", "trained", RANDOM) or options.fit_head is None)
-    ):
+    if options.fit_head:  # asked for by name: also where it knows the classes, or knows nothing
+        fits = not is_fitted_for(teacher, table, image_size)
+    else:
+        fits = wants_fit and not knows_classes(teacher, names)
+    folder = fitted_folder(teacher.tag) if fits else None
+    group.barrier()  # all have looked for a teacher's folder before one makes it
+    if folder is None:
         return teacher
-    folder = TEACHER_RUN
-    there = read_teacher_run(folder)
-    if there is not None and there.model != teacher.tag:
-        folder = own_teacher_run(teacher.tag)
-    if group.first:
-        note(
-            f"teacher {teacher.tag} knows other classes: fitting a new head on its frozen features, kept in {folder}"
-        )
+    if group.first and not was_fitted_from(folder, teacher, table, image_size):
+        why = "has random weights" if teacher.head == RANDOM else "gets a new head for these classes"
+        note(f"teacher {teacher.tag} {why}: fitting a head on its frozen features, kept in {folder}")
         fitted = fit_head(
-            teacher, table, image_size=image_size, batch_size=options.batch_size, workers=workers,
-            crop_ratio=default_crop_ratio(image_size),
-        )  # fmt: skip
+            teacher, table, image_size=image_size, batch_size=options.batch_size, workers=workers
+        )
         write_teacher_run(folder, facts_of(fitted, image_size, None), fitted.model)
     group.barrier()
     return load(str(folder), any_head=False)
@@ -294,32 +301,29 @@ def fill(
             pending.result()
 
 
-def note_teacher(
-    teacher: Teacher,
-    table: SampleTable,
-    image_size: int,
-    options: CacheTeacherOptions,
-    workers: int,
-    group: Processes,
-) -> None:
-    """Say who answers, and how well on plain images: a teacher near chance has other classes, or another order."""
-    if not group.first:
-        return
-    top1 = measure_top1(
-        teacher, table, image_size=image_size, batch_size=options.batch_size, workers=workers,
-        crop_ratio=default_crop_ratio(image_size), limit=CHECKED_IMAGES,
-    )  # fmt: skip
-    checked = min(-(-CHECKED_IMAGES // options.batch_size) * options.batch_size, len(table))
-    note(
-        f"teacher {teacher.tag} ({teacher.head}, {teacher.source}), weights sha256 {teacher.weights_sha256[:16]}: "
-        f"{top1:.1%} right on {checked} plain training images"
-    )
-    chance = 1 / len(table.class_names)
-    if teacher.head != RANDOM and top1 <= chance + 3 * (chance * (1 - chance) / checked) ** 0.5:
-        note(
-            f"WARNING: that is no better than chance ({chance:.1%}): are its classes in the data's order, "
-            "and is its normalisation right?"
-        )
+def gate_teacher(
+    options: CacheTeacherOptions, teacher: Teacher, identity: TeacherIdentity, data: DataSet, workers: int
+) -> GateResult | None:
+    """Measure a teacher before anything of it is cached, and say it; a new measurement is returned, to be kept.
+
+    Raises:
+        Mismatch: it does not know these classes.
+    """
+    if options.plan_only:
+        return None
+    there = read_gate(options.cache, identity.name)
+    if there is not None and there["identity"] != identity.digest:
+        there = None
+    if there is not None:
+        gate = GateResult.from_json(there)
+    else:
+        gate = pass_gate(
+            teacher, data, image_size=identity.image_size, batch_size=options.batch_size, workers=workers,
+            accept=options.accept_teacher,
+        )  # fmt: skip
+    for line in gate_lines(gate):
+        note(line)
+    return gate if there is None else None
 
 
 def summary(

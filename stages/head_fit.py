@@ -1,41 +1,45 @@
 """A new classifier on frozen features: multinomial logistic regression, as one fits a head for new classes."""
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deit_pipe.pipeline.compose import compose
-from deit_pipe.pipeline.loader import load_views
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.data import eval_cells, eval_plan, eval_recipe
+from deit_pipe.stages.errors import Mismatch
 from deit_pipe.stages.report import progress
 from deit_pipe.stages.teacher import Teacher, with_head
+from deit_pipe.stages.teaching.plain_images import PlainImages
 
 L2 = 1e-4
 STEPS = 200
 
 
 def fit_head(
-    teacher: Teacher, table: SampleTable, *, image_size: int, batch_size: int, workers: int, crop_ratio: float
+    teacher: Teacher, table: SampleTable, *, image_size: int, batch_size: int, workers: int
 ) -> Teacher:
-    """The teacher with a classifier for the table's classes, fitted on one plain view of every image.
+    """The teacher with a classifier for the table's classes, fitted on one plain view of every labelled image.
 
     All features are held in memory: 4 bytes x features x images.
+
+    Raises:
+        Mismatch: no image has a label.
     """
-    recipe = eval_recipe(crop_ratio)
+    images = PlainImages(table, batch_size, workers)
+    if not len(images):
+        raise Mismatch(
+            f"no head can be fitted: none of the {len(table)} images of {table.name} has a label\n"
+            "  expected some images of every class\ngive labelled images with --data, or a teacher that knows the "
+            "classes with --teacher-weights"
+        )
     features: list[Tensor] = []
-    with progress("reading features", len(table), "images") as shown:
-        for views in load_views(
-            table, recipe, eval_plan(len(table)), eval_cells(len(table), batch_size),
-            image_size=image_size, workers=workers,
-        ):  # fmt: skip
-            features.append(teacher.features(compose(views.to(teacher.device), recipe)).cpu())
-            shown.advance(len(views))
-    head = logistic_regression(
-        torch.cat(features), torch.as_tensor(np.asarray(table.labels)), len(table.class_names)
-    )
-    return with_head(teacher, head, table.class_names)
+    labels: list[Tensor] = []
+    with progress("reading features", len(images), "images") as shown:
+        for pixels, of_these in images.read(image_size, teacher.device):
+            features.append(teacher.features(pixels).cpu())
+            labels.append(torch.from_numpy(of_these))
+            shown.advance(len(of_these))
+    head = logistic_regression(torch.cat(features), torch.cat(labels), len(table.class_names))
+    return with_head(teacher, head, table)
 
 
 def logistic_regression(features: Tensor, labels: Tensor, num_classes: int) -> nn.Linear:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deit_pipe.pipeline.compose import normalise
+from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.errors import Mismatch, UsageProblem
 from deit_pipe.stages.weights import (
     RUN_WEIGHTS,
@@ -17,6 +18,7 @@ from deit_pipe.stages.weights import (
     hub_weights,
     load_into,
     normalisation,
+    published_size,
     read_teacher_run,
     read_weights,
     resolve_tag,
@@ -39,6 +41,11 @@ class Teacher:
         class_names: order of its outputs where known, else None.
         precision: of the body: fp32 or bf16.
         source: where the weights came from, for messages and for the cache's provenance.
+        trained_size: side of the views it was trained on, as far as that is known.
+        val_top1: what `teacher.json` says it gets right, 0..1; None where nothing does.
+        body: of a fitted head: where the weights below it came from.
+        body_sha256: of a fitted head: digest of those weights, with the head they came with.
+        fitted_on: of a fitted head: digest of the samples it was fitted on.
     """
 
     model: nn.Module
@@ -52,6 +59,11 @@ class Teacher:
     precision: str
     device: torch.device
     source: str
+    trained_size: int | None = None
+    val_top1: float | None = None
+    body: str | None = None
+    body_sha256: str | None = None
+    fitted_on: str | None = None
 
     @torch.inference_mode()
     def __call__(self, mixed: Tensor) -> Tensor:
@@ -115,6 +127,7 @@ def load_teacher(
     facts = read_teacher_run(run_folder) if run_folder is not None else None
     mean, std = normalisation(tag)
     names: tuple[str, ...] | None = None
+    trained_size = None if weights == RANDOM else published_size(tag)
     if weights == RANDOM:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -123,7 +136,7 @@ def load_teacher(
     elif facts is not None and run_folder is not None:
         _check_same_model(facts, tag, run_folder)
         model = _from_state(tag, read_weights(run_folder / RUN_WEIGHTS), str(run_folder))
-        mean, std, names = facts.mean, facts.std, facts.class_names
+        mean, std, names, trained_size = facts.mean, facts.std, facts.class_names, facts.image_size
         head, source = facts.head, str(run_folder)
     elif weights is not None:
         path = Path(weights)
@@ -150,6 +163,11 @@ def load_teacher(
         precision=precision,
         device=device,
         source=source,
+        trained_size=trained_size,
+        val_top1=None if facts is None else facts.val_top1,
+        body=None if facts is None else facts.body,
+        body_sha256=None if facts is None else facts.body_sha256,
+        fitted_on=None if facts is None else facts.fitted_on,
     )
     if not any_head:
         check_classes(teacher, num_classes, class_names)
@@ -163,6 +181,48 @@ def find_teacher_run(tag: str) -> Path | None:
         if facts is not None and facts.model == tag:
             return folder
     return None
+
+
+def fitted_folder(tag: str) -> Path:
+    """Where a head fitted on this teacher is kept: a folder that is free, or holds an earlier one of the same teacher.
+
+    Raises:
+        Mismatch: trained teachers are in both; a fitted head never replaces one.
+    """
+    folders = (TEACHER_RUN, own_teacher_run(tag))
+    for folder in folders:
+        facts = read_teacher_run(folder)
+        if facts is None or (facts.model == tag and facts.head == "fitted"):
+            return folder
+    raise Mismatch(
+        f"no place for the fitted head of {tag}: {' and '.join(map(str, folders))} hold other teachers\n"
+        "  expected one of them to be free\n"
+        f"move one away, or fit it elsewhere with: deit-pipe train-teacher --teacher {tag} --head-only --out DIR"
+    )
+
+
+def knows_classes(teacher: Teacher, class_names: tuple[str, ...]) -> bool:
+    """Whether it answers with as many classes, and with these where it says which."""
+    return teacher.num_classes == len(class_names) and teacher.class_names in (None, class_names)
+
+
+def is_fitted_for(teacher: Teacher, table: SampleTable, image_size: int) -> bool:
+    """Whether its head was fitted on these very samples at this size."""
+    return (
+        teacher.head == "fitted" and teacher.fitted_on == table.digest and teacher.trained_size == image_size
+    )
+
+
+def was_fitted_from(folder: Path, teacher: Teacher, table: SampleTable, image_size: int) -> bool:
+    """Whether a folder holds the head that fitting this teacher's body on these samples gives."""
+    facts = read_teacher_run(folder)
+    return (
+        facts is not None
+        and facts.head == "fitted"
+        and (facts.body_sha256, facts.fitted_on, facts.image_size)
+        == (teacher.weights_sha256, table.digest, image_size)
+        and facts.class_names == table.class_names
+    )
 
 
 def own_teacher_run(tag: str) -> Path:
@@ -194,8 +254,9 @@ def check_classes(teacher: Teacher, num_classes: int, class_names: tuple[str, ..
         )
 
 
-def with_head(teacher: Teacher, head: nn.Module, class_names: tuple[str, ...]) -> Teacher:
-    """The same frozen body with a fitted classifier."""
+def with_head(teacher: Teacher, head: nn.Module, table: SampleTable) -> Teacher:
+    """The same frozen body with a classifier that was fitted to these samples."""
+    class_names = table.class_names
     teacher.model.reset_classifier(len(class_names))  # type: ignore[operator]
     classifier = teacher.model.get_classifier()  # type: ignore[operator]
     classifier.load_state_dict(head.state_dict())
@@ -207,6 +268,10 @@ def with_head(teacher: Teacher, head: nn.Module, class_names: tuple[str, ...]) -
         head="fitted",
         num_classes=len(class_names),
         class_names=class_names,
+        val_top1=None,
+        body=teacher.body or teacher.source,
+        body_sha256=teacher.weights_sha256,
+        fitted_on=table.digest,
     )
 
 
@@ -221,6 +286,9 @@ def facts_of(teacher: Teacher, image_size: int, val_top1: float | None) -> Teach
         std=teacher.std,
         class_names=teacher.class_names,
         val_top1=val_top1,
+        body=teacher.body,
+        body_sha256=teacher.body_sha256,
+        fitted_on=teacher.fitted_on,
     )
 
 

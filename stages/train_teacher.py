@@ -19,11 +19,7 @@ from deit_pipe.stages.command_lines import command_line
 from deit_pipe.stages.data import (
     check_same_classes,
     choose_workers,
-    default_crop_ratio,
     default_image_size,
-    eval_cells,
-    eval_plan,
-    eval_recipe,
     is_small,
 )
 from deit_pipe.stages.distributed import choose_device
@@ -35,6 +31,8 @@ from deit_pipe.stages.options.data import DataOptions
 from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
 from deit_pipe.stages.report import CommandResult, note, progress
 from deit_pipe.stages.teacher import Teacher, facts_of, load_teacher
+from deit_pipe.stages.teaching.answers import ask
+from deit_pipe.stages.teaching.plain_images import PlainImages
 from deit_pipe.stages.weights import (
     digest,
     hub_weights,
@@ -76,7 +74,6 @@ def run(options: TrainTeacherOptions) -> CommandResult:
         check_same_classes(validation, table.class_names, f"the training images {table.name}")
     image_size = options.img_size or default_image_size(table)
     device, workers = choose_device(options.device), choose_workers(options.workers)
-    crop_ratio = default_crop_ratio(image_size)
     if options.head_only:
         weights = (
             None if options.init in ("auto", "pretrained") else options.init.replace("scratch", "random")
@@ -91,16 +88,13 @@ def run(options: TrainTeacherOptions) -> CommandResult:
             image_size=image_size,
             batch_size=options.batch_size,
             workers=workers,
-            crop_ratio=crop_ratio,
         )
     else:
         teacher = fine_tune(options, tag, table, image_size, device, workers)
     top1 = None
     if validation is not None:
-        top1 = measure_top1(
-            teacher, validation, image_size=image_size, batch_size=options.batch_size, workers=workers,
-            crop_ratio=crop_ratio,
-        )  # fmt: skip
+        answers = ask(teacher, PlainImages(validation, options.batch_size, workers), image_size)
+        top1 = None if answers is None else answers.accuracy.value
     write_teacher_run(out, facts_of(teacher, image_size, top1), teacher.model)
     accuracy = "not measured (no val or test images)" if top1 is None else f"{top1:.2%} of the {split} images"
     following = command_line(
@@ -199,26 +193,3 @@ def learning_rate_factor(step: int, warmup: int, steps: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def measure_top1(
-    teacher: Teacher,
-    table: SampleTable,
-    *,
-    image_size: int,
-    batch_size: int,
-    workers: int,
-    crop_ratio: float,
-    limit: int | None = None,
-) -> float:
-    """Fraction of the images (the first `limit`) that the teacher gets right on one plain view each."""
-    recipe = eval_recipe(crop_ratio)
-    count = len(table) if limit is None else min(limit, len(table))
-    right = 0
-    for views in load_views(
-        table, recipe, eval_plan(len(table)), eval_cells(len(table), batch_size)[: math.ceil(count / batch_size)],
-        image_size=image_size, workers=workers,
-    ):  # fmt: skip
-        answers = teacher(compose(views.to(teacher.device), recipe)).argmax(dim=1).cpu()
-        right += int((answers == views.labels).sum())
-    return right / min(len(table), math.ceil(count / batch_size) * batch_size)

@@ -40,6 +40,9 @@ class TeacherRun:
         mean: normalisation, RGB, in 0..1 units; `std` likewise.
         class_names: in the order of its outputs.
         val_top1: fraction of its validation images it gets right, or None without any.
+        body: of a fitted one: where the weights below the head came from, such as `random weights, seed 0`.
+        body_sha256: of a fitted one: digest of those weights, with the head they came with.
+        fitted_on: of a fitted one: digest of the samples its head was fitted on.
     """
 
     model: str
@@ -49,6 +52,9 @@ class TeacherRun:
     std: tuple[float, ...]
     class_names: tuple[str, ...]
     val_top1: float | None = None
+    body: str | None = None
+    body_sha256: str | None = None
+    fitted_on: str | None = None
 
 
 def resolve_tag(name: str) -> str:
@@ -84,6 +90,12 @@ def normalisation(tag: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if config is None:
         return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     return tuple(config.mean), tuple(config.std)
+
+
+def published_size(tag: str) -> int | None:
+    """Side of the images that timm's weights of a tag were trained on; None where there are none."""
+    config = timm.get_pretrained_cfg(tag)
+    return None if config is None or not config.has_weights else int(config.input_size[1])
 
 
 def digest(state: Mapping[str, Tensor]) -> str:

@@ -5,6 +5,7 @@
     ledger/NAME/sealed/0003-0003-DIGEST.parquet  records of complete epochs; DIGEST is the file's own SHA-256
     ledger/NAME/sealed-copy/...           the same again: losing one file must not cost epochs of teacher time
     ledger/NAME/runs/TIME.json            one per writing run: world size, library versions
+    ledger/NAME/gate.json                 how the teacher did on plain images before it was cached (`gates`)
 
 zarr cannot tell an absent block from a block of fill values, so nothing but this decides. Needs no zarr.
 """

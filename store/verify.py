@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from deit_pipe.store.blocks import ObjectDamaged, decode_rows, fetch_bytes
 from deit_pipe.store.errors import CacheCorrupt, FormatInvalid
 from deit_pipe.store.formats import TargetFormat
+from deit_pipe.store.gates import gate_damage, gate_key
 from deit_pipe.store.layout import array_specs, blocks_of, metadata_key, object_key, teacher_root
 from deit_pipe.store.ledger import Ledger, read_ledger
 from deit_pipe.store.manifest import (
@@ -44,7 +45,7 @@ class Finding(NamedTuple):
 
     teacher: str | None
     where: str
-    """Array name, or `ledger`, `metadata`, `samples.parquet`."""
+    """Array name, or `ledger`, `gate`, `metadata`, `samples.parquet`."""
     epoch: int | None
     slots: tuple[int, int] | None
     what: str
@@ -111,6 +112,8 @@ def _verify_teacher(
         findings.damaged.append(
             Finding(teacher.name, "ledger", damage.epochs[0], None, damage.what + copy, damage.key)
         )
+    if (what := gate_damage(place, teacher.name)) is not None:
+        findings.damaged.append(Finding(teacher.name, "gate", None, None, what, gate_key(teacher.name)))
     cells = ledger.cells()
     wanted = {
         (b.epoch, b.index)

@@ -76,7 +76,7 @@ class CacheTeacherOptions(DataOptions):
         "Fit a new classifier on the frozen teacher for your classes.  [default: on for digits, else off]",
     )
     accept_teacher: bool = option(
-        False, "Cache this teacher whatever its measured accuracy; recorded in the cache."
+        False, "Cache a teacher that hardly knows these classes all the same; recorded in the cache."
     )
     name: str | None = option(None, "Name of this teacher inside the cache.  [default: from the model's tag]")
     block: int | None = option(

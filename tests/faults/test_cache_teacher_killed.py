@@ -14,8 +14,8 @@ from stage_fakes import cache_options, write_idx, write_recipe
 from deit_pipe.stages import cache_teacher
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.store.ledger import read_ledger
-from deit_pipe.store.location import open_location
 from deit_pipe.store.manifest import list_teachers
+from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.writer import TargetWriter
 

@@ -24,8 +24,8 @@ from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.store.errors import CacheCorrupt, CacheMismatch
 from deit_pipe.store.identity import Manifest, TeacherIdentity, canonical_digest
-from deit_pipe.store.local import LocalDirectory
 from deit_pipe.store.manifest import create_cache, read_manifest, read_samples, read_teacher, write_teacher
+from deit_pipe.store.places.local import LocalDirectory
 
 # Fields that came later, with the default that means "as before". A new field gets a line; no line is ever changed.
 LATER_RECIPE_FIELDS: dict[str, Any] = {}

@@ -1,0 +1,171 @@
+"""The teacher's gate: before anything is cached, the teacher answers plain images of the data.
+
+A cache that proves the views of a teacher that does not know the classes proves nothing. Runs in one process: nothing
+here waits for others.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+from deit_pipe.pipeline.data_set import DataSet
+from deit_pipe.stages.errors import Mismatch
+from deit_pipe.stages.teacher import RANDOM, Teacher
+from deit_pipe.stages.teaching.answers import Answers, ask_in_steps
+from deit_pipe.stages.teaching.causes import Cause, find_cause
+from deit_pipe.stages.teaching.gate_result import (
+    ACCEPTED,
+    NOT_GATED,
+    PASSED,
+    WARNED,
+    GateResult,
+    cause_words,
+    measured_words,
+    percent,
+)
+from deit_pipe.stages.teaching.plain_images import PlainImages
+from deit_pipe.stages.teaching.published import Known, known_accuracy
+
+REFUSED_BELOW = 0.2  # skill: a teacher of other classes is near 0, and no useful one is here
+WARNED_BELOW = 0.5
+MOST = 2000
+MARGIN = 0.05  # other crops and sizes cost this much accuracy without anything being wrong
+PER_CLASS = 8  # answers that show in which order the classes are
+
+
+def pass_gate(
+    teacher: Teacher,
+    data: DataSet,
+    *,
+    image_size: int,
+    batch_size: int,
+    workers: int,
+    accept: bool = False,
+    seed: int = 0,
+) -> GateResult:
+    """Ask the teacher about plain images until it is clear what it is worth, at most 2,000.
+
+    Args:
+        teacher: whose answers would be cached; of the data's number of classes.
+        data: its validation images are asked about, the training ones where those have no labels to judge by.
+        image_size: side of the views that would be cached.
+        batch_size: most images at once.
+        workers: processes that make views.
+        accept: let a refused teacher through; that is recorded.
+        seed: of the random sample of images.
+
+    Raises:
+        Mismatch: it does not know these classes; with the likely cause, where one was found.
+    """
+    names = data.train.class_names
+    found = GateResult(
+        decision=PASSED, model=teacher.tag, weights_sha256=teacher.weights_sha256, head=teacher.head, body=teacher.body,
+        image_size=image_size, trained_size=teacher.trained_size, num_classes=len(names), seed=seed,
+        measured=time.time(),
+    )  # fmt: skip
+    judges = judging_images(data, batch_size, workers, seed)
+    if judges is None or teacher.head == RANDOM:
+        why = "random weights" if teacher.head == RANDOM else why_not(data)
+        return _with(found, decision=NOT_GATED, reason=why)
+    split, images = judges
+    known = known_accuracy(teacher, names)
+    with closing(ask_in_steps(teacher, images, image_size, MOST)) as steps:
+        answers = until_clear(steps, known)
+        problem = what_is_wrong(answers, known)
+        enough = answers
+        if problem:
+            for enough in steps:
+                if len(enough) >= PER_CLASS * len(names):
+                    break
+    found = _with(
+        found, split=split, images=len(answers), classes_seen=len(set(answers.labels.tolist())),
+        accuracy=answers.accuracy.value, skill=answers.skill.value, skill_low=answers.skill.low,
+        skill_high=answers.skill.high, ece=answers.calibration_error,
+        mean_confidence=float(answers.confidence.mean()), known=known and known.accuracy,
+        known_from=known and known.source,
+    )  # fmt: skip
+    if not problem:
+        return found
+    cause = find_cause(teacher, images, enough, image_size, names)
+    refused = answers.skill.high < REFUSED_BELOW
+    if refused and not accept:
+        raise refusal(teacher, found, cause)
+    return _with(
+        found, decision=ACCEPTED if refused else WARNED, reason=problem, cause=cause and cause.to_json()
+    )
+
+
+def judging_images(data: DataSet, batch_size: int, workers: int, seed: int) -> tuple[str, PlainImages] | None:
+    """The images that can tell classes apart: those of `val`, else of `train`; None where neither has two classes."""
+    for split, table in (("val", data.val), ("train", data.train)):
+        if table is not None:
+            images = PlainImages(table, batch_size, workers, seed)
+            if images.classes_seen > 1:
+                return split, images
+    return None
+
+
+def why_not(data: DataSet) -> str:
+    """Why no image of the data can judge a teacher."""
+    tables = [table for table in (data.train, data.val) if table is not None]
+    if not any((table.labels >= 0).any() for table in tables):
+        return "no image has a label"
+    return "all labelled images are of one class"
+
+
+def until_clear(steps: Iterator[Answers], known: Known | None) -> Answers:
+    """The answers when their intervals are clear of every bound, or all of them.
+
+    The bounds are looked at after every step, so a teacher whose true skill is exactly a bound is put on either side of
+    it more often than the 95 % of a single look; one further away is not (tests simulate both).
+    """
+    for answers in steps:
+        bounds = [(answers.skill, REFUSED_BELOW), (answers.skill, WARNED_BELOW)]
+        if known is not None:
+            bounds.append((answers.accuracy, known.accuracy - MARGIN))
+        if not any(estimate.low <= bound <= estimate.high for estimate, bound in bounds):
+            break
+    return answers
+
+
+def what_is_wrong(answers: Answers, known: Known | None) -> str:
+    """One line, or nothing."""
+    if answers.skill.high < REFUSED_BELOW:
+        return (
+            f"a skill below {REFUSED_BELOW} is near guessing: its answers teach nothing about these classes"
+        )
+    if answers.skill.high < WARNED_BELOW:
+        return f"a skill below {WARNED_BELOW} is poor: a student learns its mistakes"
+    if known is not None and answers.accuracy.high < known.accuracy - MARGIN:
+        return f"{percent(answers.accuracy.value)} is clearly below its {percent(known.accuracy)}, {known.source}"
+    return ""
+
+
+def refusal(teacher: Teacher, found: GateResult, cause: Cause | None) -> Mismatch:
+    """The message: what was measured, what was expected, why, and what to do."""
+    model = teacher.tag.partition(".")[0]
+    assert found.skill is not None
+    lines = [
+        f"teacher {teacher.tag} ({teacher.source}) does not know these classes",
+        f"  expected a skill of at least {REFUSED_BELOW} (0 is guessing, 1 is always right)",
+        f"  got      {measured_words(found)}; guessing gets {percent(1 / found.num_classes)}",
+    ]
+    if found.known is not None:
+        lines.append(f"  it should get {percent(found.known)}, {found.known_from}")
+    if cause is None:
+        lines.append(
+            "  no other order of classes, size or normalisation explains it: its classes seem to be others"
+        )
+    else:
+        lines.append(f"  likely cause: {cause_words(cause.to_json())}")
+        lines.append(cause.cure)
+    if cause is None:
+        lines.append("fit a new classifier on it with --fit-head")
+    lines.append(
+        f"or train it with: deit-pipe train-teacher --teacher {model}; --accept-teacher caches it all the same"
+    )
+    return Mismatch("\n".join(lines))
+
+
+def _with(found: GateResult, **changed: object) -> GateResult:
+    return GateResult.from_json({**found.to_json(), **changed})

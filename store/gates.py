@@ -1,0 +1,53 @@
+"""What was measured of a teacher before it was cached: kept beside its identity, not in it.
+
+    ledger/NAME/gate.json    signed; `identity` is the digest of the teacher it was measured for
+
+Measuring again gives other numbers for the same teacher, so nothing is compared with it and no target depends on it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deit_pipe.store.manifest import TeacherIdentity
+from deit_pipe.store.places.location import Location, ObjectMissing
+from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.record import read_signed, signed_json
+
+
+def gate_key(teacher: str) -> str:
+    """Key of the record."""
+    return f"ledger/{teacher}/gate.json"
+
+
+def read_gate(location: str | Path | Location, teacher: str) -> dict[str, Any] | None:
+    """The record of a teacher; None where there is none, or a damaged one (see `gate_damage`)."""
+    try:
+        return read_signed(open_location(location).get(gate_key(teacher)))
+    except ObjectMissing:
+        return None
+
+
+def gate_damage(location: str | Path | Location, teacher: str) -> str | None:
+    """What is wrong with the record; None where it is good, or not there."""
+    try:
+        data = open_location(location).get(gate_key(teacher))
+    except ObjectMissing:
+        return None
+    return "fails its SHA-256" if read_signed(data) is None else None
+
+
+def write_gate(location: str | Path | Location, teacher: TeacherIdentity, record: Mapping[str, Any]) -> bool:
+    """Keep a record, unless a newer one of the same teacher is there; returns whether it was written.
+
+    Args:
+        location: the cache.
+        teacher: that was measured.
+        record: JSON values, with `measured`, seconds since 1970.
+    """
+    place = open_location(location)
+    there = read_gate(place, teacher.name)
+    if there is not None and there["identity"] == teacher.digest and there["measured"] >= record["measured"]:
+        return False
+    place.put(gate_key(teacher.name), signed_json({**record, "identity": teacher.digest}))
+    return True
