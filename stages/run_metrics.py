@@ -1,6 +1,7 @@
 """What a training run's folder says: settings, metrics by epoch and by step, result. No torch."""
 
 import json
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class Run:
         """Scores of the last evaluation; empty before the first."""
         return next((line["val"] for line in reversed(self.epochs) if "val" in line), {})
 
+    def test_scores(self) -> Mapping[str, Any]:
+        """Scores of the test images, which a run without validation images ends with; empty otherwise."""
+        selected = self.result.get("selected", "")
+        return (self.result.get(selected) or {}) if selected.startswith("test") else {}
+
     def best(self) -> tuple[float, int] | None:
         """Best top-1 of the counting answer, and its epoch."""
         scores = [
@@ -68,7 +74,7 @@ class Run:
             "best": None if best is None else {"top1": best[0], "epoch": best[1]},
             "last": {**{k: v for k, v in last.items() if k not in ("kind", "val", "val_ema")}, "val": scores},
             "views_per_second": self.speed(), "data_wait": self.share(WAITS[0]), "target_wait": self.share(WAITS[1]),
-            "finished": bool(self.result),
+            "finished": bool(self.result), "test": dict(self.test_scores()),
         }  # fmt: skip
 
 
@@ -82,7 +88,7 @@ def read_run(folder: Path) -> Run:
     if not path.is_file():
         raise Missing(
             f"{folder} holds no training run: {METRICS} is not there\n"
-            f"make one with: deit-pipe train-student --out {folder}"
+            f"make one with: deit-pipe train-student --out {shlex.quote(str(folder))}"
         )
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines():

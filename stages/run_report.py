@@ -45,11 +45,12 @@ def run(options: RunReportOptions) -> CommandResult:
 def summary(one: Run) -> str:
     """One line about a run."""
     best = one.best()
-    score = (
-        "not evaluated yet"
-        if best is None
-        else f"best top-1 {best[0]:.2%} ({one.answer}, after epoch {best[1] + 1})"
-    )
+    if best is not None:
+        score = f"best top-1 {best[0]:.2%} ({one.answer}, after epoch {best[1] + 1})"
+    elif one.answer in one.test_scores():
+        score = f"test top-1 {one.test_scores()[one.answer]['top1']:.2%} ({one.answer}, nothing selected)"
+    else:
+        score = "not evaluated" if one.result else "not evaluated yet"
     state = "finished" if one.result else "not finished"
     return f"{one.name}: {len(one.epochs)} epochs, {state}, {score}"
 
@@ -88,6 +89,8 @@ def tiles(one: Run, named: bool) -> Html:
     for head, words, _ in HEADS:
         if head in scores:
             entries.append((f"{scores[head]['top1'] * 100:.2f}", "%", f"{words}, last evaluation"))
+        if head in one.test_scores():
+            entries.append((f"{one.test_scores()[head]['top1'] * 100:.2f}", "%", f"{words}, test images"))
     if (speed := one.speed()) is not None:
         entries.append((f"{speed:,.0f}", "/s", "views, median"))
     if (wait := one.share(WAITS[0])) is not None:

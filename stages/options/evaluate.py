@@ -10,6 +10,7 @@ class EvaluateOptions(CheckedOptions):
     """Accuracy of a trained student: class head, distillation head, and both fused.
 
     Fused by the mean of logits (what timm and the official code do) and by the sum of softmaxes (what the paper says).
+    Images without a label are skipped. In --json, top5 is null where there are no more than 5 classes.
 
     Examples:
       deit-pipe evaluate ./student-run

@@ -12,7 +12,8 @@ class RunReportOptions(CheckedOptions):
     One file that needs no network. Works while the run is still going.
 
     --json has the keys file, run, against; each run: folder, epochs, steps, answer, best, last (the last epoch's losses
-    and heads), views_per_second, data_wait, target_wait (shares of the time).
+    and heads), views_per_second, data_wait, target_wait (shares of the time), finished, test (heads on the test images,
+    where a run had no validation images).
 
     Examples:
       deit-pipe report student-run

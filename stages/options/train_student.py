@@ -15,6 +15,16 @@ class TrainStudentOptions(CheckedOptions):
     view's fingerprint is checked against the cache. Running the same command again resumes. Start it under torchrun
     to use several GPUs. --print-config shows every value, and deit-pipe.toml can keep them.
 
+    Settings that the images cannot serve (a batch or a warm-up larger than there are views or epochs) are adapted,
+    with a line that says so. The best epoch is selected on validation images only; without any, the last epoch is the
+    result, and the test images, if there are some, are looked at once, at the end. Unlabelled images learn from the
+    teacher alone. --loss none needs no teacher: a cache that is only planned will do.
+
+    --json is RUN/result.json: out, student, loss, epochs, steps, answer (the head that counts), selected (the key of
+    its scores: val, val_ema, test or test_ema), best (top1 and epoch on validation images, or null), val or test (by
+    head: top1, and top5, null up to 5 classes), teacher_top1 (null where unknown); and of the images of `split` (val,
+    test or null): images, chance, commonest (share of the largest class), near_chance, better_head (or null).
+
     Examples:
       deit-pipe train-student
       deit-pipe train-student --cache cache/ --data imagenet/ --student deit_tiny_distilled_patch16_224 --device cuda

@@ -1,0 +1,178 @@
+"""`best` comes from validation images only; test images are for the last word; with neither nothing is measured."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from stage_fakes import student_options
+
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages import evaluate, train_student
+from deit_pipe.stages.data import open_training, open_validation
+from deit_pipe.stages.errors import Mismatch, Missing
+from deit_pipe.stages.evaluation import evaluate_student
+from deit_pipe.stages.fit import Fit
+from deit_pipe.stages.options.evaluate import EvaluateOptions
+from deit_pipe.stages.options.run_report import RunReportOptions
+from deit_pipe.stages.run_folder import weights_file
+from deit_pipe.stages.run_report import run as report
+
+Splits = tuple[SampleTable, SampleTable | None, SampleTable | None]
+
+
+@pytest.fixture
+def splits(data: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Say which split the 32 held-out images are."""
+
+    def choose(role: str) -> None:
+        table, held_out = open_training(str(data)), open_validation(str(data), None)
+        chosen: Splits = (
+            table,
+            held_out if "val" in role else None,
+            held_out if "test" in role else None,
+        )
+        monkeypatch.setattr(train_student, "open_splits", lambda *_: chosen)
+
+    return choose
+
+
+def epochs_of(run: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == "epoch"]
+
+
+@pytest.mark.parametrize("select", ["model", "ema"])
+def test_test_images_are_looked_at_once_and_select_nothing(
+    select: str, splits: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits("test")
+    looked: list[int] = []
+    original = Fit._evaluate
+
+    def counting(self: Fit, model: Any, table: SampleTable) -> Any:
+        looked.append(self.position.total)
+        return original(self, model, table)
+
+    monkeypatch.setattr(Fit, "_evaluate", counting)
+    run = tmp_path / "run"
+    done = train_student.run(student_options(cache, run, epochs=3, ema=0.9, select=select))
+    data = done.data
+    assert looked == [18, 18]  # the student and its average, after the last step
+    assert "val" not in data
+    assert set(data["test"]) == set(data["test_ema"]) == {"class", "dist", "fused", "fused_softmax"}
+    assert (data["selected"], data["split"]) == ("test_ema" if select == "ema" else "test", "test")
+    assert data["best"] is None
+    assert all("val" not in line and "test" not in line for line in epochs_of(run))
+    assert "32 test images, chance 25.00%" in done.text
+    assert "no validation images, so nothing was selected" in done.text
+    assert not (run / "best.safetensors").exists()
+    with pytest.raises(Missing, match="has no best weights") as error:
+        evaluate.run(EvaluateOptions(run=str(run), weights="best", workers=0, device="cpu"))
+    assert "--weights result" in str(error.value).splitlines()[-1]
+    page = report(RunReportOptions(run=str(run)))
+    assert page.data["run"]["best"] is None
+    assert page.data["run"]["test"] == data[data["selected"]]
+    assert "test top-1" in page.text
+    assert "test images" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_with_validation_images_the_test_images_are_left_alone(
+    splits: Any, cache: Path, tmp_path: Path
+) -> None:
+    splits("val test")
+    data = train_student.run(student_options(cache, tmp_path / "run")).data
+    assert "test" not in data
+    assert (data["selected"], data["split"], data["images"]) == ("val", "val", 32)
+    assert data["best"]["top1"] == max(line["val"]["fused"]["top1"] for line in epochs_of(tmp_path / "run"))
+    assert load_file(tmp_path / "run" / weights_file(tmp_path / "run", "best"))
+
+
+def test_with_neither_nothing_is_measured_and_the_page_still_works(
+    splits: Any, cache: Path, tmp_path: Path
+) -> None:
+    splits("none")
+    done = train_student.run(student_options(cache, tmp_path / "run"))
+    assert "val" not in done.data
+    assert "test" not in done.data
+    assert (done.data["split"], done.data["near_chance"], done.data["best"]) == (None, None, None)
+    assert "not evaluated: the data has no validation images" in done.text
+    assert "not evaluated" in report(RunReportOptions(run=str(tmp_path / "run"))).text
+
+
+def test_a_run_that_stopped_before_its_last_word_says_it_when_it_goes_on(
+    splits: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits("test")
+    whole = train_student.run(student_options(cache, tmp_path / "whole")).data
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train_student.run(student_options(cache, tmp_path / "cut"))
+    assert train_student.run(student_options(cache, tmp_path / "cut")).data["test"] == whole["test"]
+
+
+def test_test_images_of_other_classes_are_refused(
+    data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = open_validation("digits", None)
+    monkeypatch.setattr(train_student, "open_splits", lambda *_: (open_training(str(data)), None, digits))
+    with pytest.raises(Mismatch, match="has other classes than the cached images"):
+        train_student.run(student_options(cache, tmp_path / "run"))
+
+
+def test_the_teachers_accuracy_is_kept_and_said(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Fit.__init__
+
+    def knowing(self: Fit, **values: Any) -> None:
+        original(self, **values, teacher_top1=0.875)
+
+    monkeypatch.setattr(Fit, "__init__", knowing)
+    done = train_student.run(student_options(cache, tmp_path / "run", epochs=1))
+    assert done.data["teacher_top1"] == 0.875
+    assert "teacher 87.50%" in done.text
+
+
+def test_evaluation_skips_images_without_a_label(data: Path, cache: Path, tmp_path: Path) -> None:
+    import torch
+
+    from deit_pipe.stages.distributed import Processes
+    from deit_pipe.stages.student import load_student
+    from deit_pipe.stages.teacher import load_teacher
+
+    cpu = torch.device("cpu")
+    alone = Processes(0, 1, cpu)
+    train_student.run(student_options(cache, tmp_path / "run", epochs=1))
+    facts, model = load_student(tmp_path / "run", cpu)
+    table = open_validation(str(data), None)
+    assert table is not None
+    teacher = load_teacher(
+        "test_resnet", weights="random", num_classes=4, class_names=table.class_names, device=cpu
+    )
+    everything = evaluate_student(model, facts, table, alone, teacher=teacher)
+    assert all(values["top5"] is None for values in everything.values())  # of 4 classes
+    # images whose answer is right lose their label: what is left is wrong, and the agreement does not change
+    with torch.inference_mode():
+        from deit_pipe.pipeline.compose import compose, normalise
+        from deit_pipe.pipeline.loader import load_views
+        from deit_pipe.stages.data import eval_cells, eval_plan, eval_recipe
+
+        recipe = eval_recipe(facts.crop_ratio)
+        views = next(
+            iter(load_views(table, recipe, eval_plan(32), eval_cells(32, 32), image_size=facts.image_size))
+        )
+        said = model(normalise(compose(views, recipe), facts.mean, facts.std)).argmax(dim=1)
+    right = [int(s) for s, ok in zip(views.samples, said == views.labels, strict=True) if ok]
+    kept = len(table) - len(right)
+    assert 0 < kept < 32
+    table.labels = table.labels.copy()
+    table.labels[right] = -1
+    part = evaluate_student(model, facts, table, alone, teacher=teacher, batch_size=5)
+    assert part["fused"]["top1"] == 0
+    assert part["fused"]["agree"] == everything["fused"]["agree"]
+    table.labels[:] = -1
+    with pytest.raises(Missing, match="no labelled image to evaluate on"):
+        evaluate_student(model, facts, table, alone)
