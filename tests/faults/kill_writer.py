@@ -142,8 +142,8 @@ def main() -> None:
     if options.write:
         from benchmarks.results import environment_line, write_section
 
-        head = "SIGKILL at random steps on the disk, world sizes 1 to 3 changing between resumes, formats in turn;"
-        text = f"{head} every completed cache is compared with an uninterrupted run, byte by byte.\n\n"
+        head = "SIGKILL at steps on the disk, world sizes 1 to 3 changing between resumes, formats in turn; every"
+        text = f"{head} completed cache is compared with an uninterrupted run, byte by byte.\n\n"
         write_section(
             "Store: killed writers", text + environment_line(("numpy", "zarr")) + "\n\n" + "\n".join(lines)
         )
