@@ -74,6 +74,7 @@ def open_splits(data: str, choice: DataChoice) -> DataSplits:
     left_out = found.left_out
     train = _open(found, chosen.train, columns, left_out)
     _check_training(train)
+    columns = replace(columns, must_have_labels=False)
     parts: dict[Kind, NamedSplit | None] = {"val": None, "test": None}
     for kind in parts:
         if (split := chosen.of(kind)) is not None:

@@ -18,7 +18,19 @@ from deit_pipe.pipeline.errors import DataMissing
 from deit_pipe.pipeline.sources.left_out import DANGLING, HIDDEN, IRREGULAR, REPEATED, SYSTEM, LeftOut
 
 SYSTEM_NAMES = frozenset(
-    ["__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "@recently-snapshot", "$recycle.bin", "system volume information", "lost+found", "network trash folder", "temporary items"]
+    {
+        *(
+            "__macosx",
+            "__pycache__",
+            "thumbs.db",
+            "ehthumbs.db",
+            "ehthumbs_vista.db",
+            "desktop.ini",
+            "icon\r",
+        ),
+        *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"),
+        *("system volume information", "lost+found", "network trash folder", "temporary items"),
+    }
 )
 # What following a link to nothing, or to itself, ends with.
 NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)

@@ -18,10 +18,17 @@ NOT_CHOSEN = "splits that are not used (--train-split NAME or --val-split NAME t
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of Parquet files that the user named; None: by the usual names."""
+    """Which columns of Parquet files to read.
+
+    Attributes:
+        image: as the user named it; None: by the usual names.
+        label: likewise.
+        must_have_labels: False: without any such column the images are unlabelled, as is usual of test splits.
+    """
 
     image: str | None = None
     label: str | None = None
+    must_have_labels: bool = True
 
 
 @dataclass(frozen=True)
