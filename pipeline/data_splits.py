@@ -81,6 +81,11 @@ def open_splits(data: str, choice: DataChoice) -> DataSplits:
             parts[kind] = _labelled(
                 _same_classes(_open(found, split, columns, left_out), train), kind, left_out
             )
+    if choice.val_split is not None and other is None and parts["val"] is None:
+        raise DataMissing(
+            f"no labelled images in the split {choice.val_split} of {data}\n"
+            "  name a split with labels: --val-split NAME"
+        )
     if other is not None:
         parts["val"] = _open_elsewhere(other, choice.val_split, columns, train, left_out)
     splits = DataSplits(train, parts["val"], parts["test"], left_out)
