@@ -113,9 +113,10 @@ def choose_splits(
     for kind in KINDS:
         if kind not in taken:
             taken[kind] = _usual(found, kind, [split for split in taken.values() if split is not None])
-    if taken["train"] is not None and taken["train"] == taken["val"]:
+    val = taken["val"]
+    if val is not None and val == (taken["train"] or _usual(found, "train", [])):
         raise DataAmbiguous(
-            f"the split {taken['train'].name} of {found.path} cannot be both train and val\n"
+            f"the split {val.name} of {found.path} cannot be both train and val\n"
             f"  found     {_names(found.splits)}\n"
             "  name two splits: --train-split NAME --val-split NAME"
         )
