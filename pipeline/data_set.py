@@ -129,7 +129,7 @@ def _train_line(
     if held_out is not None:
         about.append(f"{len(held_out):,} held out for val")
     if choice.fraction < 1:
-        about.append(f"{choice.fraction:g} of the others used")
+        about.append(f"{choice.fraction:g} of {'them' if held_out is None else 'the others'} used")
     if choice.labelled_fraction < 1:
         about.append(f"{choice.labelled_fraction:g} of the labels kept")
     if len(about) > 1:
@@ -151,7 +151,7 @@ def _val_line(splits: DataSplits, held_out: SampleTable | None) -> str:
 
 
 def _size(split: NamedSplit) -> str:
-    return f"{_images(split.opened.table)} in {_files(split)}"
+    return f"{_images(split.opened.table)}{' in ' if split.opened.files else ', '}{_files(split)}"
 
 
 def _images(table: SampleTable) -> str:

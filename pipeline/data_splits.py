@@ -74,12 +74,18 @@ def open_splits(data: str, choice: DataChoice) -> DataSplits:
     left_out = found.left_out
     train = _open(found, chosen.train, columns, left_out)
     _check_training(train)
+    columns = replace(columns, must_have_labels=False)
     parts: dict[Kind, NamedSplit | None] = {"val": None, "test": None}
     for kind in parts:
         if (split := chosen.of(kind)) is not None:
             parts[kind] = _labelled(
                 _same_classes(_open(found, split, columns, left_out), train), kind, left_out
             )
+    if choice.val_split is not None and other is None and parts["val"] is None:
+        raise DataMissing(
+            f"no labelled images in the split {choice.val_split} of {data}\n"
+            "  name a split with labels: --val-split NAME"
+        )
     if other is not None:
         parts["val"] = _open_elsewhere(other, choice.val_split, columns, train, left_out)
     splits = DataSplits(train, parts["val"], parts["test"], left_out)

@@ -16,8 +16,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_pipe.pipeline import streams
 from deit_pipe.pipeline.plan import Purpose
-from deit_pipe.pipeline.streams import random_words
 
 
 class Draw(IntEnum):
@@ -47,7 +47,7 @@ def draw_part(
         return among[:0]
     _, which, counts = np.unique(labels[among], return_inverse=True, return_counts=True)
     quotas = np.asarray(apportion(counts.tolist(), total), dtype=np.int64)
-    words = random_words(seed, Purpose.SUBSET, int(draw), 0, len(labels))[among]
+    words = streams.random_words(seed, Purpose.SUBSET, int(draw), 0, len(labels))[among]
     order = np.lexsort((words, which))
     place_in_class = np.arange(len(among)) - np.repeat(np.cumsum(counts) - counts, counts)
     chosen = order[place_in_class < np.repeat(quotas, counts)]

@@ -17,25 +17,12 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 # Always tables; and files that are tables when they are called so.
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".xlsx", ".xls")
 MAYBE_TABLE_SUFFIXES = (".json", ".txt", ".parquet")
-TABLE_WORDS = frozenset(KEYWORDS) | frozenset(
-    [
-        "metadata",
-        "meta",
-        "label",
-        "labels",
-        "labelled",
-        "annotation",
-        "annotations",
-        "class",
-        "classes",
-        "target",
-        "targets",
-        "truth",
-        "groundtruth",
-        "index",
-        "list",
-        "captions",
-    ]
+TABLE_WORDS = frozenset(
+    {
+        *("metadata", "meta", "label", "labels", "labelled", "annotation", "annotations", "class", "classes"),
+        *("target", "targets", "truth", "groundtruth", "index", "list", "captions"),
+        *KEYWORDS,
+    }
 )
 
 

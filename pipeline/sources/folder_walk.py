@@ -18,26 +18,19 @@ from deit_pipe.pipeline.errors import DataMissing
 from deit_pipe.pipeline.sources.left_out import DANGLING, HIDDEN, IRREGULAR, REPEATED, SYSTEM, LeftOut
 
 SYSTEM_NAMES = frozenset(
-    [
-        "__macosx",
-        "__pycache__",
-        "thumbs.db",
-        "ehthumbs.db",
-        "ehthumbs_vista.db",
-        "desktop.ini",
-        "icon\r",
-        "@eadir",
-        "@tmp",
-        "@recycle",
-        "#recycle",
-        "#snapshot",
-        "@recently-snapshot",
-        "$recycle.bin",
-        "system volume information",
-        "lost+found",
-        "network trash folder",
-        "temporary items",
-    ]
+    {
+        *(
+            "__macosx",
+            "__pycache__",
+            "thumbs.db",
+            "ehthumbs.db",
+            "ehthumbs_vista.db",
+            "desktop.ini",
+            "icon\r",
+        ),
+        *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"),
+        *("system volume information", "lost+found", "network trash folder", "temporary items"),
+    }
 )
 # What following a link to nothing, or to itself, ends with.
 NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -125,10 +118,10 @@ class FolderWalk:
         elif entry.is_symlink():
             self._follow(entry, path, folders, files)
         elif entry.is_dir(follow_symlinks=False):
-            if below not in self._outside or self._is_new(Path(entry.path).stat()):
+            if below in self._outside:
+                self._enter_outside(Path(entry.path).stat(), path, folders)
+            else:
                 folders.append(entry.name)
-                if below in self._outside:
-                    self._outside.add(path)
         elif entry.is_file(follow_symlinks=False):
             files.append(FoundFile(entry.name, identity_of(device, entry.inode())))
         else:
@@ -146,21 +139,23 @@ class FolderWalk:
             files.append(FoundFile(entry.name, identity_of(target.st_dev, target.st_ino)))
         elif not stat.S_ISDIR(target.st_mode):
             self.left_out.add(IRREGULAR, path)
-        elif self._overlaps_root(os.path.realpath(entry.path)) or not self._is_new(target):
+        elif self._overlaps_root(os.path.realpath(entry.path)):
             self.left_out.add(REPEATED, path)
         else:
-            folders.append(entry.name)
-            self._outside.add(path)
+            self._enter_outside(target, path, folders)
+
+    def _enter_outside(self, folder: os.stat_result, path: str, folders: list[str]) -> None:
+        """Take a folder that is not really below the root, unless it was met before."""
+        identity = (folder.st_dev, folder.st_ino)
+        if identity in self._met:
+            self.left_out.add(REPEATED, path)
+            return
+        self._met.add(identity)
+        self._outside.add(path)
+        folders.append(path.rpartition("/")[2])
 
     def _overlaps_root(self, real: str) -> bool:
         return os.path.commonpath((real, self._real_root)) in (real, self._real_root)
-
-    def _is_new(self, folder: os.stat_result) -> bool:
-        identity = (folder.st_dev, folder.st_ino)
-        if identity in self._met:
-            return False
-        self._met.add(identity)
-        return True
 
 
 def joined(below: str, name: str) -> str:

@@ -18,10 +18,17 @@ NOT_CHOSEN = "splits that are not used (--train-split NAME or --val-split NAME t
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of Parquet files that the user named; None: by the usual names."""
+    """Which columns of Parquet files to read.
+
+    Attributes:
+        image: as the user named it; None: by the usual names.
+        label: likewise.
+        must_have_labels: False: without any such column the images are unlabelled, as is usual of test splits.
+    """
 
     image: str | None = None
     label: str | None = None
+    must_have_labels: bool = True
 
 
 @dataclass(frozen=True)
@@ -106,9 +113,10 @@ def choose_splits(
     for kind in KINDS:
         if kind not in taken:
             taken[kind] = _usual(found, kind, [split for split in taken.values() if split is not None])
-    if taken["train"] is not None and taken["train"] == taken["val"]:
+    val = taken["val"]
+    if val is not None and val == (taken["train"] or _usual(found, "train", [])):
         raise DataAmbiguous(
-            f"the split {taken['train'].name} of {found.path} cannot be both train and val\n"
+            f"the split {val.name} of {found.path} cannot be both train and val\n"
             f"  found     {_names(found.splits)}\n"
             "  name two splits: --train-split NAME --val-split NAME"
         )

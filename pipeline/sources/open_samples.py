@@ -38,7 +38,7 @@ def open_samples(data: str, split: Kind = "train") -> SampleTable:
     wanted = chosen.of(split)
     if wanted is None:
         raise missing_split(found, split)
-    opened = found.open_split(wanted, Columns())
+    opened = found.open_split(wanted, Columns(must_have_labels=split == "train"))
     if split != "train" and chosen.train is not None:
         opened = with_classes_of(opened, found.open_split(chosen.train, Columns()))
     return opened.table
@@ -94,6 +94,6 @@ def check_columns(columns: Columns, *found: FoundData) -> None:
     Raises:
         ChoiceError: names the option.
     """
-    if columns != Columns() and not any(one.source == "Parquet" for one in found):
+    if (columns.image or columns.label) and not any(one.source == "Parquet" for one in found):
         option = "--image-column" if columns.image is not None else "--label-column"
         raise ChoiceError(f"{option} is for Parquet files; {found[0].path} is {found[0].source}")

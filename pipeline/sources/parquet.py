@@ -23,7 +23,14 @@ from deit_pipe.pipeline.sources.folder_shape import any_images_in_folders
 from deit_pipe.pipeline.sources.found_splits import Columns, FoundData, FoundSplit
 from deit_pipe.pipeline.sources.left_out import LeftOut
 from deit_pipe.pipeline.sources.opened_split import OpenedSplit, opened_from_files
-from deit_pipe.pipeline.sources.parquet_columns import IMAGES, LABELS, choose_column, read_labels
+from deit_pipe.pipeline.sources.parquet_columns import (
+    IMAGES,
+    LABELS,
+    ReadLabels,
+    choose_column,
+    has_labels,
+    read_labels,
+)
 from deit_pipe.pipeline.sources.parquet_splits import DEPTH, find_files, split_files, tables_of_labels
 
 KEPT_BYTES = 512 << 20
@@ -36,8 +43,7 @@ class ParquetSamples(SampleTable):
     Attributes:
         files: what they are in.
         image_column: name of the column of encoded images.
-        label_column: name of the column of labels.
-        labels_are: what stands in that column.
+        labels_are: what stands in the column of labels.
     """
 
     def __init__(self, name: str, files: Sequence[Path], columns: Columns) -> None:
@@ -53,18 +59,21 @@ class ParquetSamples(SampleTable):
         schemas = [head.schema_arrow for head in heads]
         self.files = tuple(files)
         self.image_column = choose_column(schemas, self.files, columns.image, IMAGES)
-        self.label_column = choose_column(schemas, self.files, columns.label, LABELS)
         groups = [(i, group) for i, head in enumerate(heads) for group in range(head.num_row_groups)]
         rows = [heads[i].metadata.row_group(group).num_rows for i, group in groups]
         self._groups = groups
         self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         self._open: dict[int, Any] = {}
         self._kept: OrderedDict[int, Any] = OrderedDict()
-        parts = [_read_column(head, self.label_column, file) for head, file in zip(heads, files, strict=True)]
-        read = read_labels(parts, schemas, self.label_column, self.files)
+        if columns.label is None and not columns.must_have_labels and not has_labels(schemas):
+            read = ReadLabels(np.full(int(self._starts[-1]), -1, dtype=np.int64), [], "words")
+        else:
+            column = choose_column(schemas, self.files, columns.label, LABELS)
+            parts = [_read_column(head, column, file) for head, file in zip(heads, files, strict=True)]
+            read = read_labels(parts, schemas, column, self.files)
         if len(read.labels) != self._starts[-1]:
             raise DataCorrupt(
-                f"column {self.label_column} of {name} has another length than the file says\n"
+                f"the column of labels in {name} has another length than the file says\n"
                 f"  expected  {self._starts[-1]} labels\n  got       {len(read.labels)}\n  fetch the data again"
             )
         self.labels_are = read.labels_are

@@ -65,9 +65,9 @@ def choose_column(schemas: Sequence[Any], files: Sequence[Path], asked: str | No
     """Return the name of the column, the same in all files.
 
     Raises:
-        DataMissing: none, or not the one asked for, in some file.
+        DataMissing: the one asked for is not in some file.
         DataAmbiguous: several usual names.
-        DataCorrupt: the column asked for cannot hold images or labels.
+        DataCorrupt: no usual name in some file, or a column that cannot hold images or labels.
     """
     there = list(schemas[0].names)
     option = f"--{rule.what}-column NAME"
@@ -81,7 +81,8 @@ def choose_column(schemas: Sequence[Any], files: Sequence[Path], asked: str | No
         )
     for schema, file in zip(schemas, files, strict=True):
         if not meant or meant[0] not in schema.names:
-            raise DataMissing(
+            problem = DataCorrupt if asked is None else DataMissing
+            raise problem(
                 f"no {rule.what} column {f'{meant[0]} ' if meant else ''}in {file}\n"
                 f"  expected  {'that column' if meant else f'one of {listed(rule.names)}'}\n"
                 f"  got       {listed(schema.names)}\n  name it: {option}"
@@ -94,6 +95,11 @@ def choose_column(schemas: Sequence[Any], files: Sequence[Path], asked: str | No
                 f"  name another column: {option}"
             )
     return meant[0]
+
+
+def has_labels(schemas: Sequence[Any]) -> bool:
+    """Tell whether any file has a column that is usually the labels."""
+    return any(name in LABELS.names for schema in schemas for name in schema.names)
 
 
 def read_labels(

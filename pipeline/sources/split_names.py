@@ -25,28 +25,22 @@ KEYWORDS: dict[str, Kind] = {
 }
 # Words that say nothing about what is in a folder: test_images is a split, test_tube a class.
 NEUTRAL = frozenset(
-    [
-        "data",
-        "dataset",
-        "set",
-        "split",
-        "image",
-        "images",
-        "img",
-        "imgs",
-        "picture",
-        "pictures",
-        "photo",
-        "photos",
-        "file",
-        "files",
-        "folder",
-        "jpg",
-        "jpeg",
-        "png",
-        "new",
-        "all",
-    ]
+    {
+        *(
+            "data",
+            "dataset",
+            "set",
+            "split",
+            "image",
+            "images",
+            "img",
+            "imgs",
+            "picture",
+            "pictures",
+            "photo",
+        ),
+        *("photos", "file", "files", "folder", "jpg", "jpeg", "png", "new", "all"),
+    }
 )
 _SEPARATORS = re.compile(r"[-_. 0-9]+")
 # train-00000-of-00005, and the hash that older uploads append

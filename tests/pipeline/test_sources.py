@@ -128,7 +128,7 @@ def test_idx_files_plain_or_gzipped(tmp_path: Path, packer: object, dot: str) ->
     for prefix in ("train", "t10k"):
         (folder / f"{prefix}-images{dot}idx3-ubyte{end}").write_bytes(packer(idx_bytes(pixels)))  # type: ignore[operator]
         (folder / f"{prefix}-labels{dot}idx1-ubyte{end}").write_bytes(packer(idx_bytes(labels)))  # type: ignore[operator]
-    table = open_samples(str(folder), "val")
+    table = open_samples(str(folder), "test")
     assert table.class_names[9] == "Ankle boot"
     np.testing.assert_array_equal(table.labels, labels)
     np.testing.assert_array_equal(np.stack([table.read(i) for i in range(20)]), pixels)
@@ -208,12 +208,32 @@ def test_parquet_without_declared_names_and_with_words_as_labels(tmp_path: Path)
     assert table.labels.tolist() == [1, 0, 1, 2]
     for columns, message in [
         ({"picture": images, "label": [0] * 4}, "no image column"),
-        ({"img": images, "label": [0, None, 1, 2]}, "1 rows of column label"),
-        ({"img": images, "label": [0, -1, 1, 2]}, "do not fit"),
+        ({"img": images, "label": [0, -2, 1, 2]}, "do not fit"),
+        ({"img": images, "label": [[0], [1], [0], [1]]}, "no label column"),
     ]:
         parquet.write_table(pa.table(columns), tmp_path / "bad.parquet")
         with pytest.raises(DataCorrupt, match=message):
             open_samples(str(tmp_path / "bad.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected", "classes"),
+    [
+        ([0, None, 1, 2], [0, -1, 1, 2], 3),
+        ([0, -1, 1, 2], [0, -1, 1, 2], 3),
+        (["b", None, "a", "b"], [1, -1, 0, 1], 2),
+        ([0.0, None, 1.0, float("nan")], [0, -1, 1, -1], 2),
+    ],
+)
+def test_a_null_or_minus_one_is_an_unlabelled_image(
+    tmp_path: Path, labels: list[object], expected: list[int], classes: int
+) -> None:
+    images = [encoded(photo(i, 9, 9), "PNG") for i in range(4)]
+    parquet.write_table(pa.table({"img": images, "label": labels}), tmp_path / "some.parquet")
+    table = open_samples(str(tmp_path / "some.parquet"))
+    assert table.labels.tolist() == expected
+    assert len(table.class_names) == classes
+    assert table.num_labelled == 4 - expected.count(-1)
 
 
 def test_cifar_binary_files(tmp_path: Path) -> None:
@@ -233,11 +253,17 @@ def test_cifar_binary_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.stack([table.read(i) for i in range(10)]), pixels)
     np.testing.assert_array_equal(table.labels, labels)
     assert table.class_names[3] == "class3"
-    with pytest.raises(DataMissing, match=r"test_batch\.bin"):
-        open_samples(str(tmp_path), "val")
+    with pytest.raises(DataMissing, match="no test split"):
+        open_samples(str(tmp_path), "test")
     (folder / "test_batch.bin").write_bytes(records[0][:-1])
     with pytest.raises(DataCorrupt, match="odd size"):
-        open_samples(str(tmp_path), "val")
+        open_samples(str(tmp_path), "test")
+    (folder / "test_batch.bin").write_bytes(bytes([10]) + records[0][1:])
+    with pytest.raises(DataCorrupt, match="labels up to 10"):
+        open_samples(str(tmp_path), "test")
+    (folder / "data_batch_3.bin").unlink()
+    with pytest.raises(DataMissing, match=r"data_batch_3\.bin"):
+        open_samples(str(tmp_path))
     hundred = tmp_path / "hundred"
     hundred.mkdir()
     (hundred / "fine_label_names.txt").write_text("\n".join(f"fine{i}" for i in range(100)))
