@@ -55,6 +55,7 @@ from deit_pipe.stages.training_presets import (
     resolve_settings,
     resolved_config,
 )
+from deit_pipe.store.gates import read_gate
 from deit_pipe.store.manifest import Manifest, read_manifest, read_provenance, read_teacher
 
 
@@ -138,7 +139,8 @@ def run(options: TrainStudentOptions) -> CommandResult:
             )
         fit = Fit(
             trainer=trainer, schedule=schedule, settings=settings, options=options, table=table, validation=validation,
-            test=test, image_size=manifest.image_size, workers=choose_workers(options.workers), run_folder=run_folder,
+            test=test, teacher_top1=teacher_top1(options.cache, names, options.val_data),
+            image_size=manifest.image_size, workers=choose_workers(options.workers), run_folder=run_folder,
             make_targets=lambda epoch, step: alone
             or CachedTargets(readers, lambda: schedule.cells(group, epoch, step), context),
         )  # fmt: skip
@@ -169,6 +171,12 @@ def settings_of(
         for line in lines if group.first else []:
             note(line)
     return preset, settings
+
+
+def teacher_top1(cache: str, names: list[str], val_data: str | None) -> float | None:
+    """Accuracy of the only teacher, 0..1, where its gate measured it on the images that the student is measured on."""
+    gate = read_gate(cache, names[0]) if len(names) == 1 and val_data is None else None
+    return float(gate["accuracy"]) if gate and gate.get("split") == "val" else None
 
 
 DERIVED = ("cache_digest", "world", "teacher_digests", "cached_epochs", "settings_rules", "data_choice")
