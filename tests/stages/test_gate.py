@@ -149,6 +149,14 @@ def test_other_classes_of_the_same_number_are_refused_without_a_made_up_cause(fo
     assert "likely cause" not in text
 
 
+def test_a_teacher_that_never_knew_more_is_told_from_one_of_other_classes(folder: Path) -> None:
+    poor = replace(loaded(folder / "brightness.safetensors"), val_top1=0.15)
+    assert "that is all it ever knew (15.0 %, teacher.json in" in refusal(poor)
+    promised = refusal(replace(poor, val_top1=0.9))
+    assert "it should get 90.0 %" in promised
+    assert "its classes seem to be others" in promised
+
+
 def test_a_wrong_normalisation_is_named(folder: Path) -> None:
     text = refusal(loaded(folder / "zero-to-one"))
     assert "another normalisation, its tag's: mean (0.5, 0.5, 0.5), std (0.5, 0.5, 0.5)" in text
