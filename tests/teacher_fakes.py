@@ -80,7 +80,7 @@ def body() -> nn.Module:
 def brightness_net() -> nn.Module:
     """A net of ten other classes: how bright a digit is."""
     brightness = pixels("train").mean(dim=(1, 2, 3)).argsort().argsort()
-    return train_net(brightness * 10 // len(brightness), 10, steps=40)
+    return train_net(brightness * 10 // len(brightness), 10, steps=15)
 
 
 def cut(places: Sequence[int]) -> nn.Module:

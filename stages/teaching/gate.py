@@ -145,22 +145,26 @@ def refusal(teacher: Teacher, found: GateResult, cause: Cause | None) -> Mismatc
     """The message: what was measured, what was expected, why, and what to do."""
     model = teacher.tag.partition(".")[0]
     assert found.skill is not None
+    assert found.accuracy is not None
+    weak = found.known is not None and found.known <= found.accuracy + MARGIN
     lines = [
         f"teacher {teacher.tag} ({teacher.source}) does not know these classes",
         f"  expected a skill of at least {REFUSED_BELOW} (0 is guessing, 1 is always right)",
         f"  got      {measured_words(found)}; guessing gets {percent(1 / found.num_classes)}",
     ]
-    if found.known is not None:
+    if found.known is not None and not weak:
         lines.append(f"  it should get {percent(found.known)}, {found.known_from}")
-    if cause is None:
+    if cause is not None:
+        lines += [f"  likely cause: {cause_words(cause.to_json())}", cause.cure]
+    elif weak:
         lines.append(
-            "  no other order of classes, size or normalisation explains it: its classes seem to be others"
+            f"  that is all it ever knew ({percent(found.known)}, {found.known_from}): train it for longer"
         )
     else:
-        lines.append(f"  likely cause: {cause_words(cause.to_json())}")
-        lines.append(cause.cure)
-    if cause is None:
-        lines.append("fit a new classifier on it with --fit-head")
+        lines += [
+            "  no other order of classes, size or normalisation explains it: its classes seem to be others",
+            "fit a new classifier on it with --fit-head",
+        ]
     lines.append(
         f"or train it with: deit-pipe train-teacher --teacher {model}; --accept-teacher caches it all the same"
     )
