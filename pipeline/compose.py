@@ -65,9 +65,8 @@ def mixed_labels(batch: ViewBatch, num_classes: int, smoothing: float) -> torch.
 def labelled_share(batch: ViewBatch) -> torch.Tensor:
     """Return how much of each view is covered by labelled images, float32 [B], exactly 1 where all of it is."""
     own, other = batch.labels >= 0, partner_labels(batch) >= 0
-    # lam + (1 - lam) may round to something else than 1
-    share = torch.where(own, batch.lam, 0.0) + torch.where(other, 1 - batch.lam, 0.0)
-    return torch.where(own & other, 1.0, share)
+    # lam + (1 - lam) is 1 to the last bit: what rounding 1 - lam adds is at most half a step of the numbers below 1
+    return torch.where(own, batch.lam, 0.0) + torch.where(other, 1 - batch.lam, 0.0)
 
 
 def partner_labels(batch: ViewBatch) -> torch.Tensor:

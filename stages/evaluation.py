@@ -119,8 +119,11 @@ def evaluate_student(
     return result
 
 
-def best_answer(model: nn.Module, loss: DistillationLoss) -> str:
-    """Which answer counts as the run's result: the fused heads where both are trained, else the one that is."""
+def best_answer(model: nn.Module, loss: DistillationLoss, labelled: bool = True) -> str:
+    """Which answer counts as the run's result: the fused heads where both are trained, else the one that is.
+
+    Without a single labelled image nothing trains the class head.
+    """
     if not is_distilled(model) or loss.kind == "none" or loss.alpha == 0:
         return "class"
-    return "dist" if loss.alpha == 1 else "fused"
+    return "dist" if loss.alpha == 1 or not labelled else "fused"

@@ -91,7 +91,9 @@ class Fit:
         Raises:
             Terminated: SIGTERM; KeyboardInterrupt: Ctrl-C. Both after saving a checkpoint.
         """
-        self.answer = best_answer(self.trainer.student, self.trainer.loss)
+        self.answer = best_answer(
+            self.trainer.student, self.trainer.loss, labelled=bool((self.table.labels >= 0).any())
+        )
         self.rates = make_schedule(self.trainer.optimizer, self.settings)
         self._restore()
         position, group = self.position, self.trainer.group

@@ -133,15 +133,17 @@ def choose_preset(
     return ChosenPreset(by_recipe, reason)
 
 
-def few_images(num_samples: int, width: int) -> TrainingSettings:
+def few_images(num_samples: int, width: int, epochs: int | None = None) -> TrainingSettings:
     """Preset `few` for this many images and a student of this token width.
 
-    The epochs make 3,000 to 30,000 steps where 30 to 600 of them can; the rate is that of `small` by width.
+    Unless they are given, the epochs make 3,000 to 30,000 steps where 30 to 600 of them can. A twentieth of them is
+    warm-up; the rate is that of `small` by width.
     """
     preset = PRESETS["few"]
     per_epoch = max(1, num_samples // preset.batch_size)
-    epochs = min(max(DEIT.epochs, -(-FEW_STEPS // per_epoch)), MOST_STEPS // per_epoch)
-    epochs = min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS)
+    if epochs is None:
+        epochs = min(max(DEIT.epochs, -(-FEW_STEPS // per_epoch)), MOST_STEPS // per_epoch)
+        epochs = min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS)
     lr = float(f"{FEW_LR * FEW_WIDTH / max(FEW_WIDTH, width):.2g}")
     return replace(preset, epochs=epochs, lr=lr, warmup_epochs=max(1, epochs // 20))
 
@@ -155,7 +157,7 @@ def resolve_settings(
     width: int = FEW_WIDTH,
 ) -> TrainingSettings:
     """The preset for this student (and, for `few`, these images), with every option that was given in its place."""
-    published = few_images(num_samples, width) if preset == "few" else PRESETS[preset]
+    published = few_images(num_samples, width, options.epochs) if preset == "few" else PRESETS[preset]
     if preset == "deit3" and any(size in student for size in ("base", "large", "huge")):
         published = replace(published, lr=3e-3)
     given: dict[str, Any] = {

@@ -133,6 +133,7 @@ def test_few_images_get_a_bounded_number_of_steps_and_a_rate_for_the_width() -> 
     assert PRESETS["few"].drop_path == 0
     given = resolve_settings(TrainStudentOptions(lr=0.5, epochs=2), "few", num_samples=303)
     assert (given.lr, given.epochs) == (0.5, 2)
+    assert resolve_settings(TrainStudentOptions(epochs=40), "few", num_samples=303).warmup_epochs == 2
 
 
 # -- whole runs

@@ -1,5 +1,6 @@
 """--loss none learns from labels: the planned cache is all it needs; what is committed is still compared."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from deit_pipe.pipeline.samples import ArraySamples, SampleTable
 from deit_pipe.stages import cache_teacher, train_student
 from deit_pipe.stages.data import open_training
 from deit_pipe.stages.errors import Mismatch
+from deit_pipe.stages.student import build_student, read_student
 from deit_pipe.store.errors import CacheIncomplete
 from deit_pipe.store.recovery import remove_teacher
 
@@ -123,3 +125,25 @@ def test_a_loss_of_labels_alone_is_refused_where_images_have_none(
     assert not (tmp_path / "run" / "config.json").exists()
     done = train_student.run(student_options(place, tmp_path / "run", epochs=1))
     assert done.data["steps"] == 6
+
+
+@pytest.mark.parametrize("term", ["ce", "bce"])
+def test_without_any_label_only_the_teacher_teaches_and_its_head_is_the_result(
+    term: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = hide(open_training(str(data)), keep=0)
+    monkeypatch.setattr(cache_teacher, "open_training", lambda *_: table)
+    monkeypatch.setattr(train_student, "open_splits", lambda *_: (table, open_training(str(data)), None))
+    place, run = tmp_path / "cache", tmp_path / "run"
+    cache_teacher.run(cache_options(data, place, recipe="deit", epochs=1))
+    given: dict[str, Any] = {"label_loss": term, "smoothing": 0.0, "weight_decay": 0.0, "epochs": 2}
+    done = train_student.run(student_options(place, run, preset="small", **given))
+    assert done.data["answer"] == "dist"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["label_loss"] == 0 for line in lines)
+    assert all(line["distillation_loss"] > 0 for line in lines)
+    torch.manual_seed(0)
+    fresh = build_student(read_student(run)[0]).state_dict()
+    trained = load_file(run / "student.safetensors")
+    assert torch.equal(trained["head.weight"], fresh["head.weight"])
+    assert not torch.equal(trained["head_dist.weight"], fresh["head_dist.weight"])

@@ -166,9 +166,13 @@ def test_evaluation_skips_images_without_a_label(data: Path, cache: Path, tmp_pa
         )
         said = model(normalise(compose(views, recipe), facts.mean, facts.std)).argmax(dim=1)
     right = [int(s) for s, ok in zip(views.samples, said == views.labels, strict=True) if ok]
+    wrong = [int(s) for s, ok in zip(views.samples, said == views.labels, strict=True) if not ok]
     kept = len(table) - len(right)
     assert 0 < kept < 32
     table.labels = table.labels.copy()
+    table.labels[wrong[1:]] = -1
+    some = evaluate_student(model, facts, table, alone, batch_size=7)
+    assert some["fused"]["top1"] == pytest.approx(len(right) / (len(right) + 1))
     table.labels[right] = -1
     part = evaluate_student(model, facts, table, alone, teacher=teacher, batch_size=5)
     assert part["fused"]["top1"] == 0
