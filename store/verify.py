@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from deit_pipe.store.errors import CacheCorrupt, FormatInvalid
 from deit_pipe.store.formats import TargetFormat
-from deit_pipe.store.layout import array_specs, blocks_of, metadata_key, object_key, teacher_root
+from deit_pipe.store.layout import array_specs, metadata_key, object_key, teacher_root
 from deit_pipe.store.ledger import BlockRecord, Ledger, digest_of, read_ledger
 from deit_pipe.store.location import Location, ObjectMissing, open_location
 from deit_pipe.store.manifest import (
@@ -59,9 +59,6 @@ class Findings:
 
     level: Level
     damaged: list[Finding] = field(default_factory=list)
-    blocks_checked: int = 0
-    blocks_missing: int = 0
-    """Wanted and not committed: no damage."""
     bytes_checked: int = 0
 
     @property
@@ -108,14 +105,6 @@ def _verify_teacher(
         findings.damaged.append(
             Finding(teacher.name, "ledger", damage.epochs[0], None, damage.what + copy, damage.key)
         )
-    cells = ledger.cells()
-    wanted = {
-        (b.epoch, b.index)
-        for epoch in range(ledger.epochs or 0)
-        for b in blocks_of(epoch, manifest.num_samples, teacher.block_slots)
-    }
-    findings.blocks_missing += len(wanted - cells)
-    findings.blocks_checked += len(cells)
     findings.damaged += _check_metadata(place, manifest, teacher, ledger)
     if findings.level == "sizes":
         findings.damaged += check_sizes(place, teacher, ledger)
