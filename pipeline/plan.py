@@ -60,7 +60,7 @@ class ViewPlan:
             seed: 0..2**63-1.
             repeats: views of one sample in an epoch; ceil(N / repeats) samples take part in each epoch.
             mix_group: consecutive slots that are mixed with each other.
-            window: slots within which the repeats of a sample stay (see `window`).
+            window: slots within which the repeats of a sample stay, rounded down to whole samples and groups.
         """
         if num_samples < 1:
             raise PlanError("a plan needs at least one sample\n  give a folder with images")

@@ -4,7 +4,7 @@ Local: two files under POSIX locks, which the kernel frees with the process and 
 (data workers) do not inherit: an orphaned worker must not keep a dead run's lock. Rank 0 holds `NAME.run`
 and, when it opens, shows with `NAME.ranks` that no other rank of an earlier run is alive; the other ranks
 share `NAME.ranks` while they write.
-Remote: a lease object, renewed with every block, that says who holds it and until when.
+Remote: a lease object that says who holds it and until when. A thread of the holder renews it every minute.
 """
 
 import contextlib

@@ -20,7 +20,7 @@ from deit_pipe.store.blocks import ObjectDamaged, decode_rows, fetch_bytes
 from deit_pipe.store.errors import CacheCorrupt, FormatInvalid
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.gates import gate_damage, gate_key
-from deit_pipe.store.layout import array_specs, blocks_of, metadata_key, object_key, teacher_root
+from deit_pipe.store.layout import array_specs, metadata_key, object_key, teacher_root
 from deit_pipe.store.ledger import Ledger, read_ledger
 from deit_pipe.store.manifest import (
     SAMPLES,
@@ -63,9 +63,6 @@ class Findings:
 
     level: Level
     damaged: list[Finding] = field(default_factory=list)
-    blocks_checked: int = 0
-    blocks_missing: int = 0
-    """Wanted and not committed: no damage."""
     bytes_checked: int = 0
 
     @property
@@ -114,14 +111,6 @@ def _verify_teacher(
         )
     if (what := gate_damage(place, teacher.name)) is not None:
         findings.damaged.append(Finding(teacher.name, "gate", None, None, what, gate_key(teacher.name)))
-    cells = ledger.cells()
-    wanted = {
-        (b.epoch, b.index)
-        for epoch in range(ledger.epochs or 0)
-        for b in blocks_of(epoch, manifest.num_samples, teacher.block_slots)
-    }
-    findings.blocks_missing += len(wanted - cells)
-    findings.blocks_checked += len(cells)
     findings.damaged += _check_metadata(place, manifest, teacher, ledger)
     if findings.level == "sizes":
         findings.damaged += check_sizes(place, teacher, ledger)

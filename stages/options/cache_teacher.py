@@ -80,8 +80,9 @@ class CacheTeacherOptions(DataOptions):
     )
     name: str | None = option(None, "Name of this teacher inside the cache.  [default: from the model's tag]")
     block: int | None = option(
-        None, "Slots per block, the unit of commit and repair.  [default: about 8 MB an object]", minimum=1
-    )
+        None, "Slots per block, the unit of commit and repair.  [default: 16 MB an object before compression, at most "
+        "an eighth of an epoch, at least 256]", minimum=1,
+    )  # fmt: skip
     plan_only: bool = option(
         False, "Write the cache's identity, run nothing (for --online-teacher baselines)."
     )

@@ -67,15 +67,16 @@ def targets(cache: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_killed_and_run_again_is_byte_identical(workers: int, tmp_path: Path) -> None:
+# each kill: after so many blocks of that process; the last one is at the first block of another epoch
+@pytest.mark.parametrize(("workers", "kills"), [(0, (1, 8)), (2, (9,))], ids=["0", "2"])
+def test_killed_and_run_again_is_byte_identical(workers: int, kills: tuple[int, ...], tmp_path: Path) -> None:
     data, recipe = write_idx(tmp_path / "data", train=SAMPLES), str(write_recipe(tmp_path))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     cache_teacher.run(cache_options(data, whole, recipe=recipe, epochs=EPOCHS))
     options = cache_options(data, cut, recipe=recipe, epochs=EPOCHS, workers=workers)
-    for blocks, all_blocks in ((1, 1), (8, 9)):  # the second time at the first block of another epoch
+    for number, blocks in enumerate(kills):
         kill_after(options, blocks)
-        assert committed(cut) == all_blocks
+        assert committed(cut) == sum(kills[: number + 1])
     resumed, again = cache_teacher.run(options), cache_teacher.run(options)
     assert resumed.data["written"] == EPOCHS * BLOCKS - 9
     assert "nothing to do" in again.text

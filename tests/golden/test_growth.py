@@ -18,9 +18,10 @@ from deit_pipe.pipeline import recipe as recipes
 from deit_pipe.pipeline.errors import RecipeError
 from deit_pipe.pipeline.recipe import PRESETS, VIEWS_VERSION, Recipe
 from deit_pipe.pipeline.recipe_fields import FIRST_FIELDS
-from deit_pipe.stages import cache_teacher, inspect_cache, train_student
+from deit_pipe.stages import cache_teacher, inspect_cache, show_recipe, train_student
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
+from deit_pipe.stages.options.show_recipe import ShowRecipeOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.store.errors import CacheCorrupt, CacheMismatch
 from deit_pipe.store.identity import Manifest, TeacherIdentity, canonical_digest
@@ -231,6 +232,25 @@ def test_a_recorded_recipe_without_a_field_of_the_first_hour_is_refused(cache: P
     with pytest.raises(CacheMismatch) as caught:
         join(cache)
     assert caught.value.fields == (("recipe.window", "absent", 48),)
+
+
+def test_a_teacher_without_a_field_of_the_first_hour_is_refused(cache: Path) -> None:
+    """Its `taus` has a default in the code, which says nothing about what a file means that lacks it."""
+    path = cache / "teachers" / "dense.json"
+    document = json.loads(path.read_text())
+    del document["identity"]["taus"]
+    document["sha256"] = canonical_digest({"identity": document["identity"]})
+    path.write_text(json.dumps(document))
+    with pytest.raises(CacheMismatch, match=r"other fields than this program knows: taus absent"):
+        read_teacher(cache, "dense")
+
+
+@pytest.mark.usefixtures("later_program")
+def test_a_person_is_shown_every_number_also_one_that_came_later_and_is_not_used() -> None:
+    shown = show_recipe.run(ShowRecipeOptions(recipe="deit"))
+    assert "sparkle = 0.0" in str(shown.text)
+    assert shown.data["recipe"]["sparkle"] == 0.0
+    assert shown.data["digest"].startswith("93d817eb268a")
 
 
 def test_what_may_be_absent_is_frozen() -> None:

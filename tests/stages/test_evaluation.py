@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,14 +7,14 @@ import torch
 from stage_fakes import student_options
 
 from deit_pipe.pipeline.sources.open_samples import open_samples
+from deit_pipe.pipeline.compose import normalise
 from deit_pipe.stages import evaluate, export, train_student
 from deit_pipe.stages.distributed import Processes
 from deit_pipe.stages.errors import Mismatch
 from deit_pipe.stages.evaluation import evaluate_student, head_scores
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.options.export import ExportOptions
-from deit_pipe.stages.student import load_student
-from deit_pipe.stages.teacher import load_teacher
+from deit_pipe.stages.student import heads, load_student
 
 CPU = torch.device("cpu")
 
@@ -72,11 +73,26 @@ def test_agreement_with_a_teacher(run: Path, data: Path) -> None:
     facts, model = load_student(run, CPU)
     table = open_samples(str(data), "test")
     assert table is not None
-    teacher = load_teacher(
-        "test_resnet", weights="random", num_classes=4, class_names=table.class_names, device=CPU
-    )
-    scores = evaluate_student(model, facts, table, Processes(0, 1, CPU), teacher=teacher)
-    assert all(0 <= values["agree"] <= 1 for values in scores.values())
+    predicted: list[torch.Tensor] = []
+
+    def says_what_the_class_head_says(mixed: torch.Tensor) -> torch.Tensor:
+        one, other = heads(model, normalise(mixed, facts.mean, facts.std))
+        assert other is not None
+        predicted.append(one.argmax(dim=1) == other.argmax(dim=1))
+        return one
+
+    def agreement(teacher: Any) -> dict[str, float]:
+        scores = evaluate_student(model, facts, table, Processes(0, 1, CPU), teacher=teacher)
+        return {name: values["agree"] for name, values in scores.items()}
+
+    same = agreement(says_what_the_class_head_says)
+    assert same["class"] == 1
+    assert same["dist"] == pytest.approx(float(torch.cat(predicted).float().mean()))
+    stubborn = [
+        agreement(lambda mixed, says=label: torch.eye(4)[says].expand(len(mixed), 4)) for label in range(4)
+    ]
+    for name in same:  # every answer agrees with exactly one of four teachers that always say the same
+        assert sum(one[name] for one in stubborn) == pytest.approx(1)
     assert model.training is False
 
 

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,12 @@ def test_quickstart_does_the_whole_job_and_a_second_call_keeps_it(
         ("none", "class"),
         *((loss, head) for loss in ("hard", "soft") for head in ("class", "dist", "fused")),
     }
-    assert all(0 <= row["top1_mean"] <= 1 and row["seeds"] == 2 for row in rows.values())
+    for (loss, head), row in rows.items():  # the mean and half the range of what the runs' own folders say
+        folders = [tmp_path / "q" / f"student-{loss}-{seed}" for seed in range(2)]
+        top1 = [json.loads((one / "result.json").read_text())["val"][head]["top1"] for one in folders]
+        assert row["top1_mean"] == pytest.approx(sum(top1) / 2)
+        assert row["top1_spread"] == pytest.approx(abs(top1[0] - top1[1]) / 2)
+        assert row["seeds"] == 2
     assert result.data["cache"]["complete"]
     with Image.open(tmp_path / "q" / "predictions.png") as picture:
         assert picture.size[0] > 900

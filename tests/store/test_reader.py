@@ -1,13 +1,13 @@
 import multiprocessing
 import pickle
 import threading
-import time
 
 import numpy as np
 import pytest
 from store_fakes import FORMATS, assert_same, create, expected, fill, make_teacher, write_blocks
 
 from deit_pipe.store.errors import CacheIncomplete, CacheMissing, FormatInvalid
+from deit_pipe.store.local import LocalDirectory
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.writer import TargetWriter
 
@@ -59,8 +59,10 @@ def test_leaving_a_stream_early_ends_its_thread(teacher, tmp_path):
         stream = reader.stream((e, np.arange(i, i + 10)) for e in range(3) for i in range(0, 90, 10))
         next(stream)
         stream.close()
-    time.sleep(0.05)
-    assert not [t for t in threading.enumerate() if t.name == "targets-ahead"]
+    for thread in threading.enumerate():
+        if thread.name == "targets-ahead":
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 def test_an_error_in_the_cells_or_in_a_block_reaches_the_consumer(teacher, tmp_path):
@@ -124,13 +126,12 @@ def read_in_child(reader, connection):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_reader_works_in_another_process(teacher, tmp_path, method):
-    reader = TargetReader(tmp_path)
+    reader = TargetReader(tmp_path, memory_bytes=1)  # every read goes to the disk
     reader.read(0, np.arange(100))
     stop = threading.Event()
 
     def keep_busy():  # a fork in the middle of reads must not inherit a held lock
         while not stop.is_set():
-            reader._blocks.clear()
             reader.read(1, np.arange(100))
 
     thread = threading.Thread(target=keep_busy)
@@ -141,9 +142,10 @@ def test_a_reader_works_in_another_process(teacher, tmp_path, method):
             ours, theirs = context.Pipe(False)
             child = context.Process(target=read_in_child, args=(reader, theirs))
             child.start()
-            assert ours.poll(30), "the child hangs"
+            theirs.close()
+            assert ours.poll(600), "the child hangs"
             assert ours.recv() == expected(teacher, 1, np.arange(40)).teacher_label.tolist()
-            child.join(10)
+            child.join()
             assert child.exitcode == 0
     finally:
         stop.set()
@@ -155,12 +157,27 @@ def test_a_pickled_reader_opens_again(teacher, tmp_path):
     assert_same(reader.read(2, np.arange(5)), expected(teacher, 2, np.arange(5)))
 
 
-def test_memory_budget_is_kept(tmp_path):
+def test_memory_budget_is_kept(tmp_path, monkeypatch):
     create(tmp_path)
     fill(tmp_path, make_teacher(), 3)
     block = 16 * (2 + 4 + 20)
     reader = TargetReader(tmp_path, memory_bytes=3 * block)
+    fetched = []
+    get = LocalDirectory.get
+
+    def counting(place, key):
+        fetched.append(key)
+        return get(place, key)
+
+    monkeypatch.setattr(LocalDirectory, "get", counting)
+
+    def objects(epoch, start, stop):
+        fetched.clear()
+        reader.read(epoch, np.arange(start, stop))
+        return len(fetched)
+
     for epoch in range(3):
-        reader.read(epoch, np.arange(100))
-        assert reader._held == sum(a.nbytes for b in reader._blocks.values() for a in b.values())
-        assert reader._held <= 3 * block
+        for start in range(0, 96, 16):
+            assert objects(epoch, start, start + 16) == 3
+        assert objects(epoch, 48, 96) == 0  # three blocks are kept, not one less
+        assert objects(epoch, 32, 48) == 3  # and not one more: its three arrays are fetched again

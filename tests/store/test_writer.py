@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from store_fakes import (
@@ -168,15 +170,18 @@ def test_a_block_is_refused_whole(tmp_path):
 
 
 def test_a_block_committed_behind_our_back_stops_the_run(tmp_path):
-    create(tmp_path)
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     teacher = make_teacher()
-    with TargetWriter.open(tmp_path, teacher, epochs=1) as writer:
+    for place in (ours, theirs):
+        create(place)
+    with TargetWriter.open(ours, teacher, epochs=1) as writer:
         block = writer.mine[0]
-        record = writer.write(block, *answers(block))
-        writer._open.add((block.epoch, block.index))
+        with TargetWriter.open(theirs, teacher, epochs=1) as other:
+            record = other.write(block, *answers(block))
+        shutil.copytree(theirs / "ledger", ours / "ledger", dirs_exist_ok=True)
         with pytest.raises(CacheBusy, match=r"epoch 0, slots 0\.\.15"):
             writer.write(block, *answers(block))
-        assert read_ledger(tmp_path, teacher.name).record(0, 0) == record
+        assert read_ledger(ours, teacher.name).record(0, 0) == record
 
 
 def test_preflight_measures_and_refuses(tmp_path, monkeypatch):
