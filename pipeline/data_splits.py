@@ -110,7 +110,8 @@ def _check_training(train: NamedSplit) -> None:
 
 
 def _same_classes(split: NamedSplit, train: NamedSplit) -> NamedSplit:
-    return replace(split, opened=with_classes_of(split.opened, train.opened))
+    opened = with_classes_of(split.opened, train.opened, same_data=split.data == train.data)
+    return replace(split, opened=opened)
 
 
 def _labelled(split: NamedSplit, kind: Kind, left_out: LeftOut) -> NamedSplit | None:

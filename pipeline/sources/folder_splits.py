@@ -67,7 +67,10 @@ def _whole(path: Path) -> FoundSplit:
 def _opener(path: Path) -> Callable[[FoundSplit, Columns], OpenedSplit]:
     def open_split(split: FoundSplit, columns: Columns) -> OpenedSplit:
         opened = open_class_folders(split.files[0], any_name=split.name == WHOLE)
-        if len(opened.table.class_names) == 1 and split.name != WHOLE:
+        classes = opened.table.class_names
+        # A single class is nothing special in validation images, whose classes must be those of training.
+        if len(classes) == 1 and not split.kinds & {"val", "test"}:
+            refuse_label_table(split.files[0], ("", classes[0]))
             refuse_label_table(path, ("",))
         return opened
 

@@ -111,9 +111,9 @@ class FolderWalk:
         files: list[FoundFile],
     ) -> None:
         path = joined(below, entry.name)
-        if entry.name.startswith("."):
+        if is_hidden(entry.name):
             self.left_out.add(HIDDEN, path)
-        elif entry.name.lower() in SYSTEM_NAMES:
+        elif is_system(entry.name):
             self.left_out.add(SYSTEM, path)
         elif entry.is_symlink():
             self._follow(entry, path, folders, files)
@@ -155,7 +155,13 @@ class FolderWalk:
         folders.append(path.rpartition("/")[2])
 
     def _overlaps_root(self, real: str) -> bool:
-        return os.path.commonpath((real, self._real_root)) in (real, self._real_root)
+        """Tell whether a real folder is counted from the root anyway, or holds the root."""
+        common = os.path.commonpath((real, self._real_root))
+        if common == real:
+            return True
+        # What is below a hidden folder is not counted there; some stores keep everything in one and link to it.
+        below = Path(real).parts[len(Path(common).parts) :]
+        return common == self._real_root and not any(is_hidden(name) or is_system(name) for name in below)
 
 
 def joined(below: str, name: str) -> str:
@@ -166,3 +172,13 @@ def joined(below: str, name: str) -> str:
 def identity_of(device: int, inode: int) -> int:
     """Mix both numbers of a file into one; an equal pair of different files is only improbable."""
     return (inode + device * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is hidden; ._x.jpg is what one system leaves beside x.jpg."""
+    return name.startswith(".")
+
+
+def is_system(name: str) -> bool:
+    """Tell whether an operating system, and no person, made a file or folder of this name."""
+    return name.lower() in SYSTEM_NAMES

@@ -13,11 +13,7 @@ from numpy.typing import NDArray
 
 from deit_pipe.pipeline.errors import BadImage, DataMissing
 from deit_pipe.pipeline.samples import KeyList, SampleTable
-from deit_pipe.pipeline.sources.folder_shape import (
-    is_image,
-    refuse_label_table,
-    refuse_splits_below,
-)
+from deit_pipe.pipeline.sources.folder_shape import is_image, refuse_splits_below
 from deit_pipe.pipeline.sources.folder_walk import FolderWalk, FoundFile, joined
 from deit_pipe.pipeline.sources.left_out import LOOSE, NO_IMAGE, LeftOut
 from deit_pipe.pipeline.sources.opened_split import OpenedSplit
@@ -66,7 +62,7 @@ def open_class_folders(root: Path, *, any_name: bool = False) -> OpenedSplit:
 
     Raises:
         DataMissing: no classes, a class without images, or a folder that cannot be listed.
-        DataAmbiguous: splits among or inside the classes, or a table of labels beside a single folder.
+        DataAmbiguous: splits among or inside the classes.
     """
     left_out = LeftOut()
     walk = FolderWalk(root, left_out)
@@ -82,8 +78,6 @@ def open_class_folders(root: Path, *, any_name: bool = False) -> OpenedSplit:
             found.classes.append(name)
     if not found.classes:
         raise DataMissing(f"no class folders in {root}\n  sort the images into one folder per class")
-    if len(found.classes) == 1:
-        refuse_label_table(root, ("", found.classes[0]))
     table = FolderSamples(root, found.keys, found.labels, found.classes)
     identities = np.asarray(found.identities, dtype=np.uint64)
     return OpenedSplit(

@@ -50,8 +50,13 @@ def opened_from_files(table: SampleTable, files: Sequence[Path], labels_are: Lab
     return OpenedSplit(table, len(files), labels_are, identities, list(files).__getitem__)
 
 
-def with_classes_of(opened: OpenedSplit, train: OpenedSplit) -> OpenedSplit:
+def with_classes_of(opened: OpenedSplit, train: OpenedSplit, *, same_data: bool = True) -> OpenedSplit:
     """Number the labels as the training split does; names decide wherever there are names.
+
+    Args:
+        opened: whose labels are numbered again.
+        train: whose classes count.
+        same_data: numbers without names mean the training split's numbers; those of other data could mean anything.
 
     Raises:
         ClassMismatch: a class that training does not know.
@@ -59,7 +64,7 @@ def with_classes_of(opened: OpenedSplit, train: OpenedSplit) -> OpenedSplit:
     table, names = opened.table, train.table.class_names
     if table.class_names == names:
         return opened
-    if opened.labels_are == "numbers" and train.labels_are != "words":
+    if same_data and opened.labels_are == "numbers" and train.labels_are != "words":
         if (most := int(table.labels.max(initial=-1))) >= len(names):
             raise ClassMismatch(
                 f"label {most} of {table.name} is none of the training classes\n"

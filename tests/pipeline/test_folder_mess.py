@@ -149,6 +149,21 @@ def test_a_table_beside_splits_without_classes_is_named(tmp_path: Path) -> None:
         everything(data)
 
 
+def test_a_table_beside_a_single_class_of_test_images_is_only_a_file(tmp_path: Path) -> None:
+    data = write_tree(tmp_path, {"train/ant": 5, "train/bee": 5, "test/ant": 2})
+    (data / "results.csv").write_text("x")
+    found = everything(data)
+    assert found.test is not None
+    assert len(found.test) == 2
+
+
+def test_links_into_a_hidden_store_are_followed(tmp_path: Path) -> None:
+    data = write_tree(tmp_path, {".store/one": 3, ".store/two": 2, "bee": 1})
+    (data / "ant").symlink_to(data / ".store" / "one")
+    found = everything(data)
+    assert found.train.labels.tolist() == [0, 0, 0, 1]
+
+
 def test_a_readme_beside_a_single_class_is_no_table(tmp_path: Path) -> None:
     data = write_tree(tmp_path, {"images": 5})
     (data / "README.txt").write_text("hello")

@@ -194,7 +194,7 @@ def test_streams_of_different_addresses_differ() -> None:
         for slot in range(10)
         for purpose in Purpose
     }
-    assert len(words) == 5 * 10 * 5
+    assert len(words) == 5 * 10 * len(Purpose)
     large = [ViewPlan(10, seed=seed).stream(0, 0, Purpose.VIEW).word() for seed in (MAX_SEED, MAX_SEED - 1)]
     assert large[0] != large[1]
 

@@ -491,6 +491,14 @@ def test_other_validation_images(tmp_path: Path) -> None:
         opened(data, val_data=str(other), val_fraction=0.2)
     with pytest.raises(ClassMismatch, match="wasp"):
         opened(data, val_data=str(write_tree(tmp_path / "wasps", {"wasp": 4})))
+    # Numbers of other data are not the numbers of these classes.
+    numbers = write_parquet(tmp_path / "numbers.parquet", [0, 1])
+    with pytest.raises(ClassMismatch, match="does not know: 0"):
+        opened(write_packed(tmp_path / "named.arrow", [0, 1] * 5, 1), val_data=str(numbers))
+    digits = write_idx(tmp_path / "idx", "train", [3, 9], 7)
+    found = open_data("digits", DataChoice(val_data=str(digits)))
+    assert found.val is not None
+    assert found.val.labels.tolist() == [3, 9]
     # The same images by another way.
     with pytest.raises(DataAmbiguous, match="the same file is in the train split and in the val split"):
         opened(data, val_data=str(data))
