@@ -6,8 +6,8 @@ import pytest
 import torch
 from stage_fakes import student_options
 
-from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.pipeline.compose import normalise
+from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.stages import evaluate, export, train_student
 from deit_pipe.stages.distributed import Processes
 from deit_pipe.stages.errors import Mismatch

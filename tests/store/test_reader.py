@@ -7,7 +7,7 @@ import pytest
 from store_fakes import FORMATS, assert_same, create, expected, fill, make_teacher, write_blocks
 
 from deit_pipe.store.errors import CacheIncomplete, CacheMissing, FormatInvalid
-from deit_pipe.store.local import LocalDirectory
+from deit_pipe.store.places.local import LocalDirectory
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.writer import TargetWriter
 
