@@ -20,6 +20,7 @@ from deit_pipe.pipeline.errors import (
     PipelineError,
 )
 from deit_pipe.pipeline.sources import folder_walk
+from deit_pipe.pipeline.sources import parquet as parquet_module
 from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.pipeline.sources.split_names import kinds_of, names_only_a_split, without_shard
 
@@ -101,6 +102,7 @@ PARQUET_LAYOUTS: list[tuple[Mapping[str, int], dict[str, Any], tuple[int, int | 
     ({"train-00000-of-00001.parquet": 9, "train_small-00000-of-00001.parquet": 3}, {}, (8, 1, None)),
     ({"train.parquet": 9, "train_test.parquet": 3, "test.parquet": 3}, {}, (9, None, 3)),
     ({"train.parquet": 9, "val.parquet": 3, "extra.parquet": 3, "more/extra.parquet": 3}, {}, (9, 3, None)),
+    ({"train.parquet": 9, "val.parquet": 3, "extra-00000-of-00002.parquet": 3}, {}, (9, 3, None)),
     ({"one.parquet": 9, "two.parquet": 3}, {}, (11, 1, None)),
     ({"train_small.parquet": 3, "val.parquet": 3}, {}, (3, 3, None)),
     ({"train_a.parquet": 9, "train_b.parquet": 4}, {"train_split": "train_b"}, (3, 1, None)),
@@ -238,6 +240,7 @@ TREES: list[tuple[Mapping[str, int], dict[str, Any], tuple[int, int | None, int 
     ({"train/train": 9, "train/bus": 3, "val/train": 2}, {}, (12, 2, None)),
     ({"bus": 10, "train": 10}, {"train_split": "."}, (18, 2, None)),
     ({"bus/a": 10, "train/b": 10}, {"train_split": "."}, (18, 2, None)),
+    ({"bus/a": 10, "test/b": 10}, {"train_split": "."}, (18, 2, None)),
     ({"birds/a": 10, "train_station/b": 10}, {"train_split": "."}, (18, 2, None)),
     ({"bus": 10, "test_tube": 10}, {}, (18, 2, None)),
     ({"train/ant": 9, "train/bee": 3, "train/unlabelled": 5, "val/ant": 2}, {}, (17, 2, None)),
@@ -534,6 +537,22 @@ def test_a_link_to_one_image_of_another_split_is_refused(tmp_path: Path) -> None
     (data / "train" / "ant" / "link.jpg").symlink_to(data / "test" / "ant" / "000.jpg")
     with pytest.raises(DataAmbiguous, match=r"train split and in the test split: .*test/ant/000"):
         opened(data)
+
+
+def test_a_file_in_val_and_test_is_refused(tmp_path: Path) -> None:
+    data = write_tree(tmp_path, {"train/ant": 4, "val/ant": 2, "test/ant": 2})
+    (data / "test" / "ant" / "hard.jpg").hardlink_to(data / "val" / "ant" / "000.jpg")
+    with pytest.raises(DataAmbiguous, match="in the val split and in the test split"):
+        opened(data)
+
+
+def test_what_files_say_of_themselves_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataCorrupt, match=r"labels 0\.\.5 do not fit 2 classes"):
+        opened(write_packed(tmp_path / "a.arrow", [0, 5], 1))
+    file = write_parquet(tmp_path / "a.parquet", [0, 1, 0])
+    monkeypatch.setattr(parquet_module, "_read_column", lambda *_: pa.chunked_array([[0, 1]]))
+    with pytest.raises(DataCorrupt, match=r"expected  3 labels\n.*got       2"):
+        opened(file)
 
 
 def test_files_that_only_seem_to_be_one_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
