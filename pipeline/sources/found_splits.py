@@ -161,8 +161,7 @@ def _usual(found: FoundData, kind: Kind, taken: list[FoundSplit]) -> FoundSplit 
         return _together(found, rest) if kind == "train" and rest else None
     meant = [split for split in found.splits if kind in split.kinds]
     exact = [split for split in meant if is_exact(split.name)]
-    if len(exact) == 1 and exact[0] in taken:
-        return None  # what is called otherwise is no second choice
+    # Where there is an exact name, what is called otherwise is no second choice.
     free = [split for split in exact or meant if split not in taken]
     if len(free) > 1 or any(len(split.kinds) > 1 for split in free):
         option = "train" if kind == "train" else "val"

@@ -182,6 +182,11 @@ def test_unlabelled_images_come_last_and_are_no_class(tmp_path: Path, name: str)
         open_samples(str(data))
 
 
+def test_images_are_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    table = open_samples(str(write_tree(tmp_path, {"ant": 2, "ant/0": 1, "ant/z": 1, "bee": 1})))
+    assert list(table.keys) == ["ant/0/000.jpg", "ant/000.jpg", "ant/001.jpg", "ant/z/000.jpg", "bee/000.jpg"]
+
+
 def test_unlabelled_images_beside_the_splits_are_said(tmp_path: Path) -> None:
     found = everything(write_tree(tmp_path, {"train/ant": 2, "train/bee": 1, "unlabelled": 3}))
     assert len(found.train) == 3

@@ -19,6 +19,8 @@ from deit_pipe.pipeline.errors import (
     DataMissing,
     PipelineError,
 )
+from deit_pipe.pipeline.sources import folder_walk
+from deit_pipe.pipeline.sources import parquet as parquet_module
 from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.pipeline.sources.split_names import kinds_of, names_only_a_split, without_shard
 
@@ -100,6 +102,7 @@ PARQUET_LAYOUTS: list[tuple[Mapping[str, int], dict[str, Any], tuple[int, int | 
     ({"train-00000-of-00001.parquet": 9, "train_small-00000-of-00001.parquet": 3}, {}, (8, 1, None)),
     ({"train.parquet": 9, "train_test.parquet": 3, "test.parquet": 3}, {}, (9, None, 3)),
     ({"train.parquet": 9, "val.parquet": 3, "extra.parquet": 3, "more/extra.parquet": 3}, {}, (9, 3, None)),
+    ({"train.parquet": 9, "val.parquet": 3, "extra-00000-of-00002.parquet": 3}, {}, (9, 3, None)),
     ({"one.parquet": 9, "two.parquet": 3}, {}, (11, 1, None)),
     ({"train_small.parquet": 3, "val.parquet": 3}, {}, (3, 3, None)),
     ({"train_a.parquet": 9, "train_b.parquet": 4}, {"train_split": "train_b"}, (3, 1, None)),
@@ -110,6 +113,7 @@ PARQUET_LAYOUTS: list[tuple[Mapping[str, int], dict[str, Any], tuple[int, int | 
     ({"one.parquet": 9, "two.parquet": 3}, {"val_split": "two"}, (9, 3, None)),
     ({"train.parquet": 9, "two.parquet": 3}, {"val_split": "two"}, (9, 3, None)),
     ({"train.parquet": 9, "test_a.parquet": 3, "test_b.parquet": 6}, {"val_split": "test_b"}, (9, 6, 3)),
+    ({"train.parquet": 9, "test.parquet": 3, "test_b.parquet": 6}, {"val_split": "test"}, (9, 3, None)),
     ({"train_val.parquet": 9, "test.parquet": 3}, {"train_split": "train_val"}, (9, None, 3)),
     ({"train.parquet": 9, "test.parquet": 3}, {"val_fraction": 1 / 3}, (6, 3, 3)),
     ({"train.parquet": 9}, {"val_fraction": 0}, (9, None, None)),
@@ -235,6 +239,9 @@ TREES: list[tuple[Mapping[str, int], dict[str, Any], tuple[int, int | None, int 
     # A class that is called like a split: the images are in it, not in folders below.
     ({"train/train": 9, "train/bus": 3, "val/train": 2}, {}, (12, 2, None)),
     ({"bus": 10, "train": 10}, {"train_split": "."}, (18, 2, None)),
+    ({"bus/a": 10, "train/b": 10}, {"train_split": "."}, (18, 2, None)),
+    ({"bus/a": 10, "test/b": 10}, {"train_split": "."}, (18, 2, None)),
+    ({"birds/a": 10, "train_station/b": 10}, {"train_split": "."}, (18, 2, None)),
     ({"bus": 10, "test_tube": 10}, {}, (18, 2, None)),
     ({"train/ant": 9, "train/bee": 3, "train/unlabelled": 5, "val/ant": 2}, {}, (17, 2, None)),
 ]
@@ -487,6 +494,12 @@ def test_other_validation_images(tmp_path: Path) -> None:
     assert found.val.labels.tolist() == [1, 1]
     assert found.lines[1] == f"data: val 2 images in 2 files of {other} (called test)"
     assert counts(opened(data, val_data=str(write_tree(tmp_path / "bare", {"ant": 4})))) == (20, 4, None)
+    twice = write_tree(
+        tmp_path / "twice", {"train/ant": 4, "train/bee": 1, "val/ant": 1, "validation/ant": 1}
+    )
+    found = opened(twice, val_data=str(other))  # so it does not matter which of the two is meant
+    assert counts(found) == (5, 3, None)
+    assert any("splits that are not used" in line and ": 2, the first val" in line for line in found.lines)
     with pytest.raises(DataAmbiguous, match="validation images twice"):
         opened(data, val_data=str(other), val_fraction=0.2)
     with pytest.raises(ClassMismatch, match="wasp"):
@@ -517,6 +530,44 @@ def test_a_file_linked_into_two_splits_is_refused(tmp_path: Path) -> None:
     (data / "train" / "wasp").symlink_to(data / "test" / "ant")
     with pytest.raises(DataAmbiguous, match="in the train split and in the test split"):
         opened(data)
+
+
+def test_a_link_to_one_image_of_another_split_is_refused(tmp_path: Path) -> None:
+    data = write_tree(tmp_path, {"train/ant": 4, "test/ant": 2})
+    (data / "train" / "ant" / "link.jpg").symlink_to(data / "test" / "ant" / "000.jpg")
+    with pytest.raises(DataAmbiguous, match=r"train split and in the test split: .*test/ant/000"):
+        opened(data)
+
+
+def test_a_file_in_val_and_test_is_refused(tmp_path: Path) -> None:
+    data = write_tree(tmp_path, {"train/ant": 4, "val/ant": 2, "test/ant": 2})
+    (data / "test" / "ant" / "hard.jpg").hardlink_to(data / "val" / "ant" / "000.jpg")
+    with pytest.raises(DataAmbiguous, match="in the val split and in the test split"):
+        opened(data)
+
+
+def test_what_files_say_of_themselves_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataCorrupt, match=r"labels 0\.\.5 do not fit 2 classes"):
+        opened(write_packed(tmp_path / "a.arrow", [0, 5], 1))
+    file = write_parquet(tmp_path / "a.parquet", [0, 1, 0])
+    monkeypatch.setattr(parquet_module, "_read_column", lambda *_: pa.chunked_array([[0, 1]]))
+    with pytest.raises(DataCorrupt, match=r"expected  3 labels\n.*got       2"):
+        opened(file)
+
+
+def test_files_that_only_seem_to_be_one_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_tree(tmp_path, {"train/ant": 4, "test/ant": 2})
+    monkeypatch.setattr(folder_walk, "identity_of", lambda device, inode: 7)
+    assert counts(opened(data)) == (4, None, 2)
+
+
+def test_two_classes_of_one_name_cannot_be_told_apart_by_name(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", [0, 1, 2], names=["crane", "crane", "ant"])
+    write_parquet(tmp_path / "val.parquet", [0, 1], names=["crane", "crane", "ant"])
+    assert opened(tmp_path).train.labels.tolist() == [0, 1, 2]
+    write_parquet(tmp_path / "val.parquet", [0, 1], names=["ant", "crane"])
+    with pytest.raises(ClassMismatch, match="two classes have one name"):
+        opened(tmp_path)
 
 
 def test_one_split_is_opened_as_it_is_on_disk(tmp_path: Path) -> None:

@@ -158,6 +158,14 @@ def test_default_hold_out_is_a_tenth_and_is_said(tmp_path: Path) -> None:
     )
 
 
+def test_a_part_of_the_labels_is_a_part_of_those_there_are(tmp_path: Path) -> None:
+    data = write_tree(tmp_path, {"ant": 3, "bee": 3, "unlabelled": 60})
+    found = open_data(str(data), DataChoice(labelled_fraction=0.4, val_fraction=0))
+    assert (found.train.num_labelled, len(found.train)) == (2, 66)
+    found = open_data(str(data), DataChoice(labelled_fraction=0.75, val_fraction=0))
+    assert found.train.num_labelled == 5
+
+
 def test_every_class_keeps_an_image_to_train_on(tmp_path: Path) -> None:
     found = open_data(str(write_tree(tmp_path / "one", {"ant": 1, "bee": 1})))
     assert (len(found.train), found.val) == (2, None)
