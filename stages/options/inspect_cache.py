@@ -16,8 +16,8 @@ class InspectCacheOptions(CheckedOptions):
     Exit code 0 complete, 3 incomplete, 4 replay or answers differ (or --diff: other views), 5 damaged.
 
     --json has stable keys: cache, digest, state, complete, manifest, provenance, teachers (name, identity, coverage,
-    arrays, bytes_per_view, health, per_epoch, classes, outliers, left, ...), verified, damage, next; and replay,
-    cell, sample, diff or report where asked for.
+    arrays, bytes_per_view, gate, health with near_chance, per_epoch, classes, outliers, left, ...), verified, damage,
+    next; and replay, cell, sample, diff or report where asked for.
 
     Examples:
       deit-pipe inspect-cache

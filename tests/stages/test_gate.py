@@ -320,6 +320,59 @@ def test_a_damaged_record_is_named_by_verify_and_measured_again(folder: Path, tm
     assert read_gate(cache, MODEL) is None
 
 
+def test_a_record_of_another_teacher_is_not_believed(folder: Path, tmp_path: Path) -> None:
+    from deit_pipe.store.manifest import read_teacher
+
+    cache = tmp_path / "cache"
+    cache_teacher.run(options(cache, folder / "honest.safetensors"))
+    there = read_gate(cache, MODEL)
+    assert there is not None
+    own = read_teacher(cache, MODEL)
+    assert write_gate(cache, replace(own, weights_sha256="cd" * 32), there | {"accuracy": 0.1})
+    cache_teacher.run(options(cache, folder / "honest.safetensors"))
+    again = read_gate(cache, MODEL)
+    assert again is not None
+    assert (again["identity"], again["accuracy"]) == (own.digest, there["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (0.1, 0.95, True),
+        (0.75, 0.83, True),
+        (0.1, 0.4, False),  # better, and still of no use
+        (0.9, 0.94, False),  # not worth naming
+        (0.9, 0.9, False),
+    ],
+)
+def test_a_cause_is_named_only_if_it_helps(before: float, after: float, expected: bool) -> None:
+    """The same 256 images, right from the first on."""
+    from deit_pipe.stages.teaching.answers import Answers
+    from deit_pipe.stages.teaching.causes import lifts
+
+    labels = np.arange(256) % 10
+
+    def answers(share: float) -> Answers:
+        right = np.arange(256) < share * 256
+        return Answers(labels, np.where(right, labels, (labels + 1) % 10), np.ones(256), 10)
+
+    assert lifts(answers(before), answers(after)) is expected
+
+
+def test_a_cause_is_not_named_for_what_luck_can_do() -> None:
+    """Nine of 40 answers turn right and five turn wrong: a gain of a tenth that means nothing."""
+    from deit_pipe.stages.teaching.answers import Answers
+    from deit_pipe.stages.teaching.causes import lifts
+
+    labels = np.arange(40) % 10
+    wrong = (labels + 1) % 10
+    rows = np.arange(40)
+    before = Answers(labels, np.where(rows < 26, labels, wrong), np.ones(40), 10)
+    after = Answers(labels, np.where((rows >= 5) & (rows < 35), labels, wrong), np.ones(40), 10)
+    assert after.accuracy.value - before.accuracy.value == pytest.approx(0.1)
+    assert not lifts(before, after)
+
+
 def test_a_record_is_replaced_only_by_a_newer_one_or_for_another_teacher(tmp_path: Path) -> None:
     from store_fakes import create, make_teacher
 
