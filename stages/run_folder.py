@@ -37,14 +37,14 @@ def begun_config(run: Path) -> dict[str, Any] | None:
     return read_json(run / CONFIG) if there else None
 
 
-def begin(run: Path, config: dict[str, Any], untouched: Collection[str] = ()) -> None:
+def begin(run: Path, config: dict[str, Any], given: Collection[str] = ()) -> None:
     """Create the folder, or check that it holds this very run.
 
     Args:
         run: the folder.
         config: every option with the value that is used.
-        untouched: options that nobody gave. Where the folder's config lacks one of them, it came with a later
-            version, and means what the run did before.
+        given: options that were given. What the folder's config lacks came with a later version, and means what the
+            run did before, unless it was given.
 
     Raises:
         Mismatch: the folder holds another run; every differing option is named.
@@ -59,7 +59,7 @@ def begin(run: Path, config: dict[str, Any], untouched: Collection[str] = ()) ->
         for name in config
         if name not in FREE
         and json.loads(json.dumps(config[name])) != there.get(name)
-        and (name in there or name not in untouched)
+        and (name in there or name in given)
     ]
     if different:
         lines = [

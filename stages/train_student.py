@@ -100,8 +100,8 @@ def run(options: TrainStudentOptions) -> CommandResult:
         readers = open_readers(options, names, loss)
         if group.first:
             stack.enter_context(only_writer(run_folder))
-            untouched = {item.name for item in fields(options) if getattr(options, item.name) == item.default}
-            begin(run_folder, config, untouched)
+            given = {item.name for item in fields(options) if getattr(options, item.name) != item.default}
+            begin(run_folder, config, given)
         group.barrier()
         done = finished(run_folder)
         if done is not None:

@@ -27,7 +27,7 @@ from deit_pipe.stages.inspect_cache import run  # noqa: E402
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions  # noqa: E402
 from deit_pipe.store import sealed  # noqa: E402
 from deit_pipe.store.layout import block_slots_for, blocks_per_epoch  # noqa: E402
-from deit_pipe.store.ledger import write_epochs
+from deit_pipe.store.ledger import write_epochs  # noqa: E402
 from deit_pipe.store.manifest import (  # noqa: E402
     Manifest,
     SampleIndex,

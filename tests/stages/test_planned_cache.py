@@ -4,15 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from stage_fakes import cache_options, student_options, write_idx
 
-from deit_pipe.pipeline.samples import ArraySamples, SampleTable
 from deit_pipe.stages import cache_teacher, train_student
-from deit_pipe.stages.data import open_training
 from deit_pipe.stages.errors import Mismatch
 from deit_pipe.stages.student import build_student, read_student
 from deit_pipe.store.errors import CacheIncomplete
@@ -101,23 +98,14 @@ def test_a_run_goes_on_although_its_teacher_was_completed_meanwhile(
 # -- images without labels
 
 
-def hide(table: SampleTable, keep: int) -> ArraySamples:
-    pixels = np.stack([np.asarray(table.read(i)) for i in range(len(table))])
-    labels = np.where(np.arange(len(table)) < keep, table.labels, -1)
-    return ArraySamples("photos", pixels, labels, table.class_names)
-
-
 @pytest.mark.parametrize(
     ("given", "asked"), [({"loss": "none"}, "--loss none"), ({"alpha": 0.0}, "--loss hard --alpha 0")]
 )
 def test_a_loss_of_labels_alone_is_refused_where_images_have_none(
-    given: dict[str, Any], asked: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, Any], asked: str, data: Path, tmp_path: Path
 ) -> None:
-    table = hide(open_training(str(data)), keep=20)
-    monkeypatch.setattr(cache_teacher, "open_training", lambda *_: table)
-    monkeypatch.setattr(train_student, "open_splits", lambda *_: (table, None, None))
     place = tmp_path / "cache"
-    cache_teacher.run(cache_options(data, place, recipe="small", epochs=1))
+    cache_teacher.run(cache_options(data, place, recipe="small", epochs=1, labelled_fraction=20 / 96))
     with pytest.raises(Mismatch) as error:
         train_student.run(student_options(place, tmp_path / "run", **given))
     assert str(error.value).startswith(f"{asked} learns from labels only, and 76 of the 96 training images")
@@ -129,13 +117,10 @@ def test_a_loss_of_labels_alone_is_refused_where_images_have_none(
 
 @pytest.mark.parametrize("term", ["ce", "bce"])
 def test_without_any_label_only_the_teacher_teaches_and_its_head_is_the_result(
-    term: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    term: str, data: Path, tmp_path: Path
 ) -> None:
-    table = hide(open_training(str(data)), keep=0)
-    monkeypatch.setattr(cache_teacher, "open_training", lambda *_: table)
-    monkeypatch.setattr(train_student, "open_splits", lambda *_: (table, open_training(str(data)), None))
     place, run = tmp_path / "cache", tmp_path / "run"
-    cache_teacher.run(cache_options(data, place, recipe="deit", epochs=1))
+    cache_teacher.run(cache_options(data, place, recipe="deit", epochs=1, labelled_fraction=0.0))
     given: dict[str, Any] = {"label_loss": term, "smoothing": 0.0, "weight_decay": 0.0, "epochs": 2}
     done = train_student.run(student_options(place, run, preset="small", **given))
     assert done.data["answer"] == "dist"

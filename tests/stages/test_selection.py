@@ -1,6 +1,7 @@
 """`best` comes from validation images only; test images are for the last word; with neither nothing is measured."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ import pytest
 from safetensors.torch import load_file
 from stage_fakes import student_options
 
+from deit_pipe.pipeline.data_set import open_data
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages import evaluate, train_student
-from deit_pipe.stages.data import open_training, open_validation
 from deit_pipe.stages.errors import Mismatch, Missing
 from deit_pipe.stages.evaluation import evaluate_student
 from deit_pipe.stages.fit import Fit
@@ -19,21 +20,17 @@ from deit_pipe.stages.options.run_report import RunReportOptions
 from deit_pipe.stages.run_folder import weights_file
 from deit_pipe.stages.run_report import run as report
 
-Splits = tuple[SampleTable, SampleTable | None, SampleTable | None]
-
 
 @pytest.fixture
 def splits(data: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Say which split the 32 held-out images are."""
 
     def choose(role: str) -> None:
-        table, held_out = open_training(str(data)), open_validation(str(data), None)
-        chosen: Splits = (
-            table,
-            held_out if "val" in role else None,
-            held_out if "test" in role else None,
+        found = open_data(str(data))
+        chosen = replace(
+            found, val=found.test if "val" in role else None, test=found.test if "test" in role else None
         )
-        monkeypatch.setattr(train_student, "open_splits", lambda *_: chosen)
+        monkeypatch.setattr(train_student, "cached_images", lambda *_: chosen)
 
     return choose
 
@@ -116,8 +113,8 @@ def test_a_run_that_stopped_before_its_last_word_says_it_when_it_goes_on(
 def test_test_images_of_other_classes_are_refused(
     data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digits = open_validation("digits", None)
-    monkeypatch.setattr(train_student, "open_splits", lambda *_: (open_training(str(data)), None, digits))
+    chosen = replace(open_data(str(data)), val=None, test=open_data("digits").val)
+    monkeypatch.setattr(train_student, "cached_images", lambda *_: chosen)
     with pytest.raises(Mismatch, match="has other classes than the cached images"):
         train_student.run(student_options(cache, tmp_path / "run"))
 
@@ -128,7 +125,7 @@ def test_the_teachers_accuracy_is_kept_and_said(
     original = Fit.__init__
 
     def knowing(self: Fit, **values: Any) -> None:
-        original(self, **values, teacher_top1=0.875)
+        original(self, **{**values, "teacher_top1": 0.875})
 
     monkeypatch.setattr(Fit, "__init__", knowing)
     done = train_student.run(student_options(cache, tmp_path / "run", epochs=1))
@@ -147,7 +144,7 @@ def test_evaluation_skips_images_without_a_label(data: Path, cache: Path, tmp_pa
     alone = Processes(0, 1, cpu)
     train_student.run(student_options(cache, tmp_path / "run", epochs=1))
     facts, model = load_student(tmp_path / "run", cpu)
-    table = open_validation(str(data), None)
+    table = open_data(str(data)).test
     assert table is not None
     teacher = load_teacher(
         "test_resnet", weights="random", num_classes=4, class_names=table.class_names, device=cpu
