@@ -53,9 +53,17 @@ def cached_images(cache: str, data: str | None = None, val_data: str | None = No
         val_data: other validation images; None: the recorded ones.
     """
     choice = recorded_choice(cache) or DataChoice()
-    if val_data:
-        choice = replace(choice, val_data=absolute(val_data))
-    return open_images(data or cached_place(cache), choice)
+    found = open_images(data or cached_place(cache), choice)
+    if not val_data:
+        return found
+    # what the cache held out stays out of training
+    elsewhere = DataChoice(
+        train_split=choice.train_split, image_column=choice.image_column, label_column=choice.label_column,
+        val_data=absolute(val_data), val_fraction=0.0,
+    )  # fmt: skip
+    other = open_data(found.data, elsewhere)
+    note(f"validation images instead: {len(other.val or ()):,} of {val_data}")
+    return replace(found, val=other.val, test=other.test)
 
 
 def cached_place(cache: str) -> str:

@@ -268,7 +268,7 @@ def options(cache: Path, weights: Path | str, **changed: object) -> CacheTeacher
 def test_a_refused_teacher_leaves_no_cache_and_an_accepted_one_says_so(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deit_pipe.stages.cache_teacher.open_data", lambda data: some())
+    monkeypatch.setattr("deit_pipe.stages.cache_teacher.open_for_cache", lambda options: some())
     cache = tmp_path / "cache"
     with pytest.raises(Mismatch, match="likely cause"):
         cache_teacher.run(options(cache, folder / "shuffled.safetensors"))
