@@ -63,7 +63,7 @@ COMMANDS: dict[str, Command] = {
         "options.evaluate:EvaluateOptions", "evaluate:run", "Accuracy of a trained student's heads."
     ),
     "report": Command(
-        "options.run_report:RunReportOptions", "run_report:run", "A page about a training run, or two."
+        "options.run_report:RunReportOptions", "report:run", "A page about a training run, or two."
     ),
     "list-teachers": Command(
         "options.list_models:ListTeachersOptions",

@@ -15,24 +15,14 @@ from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.provenance import library_versions
 from deit_pipe.pipeline.recipe import Recipe, load_recipe, preset_name
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.cache_estimate import estimate
-from deit_pipe.stages.command_lines import command_line
-from deit_pipe.stages.data import (
-    choose_workers,
-    default_image_size,
-    is_small,
-    manifest_for,
-    sample_index,
-)
-from deit_pipe.stages.distributed import Processes, processes
-from deit_pipe.stages.errors import Mismatch, UsageProblem
-from deit_pipe.stages.head_fit import fit_head
-from deit_pipe.stages.opened.images import absolute, given_choice, open_images, recorded_choice
-from deit_pipe.stages.opened.same_samples import check_same_samples
-from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
-from deit_pipe.stages.options.train_student import TrainStudentOptions
-from deit_pipe.stages.report import CommandResult, human_bytes, note, progress
-from deit_pipe.stages.teacher import (
+from deit_pipe.stages.console.command_lines import command_line
+from deit_pipe.stages.console.errors import Mismatch, UsageProblem
+from deit_pipe.stages.console.progress import note, progress
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.console.words import human_bytes
+from deit_pipe.stages.machine.distributed import Processes, processes
+from deit_pipe.stages.machine.workers import choose_workers
+from deit_pipe.stages.networks.teacher import (
     RANDOM,
     Teacher,
     facts_of,
@@ -42,9 +32,17 @@ from deit_pipe.stages.teacher import (
     load_teacher,
     was_fitted_from,
 )
+from deit_pipe.stages.networks.weights import write_teacher_run
+from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
+from deit_pipe.stages.opened.gate_result import GateResult, gate_lines
+from deit_pipe.stages.opened.images import absolute, given_choice, open_images
+from deit_pipe.stages.opened.plain_views import default_image_size, is_small
+from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for, sample_index
+from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
+from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.teaching.estimate import estimate
 from deit_pipe.stages.teaching.gate import pass_gate
-from deit_pipe.stages.teaching.gate_result import GateResult, gate_lines
-from deit_pipe.stages.weights import write_teacher_run
+from deit_pipe.stages.teaching.head_fit import fit_head
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.gates import read_gate, write_gate
 from deit_pipe.store.layout import Block, block_slots_for
@@ -55,7 +53,8 @@ from deit_pipe.store.writer import TargetWriter
 def run(options: CacheTeacherOptions) -> CommandResult:
     """Open the data and the teacher, then fill every block that is missing."""
     with processes(options.device) as group:
-        data = open_for_cache(options)
+        there = open_if_there(options.cache)
+        data = open_for_cache(options, there)
         table = data.train
         recipe = load_recipe(options.recipe or ("small" if is_small(table) else "deit"))
         image_size = options.img_size or default_image_size(table)
@@ -70,8 +69,8 @@ def run(options: CacheTeacherOptions) -> CommandResult:
         gate = None
         if group.first:
             manifest = manifest_for(table, recipe, options.seed, image_size)
-            if recorded_choice(options.cache) is not None:
-                check_same_samples(options.cache, manifest, table)
+            if there is not None:
+                check_same_samples(options.cache, there.manifest, manifest, table)
             gate = gate_teacher(options, teacher, identity, data, workers)
             provenance = {
                 "data": absolute(options.data),
@@ -102,19 +101,16 @@ def run(options: CacheTeacherOptions) -> CommandResult:
         return summary(options, identity, teacher, total, todo)
 
 
-def open_for_cache(options: CacheTeacherOptions) -> DataSet:
+def open_for_cache(options: CacheTeacherOptions, there: OpenedCache | None) -> DataSet:
     """The images as the options choose them; where none does and the cache is there, as it recorded.
 
     Raises:
         Mismatch: the cache's images were chosen otherwise.
     """
-    given, recorded = given_choice(options), recorded_choice(options.cache)
-    if recorded is None or given != DataChoice():
-        found = open_images(options.data, given)
-    else:
-        found = open_images(options.data, recorded)
-    if recorded is not None and found.choice != recorded:
-        was, now = recorded.to_json(), found.choice.to_json()
+    given = given_choice(options)
+    found = open_images(options.data, there.choice if there and given == DataChoice() else given)
+    if there is not None and found.choice != there.choice:
+        was, now = there.choice.to_json(), found.choice.to_json()
         lines = [
             f"  --{name.replace('_', '-')}: cached {was[name]}   given {now[name]}"
             for name in was

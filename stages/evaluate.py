@@ -8,17 +8,19 @@ from typing import Any
 
 from deit_pipe.pipeline.data_set import DataChoice
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.data import check_same_classes, choose_workers
-from deit_pipe.stages.distributed import processes
-from deit_pipe.stages.errors import Missing
-from deit_pipe.stages.evaluation import evaluate_student
+from deit_pipe.stages.console.errors import Missing
+from deit_pipe.stages.console.progress import note
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.machine.distributed import processes
+from deit_pipe.stages.machine.workers import choose_workers
+from deit_pipe.stages.networks.student import load_student
+from deit_pipe.stages.networks.teacher import load_teacher
+from deit_pipe.stages.networks.weights import read_teacher_run
 from deit_pipe.stages.opened.images import open_images, pick_split
+from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.evaluate import EvaluateOptions
-from deit_pipe.stages.report import CommandResult, note
-from deit_pipe.stages.run_folder import CONFIG, read_json, weights_file
-from deit_pipe.stages.student import load_student
-from deit_pipe.stages.teacher import load_teacher
-from deit_pipe.stages.weights import read_teacher_run
+from deit_pipe.stages.training.evaluation import evaluate_student
+from deit_pipe.stages.training.run_folder import CONFIG, read_json, weights_file
 
 LABELS = {
     "class": "class head",

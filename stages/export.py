@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
-from deit_pipe.stages.errors import Corrupt, Missing, UsageProblem
+from deit_pipe.stages.console.errors import Corrupt, Missing, UsageProblem
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.console.words import human_bytes
+from deit_pipe.stages.networks.student import CUSTOM, StudentFacts, load_student
 from deit_pipe.stages.options.export import ExportOptions
-from deit_pipe.stages.report import CommandResult, human_bytes
-from deit_pipe.stages.run_folder import weights_file
-from deit_pipe.stages.student import CUSTOM, StudentFacts, load_student
+from deit_pipe.stages.training.run_folder import weights_file
 
 CHECKED = 4
 TOLERANCE = {"timm": 0.0, "onnx": 1e-4}

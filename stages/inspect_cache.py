@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from deit_pipe.stages.cache_screen import screen
-from deit_pipe.stages.cache_summary import settle, summarise
-from deit_pipe.stages.errors import Missing, UsageProblem
+from deit_pipe.stages.console.errors import Missing, UsageProblem
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.inspection.screen import screen
+from deit_pipe.stages.inspection.summary import settle, summarise
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
-from deit_pipe.stages.report import CommandResult
-from deit_pipe.store.manifest import list_teachers, read_manifest, read_samples, read_teacher
+from deit_pipe.store.manifest import list_teachers, read_samples, read_teacher
 
 if TYPE_CHECKING:
-    from deit_pipe.stages.cached_arrays import CachedArrays
-    from deit_pipe.stages.cached_views import CachedViews
+    from deit_pipe.stages.opened.arrays import CachedArrays
+    from deit_pipe.stages.opened.views import CachedViews
 
 OK, INCOMPLETE, DIFFERS, DAMAGED = 0, 3, 4, 5
 Styled = list[tuple[str, str]]
@@ -31,7 +31,7 @@ def run(options: InspectCacheOptions) -> CommandResult:
     if options.cell or options.sample:
         return look_closer(options)
     if options.diff:
-        from deit_pipe.stages.cache_diff import diff, diff_lines
+        from deit_pipe.stages.inspection.diff import diff, diff_lines
 
         found = diff(options.cache, options.diff)
         return CommandResult(
@@ -47,7 +47,7 @@ def run(options: InspectCacheOptions) -> CommandResult:
     if options.replay:
         extra += prove(options, facts)
     if options.report:
-        from deit_pipe.stages.cache_report import write_report
+        from deit_pipe.stages.pages.cache_page import write_report
 
         facts["report"] = write_report(options, facts)
         extra.append((f"report   {facts['report']['file']}", "bold"))
@@ -81,12 +81,12 @@ def check_options(options: InspectCacheOptions) -> None:
 
 def prove(options: InspectCacheOptions, facts: dict[str, Any]) -> Styled:
     """Replay; adds `facts["replay"]`, returns lines for a person."""
-    from deit_pipe.stages.cache_replay import replay, replay_lines
+    from deit_pipe.stages.inspection.replay import replay, replay_lines
 
     views, teachers = open_all(options)
     checks = []
     if options.teacher_weights:
-        from deit_pipe.stages.teacher_check import open_check
+        from deit_pipe.stages.inspection.teacher_check import open_check
 
         checks = [
             open_check(arrays, views, options.teacher_weights, options.device)
@@ -100,10 +100,9 @@ def prove(options: InspectCacheOptions, facts: dict[str, Any]) -> Styled:
 
 def open_all(options: InspectCacheOptions) -> "tuple[CachedViews, list[CachedArrays]]":
     """The images of a cache, and its teachers (or the named one)."""
-    from deit_pipe.stages.cached_arrays import CachedArrays
-    from deit_pipe.stages.cached_views import open_views
+    from deit_pipe.stages.opened.arrays import CachedArrays
+    from deit_pipe.stages.opened.views import open_views
 
-    manifest = read_manifest(options.cache)
     names = (
         [read_teacher(options.cache, options.teacher).name]
         if options.teacher
@@ -114,7 +113,7 @@ def open_all(options: InspectCacheOptions) -> "tuple[CachedViews, list[CachedArr
             f"no teacher in {options.cache} yet\n"
             f"add one with: deit-pipe cache-teacher --cache {shlex.quote(options.cache)} --teacher NAME"
         )
-    return open_views(options.cache, manifest, options.data), [CachedArrays(options.cache, n) for n in names]
+    return open_views(options.cache, options.data), [CachedArrays(options.cache, n) for n in names]
 
 
 def only_one(teachers: "list[CachedArrays]", option: str) -> "list[CachedArrays]":
@@ -133,7 +132,13 @@ def only_one(teachers: "list[CachedArrays]", option: str) -> "list[CachedArrays]
 
 def look_closer(options: InspectCacheOptions) -> CommandResult:
     """One cell or one sample."""
-    from deit_pipe.stages.cell_view import cell_facts, cell_lines, find_sample, sample_facts, sample_lines
+    from deit_pipe.stages.inspection.cell import (
+        cell_facts,
+        cell_lines,
+        find_sample,
+        sample_facts,
+        sample_lines,
+    )
 
     views, teachers = open_all(options)
     data: dict[str, Any] = {"cache": options.cache}
@@ -142,14 +147,14 @@ def look_closer(options: InspectCacheOptions) -> CommandResult:
             views, teachers, find_sample(read_samples(options.cache), options.sample)
         )
         return CommandResult(styled(sample_lines(data["sample"])), data)
-    from deit_pipe.stages.cache_replay import parse_cells
+    from deit_pipe.stages.inspection.replay import parse_cells
 
     assert options.cell is not None
     epoch, slot, _ = parse_cells(options.cell, "--cell")
     data["cell"] = cell_facts(views, teachers, epoch, slot)
     lines = cell_lines(data["cell"])
     if options.png:
-        from deit_pipe.stages.cell_picture import save_cell
+        from deit_pipe.stages.pages.cell_picture import save_cell
 
         save_cell(views, epoch, slot, Path(options.png))
         data["cell"]["png"] = options.png

@@ -11,11 +11,12 @@ from rich.text import Text
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from deit_pipe.stages.distributed import choose_device
-from deit_pipe.stages.errors import UsageProblem
+from deit_pipe.stages.console.errors import UsageProblem
+from deit_pipe.stages.console.progress import progress
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.machine.distributed import choose_device
+from deit_pipe.stages.networks.weights import PUBLISHED_TAGS
 from deit_pipe.stages.options.list_models import ListStudentsOptions, ListTeachersOptions
-from deit_pipe.stages.report import CommandResult, progress
-from deit_pipe.stages.weights import PUBLISHED_TAGS
 
 # DeiT's own teacher first, then networks that distillation papers use, from large to small.
 TEACHERS = (

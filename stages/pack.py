@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from deit_pipe.pipeline.sources.packed import pack_samples
-from deit_pipe.stages.command_lines import command_line
+from deit_pipe.stages.console.command_lines import command_line
+from deit_pipe.stages.console.progress import progress
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.opened.images import given_choice, open_images
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.pack import PackOptions
-from deit_pipe.stages.report import CommandResult, human_bytes, progress
 
 
 def run(options: PackOptions) -> CommandResult:

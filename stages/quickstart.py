@@ -5,17 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from deit_pipe.stages import cache_teacher, inspect_cache, train_student, train_teacher
-from deit_pipe.stages.command_lines import command_line
-from deit_pipe.stages.distributed import choose_device
-from deit_pipe.stages.opened.images import cached_images, pick_split
+from deit_pipe.stages.console.command_lines import command_line
+from deit_pipe.stages.console.progress import note
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.machine.distributed import choose_device
+from deit_pipe.stages.networks.weights import read_teacher_run
+from deit_pipe.stages.opened.cache import open_cache
+from deit_pipe.stages.opened.images import pick_split
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 from deit_pipe.stages.options.quickstart import QuickstartOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
-from deit_pipe.stages.predictions import draw_predictions
-from deit_pipe.stages.report import CommandResult, note
-from deit_pipe.stages.weights import read_teacher_run
+from deit_pipe.stages.pages.predictions import draw_predictions
 
 TEACHER = "resnet10t"
 TEACHER_EPOCHS, CACHED_EPOCHS = 8, 12
@@ -71,7 +73,7 @@ def run(options: QuickstartOptions) -> CommandResult:
     note("4/4 the cache, and a picture")
     inspected = inspect_cache.run(InspectCacheOptions(cache=str(cache)))
     picture = out / "predictions.png"
-    _, table = pick_split(cached_images(str(cache)), None)
+    _, table = pick_split(open_cache(str(cache)).open_images(), None)
     draw_predictions(out / "student-hard-0", teacher_run, table, picture, choose_device(options.device))
     rows = [(loss, head, *spread(scores[loss], head)) for loss in LOSSES for head, _ in shown_heads(loss)]
     data = {

@@ -1,7 +1,8 @@
 """`deit-pipe remove-teacher`: free one teacher's space in a cache."""
 
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.options.remove_teacher import RemoveTeacherOptions
-from deit_pipe.stages.report import CommandResult, human_bytes
 from deit_pipe.store.manifest import list_teachers
 from deit_pipe.store.recovery import remove_teacher
 

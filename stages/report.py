@@ -1,149 +1,158 @@
-"""What a command says: its result on stdout, its progress on stderr, numbers a person can read."""
+"""`deit-pipe report`: one HTML page about a training run, alone or against another one. No torch."""
 
 import math
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
+from deit_pipe import __version__
+from deit_pipe.stages.console.errors import UsageProblem
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.options.run_report import RunReportOptions
+from deit_pipe.stages.pages.html import Child, Html, page, percent, table, tag
+from deit_pipe.stages.pages.run_charts import (
+    HEADS,
+    LOSSES,
+    agreement_card,
+    heads_card,
+    loss_card,
+    rate_card,
+    speed_card,
+    wait_card,
+)
+from deit_pipe.stages.pages.run_metrics import WAITS, Run, read_run
+from deit_pipe.stages.pages.style import STYLE
 
-
-@dataclass(frozen=True)
-class CommandResult:
-    """What a command hands back to the command line.
-
-    Attributes:
-        text: for a person: plain text, or a rich renderable.
-        data: the same facts as JSON values, for `--json`; keys are stable and documented in the command's help.
-        exit_code: 0 for success; see README "Exit codes".
-    """
-
-    text: Any
-    data: dict[str, Any] = field(default_factory=dict)
-    exit_code: int = 0
-
-
-def human_bytes(count: float) -> str:
-    """`1536` -> `1.5 kB` (powers of 1000, as disks are sold)."""
-    units = ["B", "kB", "MB", "GB", "TB", "PB"]
-    value, place = float(count), 0
-    while abs(value) >= 999.5 and place < len(units) - 1:
-        value, place = value / 1000, place + 1
-    unit = units[place]
-    return f"{value:.0f} {unit}" if unit == "B" or abs(value) >= 100 else f"{value:.1f} {unit}"
+NOT_SETTINGS = ("data", "val_data", "out", "cache", "workers", "device")
 
 
-def human_duration(seconds: float) -> str:
-    """`75` -> `1 min 15 s`."""
-    if not math.isfinite(seconds):
-        return "unknown"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    days, rest = divmod(whole, 86400)
-    hours, rest = divmod(rest, 3600)
-    minutes, secs = divmod(rest, 60)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {secs} s" if minutes else f"{secs} s"
-
-
-def note(message: str) -> None:
-    """One line about what is going on, on stderr: never part of a result."""
-    print(message, file=sys.stderr, flush=True)
-
-
-class Progress:
-    """Progress of one long piece of work: a live bar on a terminal or in a notebook, plain lines in a log file.
-
-    In a log a line appears when 10 s have passed since the last one, and one at the end, so that a log of a week stays
-    readable.
-    """
-
-    LOG_SECONDS = 10.0
-
-    def __init__(self, title: str, total: int, unit: str, *, done: int = 0, quiet: bool = False) -> None:
-        """Work of `total` units, of which `done` were finished by an earlier run (they do not count in the rate)."""
-        self.title, self.total, self.unit = title, total, unit
-        self.done = self._start_done = done
-        self.detail = ""
-        self.quiet = quiet
-        self._start = self._last_line = time.monotonic()
-        self._bar: RichProgress | None = None
-
-    def _open(self) -> None:
-        if self.quiet:
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        if not (console.is_terminal or console.is_jupyter):
-            return
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}"),
-            console=console,
-            transient=False,
+def run(options: RunReportOptions) -> CommandResult:
+    """Read one run or two, write the page."""
+    runs = [read_run(Path(folder)) for folder in (options.run, options.against) if folder]
+    target = Path(options.out) if options.out else Path(options.run) / "report.html"
+    if target.is_dir() or not target.parent.is_dir():
+        raise UsageProblem(
+            f"--out {target} cannot be written\n  expected a file in an existing folder\ngive another name"
         )
-        self._bar.start()
-        self._task = self._bar.add_task(
-            self.title, total=self.total, completed=self.done, unit=self.unit, rate="", detail=""
-        )
-
-    @property
-    def rate(self) -> float:
-        """Units a second since this run began; 0 before the first."""
-        elapsed = time.monotonic() - self._start
-        return (self.done - self._start_done) / elapsed if elapsed > 0 else 0.0
-
-    def advance(self, units: int, detail: str = "") -> None:
-        """`units` more are done; `detail` is a short text beside the bar, such as the loss."""
-        self.done += units
-        self.detail = detail or self.detail
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, rate=f"{self.rate:.0f}/s", detail=self.detail)
-        elif not self.quiet and time.monotonic() - self._last_line >= self.LOG_SECONDS:
-            self._line()
-
-    def reach(self, done: int) -> None:
-        """`done` units are done in all."""
-        self.advance(done - self.done)
-
-    def _line(self) -> None:
-        left = (self.total - self.done) / self.rate if self.rate > 0 else math.inf
-        note(
-            f"{self.title}: {self.done}/{self.total} {self.unit} ({self.done / max(1, self.total):.0%}), "
-            f"{self.rate:.0f}/s, {human_duration(left)} left{'  ' + self.detail if self.detail else ''}"
-        )
-        self._last_line = time.monotonic()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        elif not self.quiet:
-            note(
-                f"{self.title}: {self.done}/{self.total} {self.unit} in "
-                f"{human_duration(time.monotonic() - self._start)}{'  ' + self.detail if self.detail else ''}"
-            )
+    target.write_text(document(runs), encoding="utf-8")
+    data = {
+        "file": str(target), "run": runs[0].to_json(), "against": runs[1].to_json() if len(runs) > 1 else None,
+    }  # fmt: skip
+    return CommandResult("\n".join([*(summary(one) for one in runs), f"report   {target}"]), data)
 
 
-@contextmanager
-def progress(title: str, total: int, unit: str, *, done: int = 0, quiet: bool = False) -> Iterator[Progress]:
-    """Show progress while the block runs; see `Progress`."""
-    shown = Progress(title, total, unit, done=done, quiet=quiet)
-    shown._open()
-    try:
-        yield shown
-    finally:
-        shown._close()
+def summary(one: Run) -> str:
+    """One line about a run."""
+    best = one.best()
+    if best is not None:
+        score = f"best top-1 {best[0]:.2%} ({one.answer}, after epoch {best[1] + 1})"
+    elif one.answer in one.test_scores():
+        score = f"test top-1 {one.test_scores()[one.answer]['top1']:.2%} ({one.answer}, nothing selected)"
+    else:
+        score = "not evaluated" if one.result else "not evaluated yet"
+    state = "finished" if one.result else "not finished"
+    return f"{one.name}: {len(one.epochs)} epochs, {state}, {score}"
+
+
+def document(runs: Sequence[Run]) -> str:
+    """The page."""
+    first = runs[0]
+    title = first.name if len(runs) == 1 else f"{first.name} against {runs[1].name}"
+    state, words = ("complete", "finished") if first.result else ("incomplete", "not finished")
+    about = ", ".join(
+        str(first.config[key]) for key in ("student", "loss", "preset") if first.config.get(key) is not None
+    )
+    body: list[Child] = [
+        tag("header", tag("h1", title), tag("span", words, class_=f"state {state}")),
+        tag("p", f"{about}; cache {first.config.get('cache', 'unknown')}", class_="soft"),
+        *(tiles(one, len(runs) > 1) for one in runs),
+        tag("h2", "Does it learn?"),
+        tag("div", heads_card(runs), loss_card(runs), agreement_card(runs), class_="cards"),
+        tag("h2", "Does it run well?"),
+        tag("div", rate_card(runs), speed_card(runs), wait_card(runs), class_="cards"),
+    ]  # fmt: skip
+    if len(runs) > 1:
+        body += [tag("h2", "What differs"), difference_card(runs[0], runs[1])]
+    body += [tag("h2", "Epoch by epoch"), *(epochs_card(one) for one in runs)]
+    body += [settings(one) for one in runs]
+    body.append(tag("footer", f"deit-pipe {__version__}, {time.strftime('%Y-%m-%d %H:%M')}"))
+    return page(f"{title}: training", STYLE, [tag("main", *body)])
+
+
+def tiles(one: Run, named: bool) -> Html:
+    """The numbers that are looked for first."""
+    best, scores = one.best(), one.last_scores()
+    entries: list[tuple[str, str, str]] = []
+    if best is not None:
+        entries.append((f"{best[0] * 100:.2f}", "%", f"best top-1, {one.answer}, after epoch {best[1] + 1}"))
+    for head, words, _ in HEADS:
+        if head in scores:
+            entries.append((f"{scores[head]['top1'] * 100:.2f}", "%", f"{words}, last evaluation"))
+        if head in one.test_scores():
+            entries.append((f"{one.test_scores()[head]['top1'] * 100:.2f}", "%", f"{words}, test images"))
+    if (speed := one.speed()) is not None:
+        entries.append((f"{speed:,.0f}", "/s", "views, median"))
+    if (wait := one.share(WAITS[0])) is not None:
+        entries.append((f"{wait * 100:.1f}", "%", "of the time waiting for views"))
+    boxes = [
+        tag("div", tag("b", value, " ", tag("span", unit, class_="unit")), tag("span", words), class_="tile")
+        for value, unit, words in entries
+    ]
+    return tag("div", tag("h3", one.name) if named else None, tag("div", *boxes, class_="tiles"))
+
+
+def epochs_card(one: Run) -> Html:
+    """Numbers of the epochs: all of a short run, about twenty of a long one."""
+    step = max(1, -(-len(one.epochs) // 20))
+    chosen = [
+        line for place, line in enumerate(one.epochs) if place % step == 0 or place == len(one.epochs) - 1
+    ]
+    columns = [
+        ("epoch", "n"),
+        ("step", "n"),
+        ("lr", "n"),
+        *((words, "n") for _, words, _ in LOSSES),
+        ("agreement", "n"),
+    ]
+    columns += [(words, "n") for _, words, _ in HEADS]
+    rows = [
+        [
+            str(line["epoch"] + 1), f"{line['step']:,}", f"{line.get('lr', math.nan):.2e}",
+            *(_number(line.get(key)) for key, _, _ in LOSSES), _share(line.get("agreement")),
+            *(_share(line.get("val", {}).get(head, {}).get("top1")) for head, _, _ in HEADS),
+        ]
+        for line in chosen
+    ]  # fmt: skip
+    return tag("section", tag("h3", one.name), table(columns, rows), class_="card wide")
+
+
+def difference_card(one: Run, two: Run) -> Html:
+    """Settings in which two runs differ."""
+    names = [
+        name for name in dict.fromkeys([*one.config, *two.config])
+        if name not in NOT_SETTINGS and one.config.get(name) != two.config.get(name)
+    ]  # fmt: skip
+    rows = [[name.replace("_", "-"), str(one.config.get(name)), str(two.config.get(name))] for name in names]
+    if not rows:
+        return tag("p", "Their settings are the same.")
+    columns = [("setting", None), (one.name, None), (two.name, None)]
+    return tag("section", table(columns, rows), class_="card wide")
+
+
+def settings(one: Run) -> Html:
+    """All settings, folded away."""
+    rows = [
+        part
+        for name, value in one.config.items()
+        for part in (tag("dt", name.replace("_", "-")), tag("dd", str(value)))
+    ]
+    return tag("details", tag("summary", f"Settings of {one.name}"), tag("dl", *rows))
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, int | float) else "-"
+
+
+def _share(value: Any) -> str:
+    return percent(value, 2) if isinstance(value, int | float) else "-"

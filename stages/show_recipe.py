@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from deit_pipe.pipeline.recipe import VIEWS_VERSION, load_recipe, preset_name
+from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.options.show_recipe import ShowRecipeOptions
-from deit_pipe.stages.report import CommandResult
 
 
 def run(options: ShowRecipeOptions) -> CommandResult:

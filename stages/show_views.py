@@ -15,10 +15,10 @@ from deit_pipe.pipeline.loader import to_batch
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import Recipe, load_recipe, preset_name
 from deit_pipe.pipeline.samples import SampleTable, class_name
-from deit_pipe.stages.data import default_image_size
+from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.opened.images import given_choice, open_images
+from deit_pipe.stages.opened.plain_views import default_image_size
 from deit_pipe.stages.options.show_views import ShowViewsOptions
-from deit_pipe.stages.report import CommandResult
 
 SIDE = 224  # of a picture in the grid; small views are enlarged without smoothing
 MARGIN = 8

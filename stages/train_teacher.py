@@ -15,25 +15,14 @@ from deit_pipe.pipeline.loader import load_views
 from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.pipeline.recipe import load_recipe
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.command_lines import command_line
-from deit_pipe.stages.data import (
-    check_same_classes,
-    choose_workers,
-    default_image_size,
-    is_small,
-)
-from deit_pipe.stages.distributed import choose_device
-from deit_pipe.stages.errors import Mismatch, Missing, TrainingDiverged, UsageProblem
-from deit_pipe.stages.head_fit import fit_head
-from deit_pipe.stages.opened.images import given_choice, labelled_part, open_images
-from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
-from deit_pipe.stages.options.data import DataOptions
-from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
-from deit_pipe.stages.report import CommandResult, note, progress
-from deit_pipe.stages.teacher import Teacher, facts_of, load_teacher
-from deit_pipe.stages.teaching.answers import ask
-from deit_pipe.stages.teaching.plain_images import PlainImages
-from deit_pipe.stages.weights import (
+from deit_pipe.stages.console.command_lines import command_line
+from deit_pipe.stages.console.errors import Mismatch, Missing, TrainingDiverged, UsageProblem
+from deit_pipe.stages.console.progress import note, progress
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.machine.distributed import choose_device
+from deit_pipe.stages.machine.workers import choose_workers
+from deit_pipe.stages.networks.teacher import Teacher, facts_of, load_teacher
+from deit_pipe.stages.networks.weights import (
     digest,
     hub_weights,
     normalisation,
@@ -42,6 +31,15 @@ from deit_pipe.stages.weights import (
     resolve_tag,
     write_teacher_run,
 )
+from deit_pipe.stages.opened.images import given_choice, labelled_part, open_images
+from deit_pipe.stages.opened.plain_views import default_image_size, is_small
+from deit_pipe.stages.opened.same_samples import check_same_classes
+from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
+from deit_pipe.stages.options.data import DataOptions
+from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
+from deit_pipe.stages.teaching.answers import ask
+from deit_pipe.stages.teaching.head_fit import fit_head
+from deit_pipe.stages.teaching.plain_images import PlainImages
 
 DATA_FIELDS = tuple(field.name for field in fields(DataOptions))
 

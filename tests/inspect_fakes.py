@@ -14,8 +14,8 @@ from deit_pipe.pipeline.provenance import library_versions
 from deit_pipe.pipeline.recipe import PRESETS, Recipe
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.pipeline.sources.open_samples import open_samples
-from deit_pipe.stages.cached_views import CachedViews
-from deit_pipe.stages.data import manifest_for, sample_index
+from deit_pipe.stages.opened.same_samples import manifest_for, sample_index
+from deit_pipe.stages.opened.views import CachedViews
 from deit_pipe.store.layout import Block
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, create_cache
 from deit_pipe.store.writer import TargetWriter

@@ -19,8 +19,8 @@ from torch import nn
 
 from deit_pipe.pipeline.data_set import DataSet, open_data
 from deit_pipe.pipeline.samples import ArraySamples, SampleTable
-from deit_pipe.stages.teacher import Teacher, load_teacher
-from deit_pipe.stages.weights import TeacherRun, write_teacher_run
+from deit_pipe.stages.networks.teacher import Teacher, load_teacher
+from deit_pipe.stages.networks.weights import TeacherRun, write_teacher_run
 
 MODEL = "test_resnet.r160_in1k"
 SIZE = 32

@@ -104,10 +104,85 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     assert circles(graph) == []
 
 
+# What each room of stages/ may know of the others; commands (the files at its top) may know all, and nobody them.
+ROOMS = {
+    "console": set(),
+    "options": {"console"},
+    "machine": {"console"},
+    "networks": {"console", "options"},
+    "opened": {"console", "options"},
+    "teaching": {"console", "machine", "networks", "opened", "options"},
+    "training": {"console", "machine", "networks", "opened", "options"},
+    "inspection": {"console", "machine", "networks", "opened", "options"},
+    "pages": {"console", "inspection", "networks", "opened", "options", "training"},
+}
+MOST_FILES = 20
+MOST_LINES = 65
+
+
+def room_problems(files: dict[tuple[str, ...], set[str]]) -> list[str]:
+    """Imports that a room may not make: files by their path below stages/, with the modules they import."""
+    found = []
+    for parts, modules in files.items():
+        if len(parts) == 1:
+            continue
+        for module in sorted(modules):
+            words = module.split(".")
+            if words[:2] != ["deit_pipe", "stages"]:
+                continue
+            other = words[2] if len(words) > 2 and words[2] in ROOMS else "a command"
+            if other not in {parts[0], *ROOMS[parts[0]]}:
+                found.append(f"{'/'.join(parts)} imports {module}")
+    return found
+
+
+def test_rooms_know_only_what_they_may() -> None:
+    files = {
+        path.relative_to(ROOT / "stages").parts: imports(path) for path in SOURCES if room(path) == "stages"
+    }
+    assert {parts[0] for parts in files if len(parts) > 1} == set(ROOMS)
+    assert room_problems(files) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "module"),
+    [
+        (("teaching", "gate.py"), "deit_pipe.stages.training.losses"),
+        (("training", "losses.py"), "deit_pipe.stages.teaching.gate"),
+        (("training", "fit.py"), "deit_pipe.stages.inspection.summary"),
+        (("opened", "images.py"), "deit_pipe.stages.cache_teacher"),
+        (("networks", "student.py"), "deit_pipe.stages.training.run_folder"),
+    ],
+)
+def test_a_broken_rule_is_found(place: tuple[str, str], module: str) -> None:
+    assert room_problems({place: {module, "deit_pipe.stages.console.errors"}}) == [
+        f"{'/'.join(place)} imports {module}"
+    ]
+
+
+def test_no_room_is_crowded() -> None:
+    folders = {path.parent for path in SOURCES} - {ROOT, ROOT / "stages"}
+    crowded = {
+        str(folder.relative_to(ROOT)): count
+        for folder in folders
+        if (count := sum(path.parent == folder and path.name != "__init__.py" for path in SOURCES))
+        > MOST_FILES
+    }
+    assert not crowded
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_functions_are_short(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= MOST_LINES, f"{path}: {node.name} has {length} lines"
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_are_small_and_named_for_one_thing(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").count("\n")
-    assert lines <= 400, f"{path} has {lines} lines"
+    assert lines <= 350, f"{path} has {lines} lines"
     assert not set(path.stem.split("_")) & BANNED_NAMES
 
 

@@ -60,7 +60,7 @@ def test_ci_runs_exactly_the_test_command() -> None:
 
 def test_exit_codes_are_those_of_the_code() -> None:
     from deit_pipe.pipeline import errors as pipeline_errors
-    from deit_pipe.stages import errors as stage_errors
+    from deit_pipe.stages.console import errors as stage_errors
     from deit_pipe.store import errors as store_errors
 
     codes = {

@@ -10,13 +10,8 @@ import numpy as np
 from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.pipeline.selected_samples import SelectedSamples
-from deit_pipe.stages.errors import Missing
-from deit_pipe.stages.report import note
-from deit_pipe.store.errors import CacheMissing
-from deit_pipe.store.manifest import read_data_choice, read_provenance
-
-# What a cache of the version before choices were recorded did: it held nothing out.
-UNRECORDED = DataChoice(val_fraction=0.0)
+from deit_pipe.stages.console.errors import Missing
+from deit_pipe.stages.console.progress import note
 
 
 def given_choice(options: Any) -> DataChoice:
@@ -26,15 +21,6 @@ def given_choice(options: Any) -> DataChoice:
     return replace(choice, val_data=absolute(choice.val_data)) if choice.val_data else choice
 
 
-def recorded_choice(cache: str) -> DataChoice | None:
-    """What a cache recorded about its images; None where there is no cache."""
-    try:
-        recorded = read_data_choice(cache)
-    except CacheMissing:
-        return None
-    return UNRECORDED if recorded is None else DataChoice.from_json(recorded)
-
-
 def open_images(data: str, choice: DataChoice) -> DataSet:
     """Open the splits and say what was found."""
     found = open_data(data, choice)
@@ -42,33 +28,6 @@ def open_images(data: str, choice: DataChoice) -> DataSet:
         for line in found.lines:
             note(line)
     return found
-
-
-def cached_images(cache: str, data: str | None = None, val_data: str | None = None) -> DataSet:
-    """Open the images of a cache, with the choice that it recorded.
-
-    Args:
-        cache: its folder or URL.
-        data: where the images are now; None: where they were.
-        val_data: other validation images; None: the recorded ones.
-    """
-    choice = recorded_choice(cache) or DataChoice()
-    found = open_images(data or cached_place(cache), choice)
-    if not val_data:
-        return found
-    # what the cache held out stays out of training
-    elsewhere = DataChoice(
-        train_split=choice.train_split, image_column=choice.image_column, label_column=choice.label_column,
-        val_data=absolute(val_data), val_fraction=0.0,
-    )  # fmt: skip
-    other = open_data(found.data, elsewhere)
-    note(f"validation images instead: {len(other.val or ()):,} of {val_data}")
-    return replace(found, val=other.val, test=other.test)
-
-
-def cached_place(cache: str) -> str:
-    """Where the images of a cache were when it was made."""
-    return read_provenance(cache).get("data") or "digits"
 
 
 def labelled_part(table: SampleTable) -> SampleTable:

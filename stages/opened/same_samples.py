@@ -1,24 +1,51 @@
 """Are these the images, and is this the program, that a cache was made with? One check for every command."""
 
+from itertools import zip_longest
+
 from deit_pipe.pipeline.recipe import VIEWS_VERSION, Recipe
 from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.opened.changed_samples import describe_changes
 from deit_pipe.store.errors import CacheMismatch, mismatch
-from deit_pipe.store.manifest import Manifest, read_manifest, read_samples
+from deit_pipe.store.manifest import Manifest, SampleIndex, read_samples
 
 
-def check_same_samples(cache: str, given: Manifest, table: SampleTable) -> None:
+def manifest_for(table: SampleTable, recipe: Recipe, seed: int, image_size: int) -> Manifest:
+    """The identity of a cache of these samples."""
+    return Manifest(
+        samples_digest=table.digest,
+        num_samples=len(table),
+        num_classes=len(table.class_names),
+        recipe=recipe.to_json(),
+        recipe_digest=recipe.digest,
+        seed=seed,
+        image_size=image_size,
+        views_version=VIEWS_VERSION,
+    )
+
+
+def sample_index(table: SampleTable) -> SampleIndex:
+    """The table as the store keeps it."""
+    return SampleIndex(
+        keys=list(table.keys),
+        labels=table.labels,
+        byte_sizes=table.byte_sizes,
+        class_names=table.class_names,
+    )
+
+
+def check_same_samples(cache: str, cached: Manifest, given: Manifest, table: SampleTable) -> None:
     """Refuse other images than the cached ones, or a program whose views differ.
 
     Args:
-        cache: folder or URL of an existing cache.
+        cache: its folder or URL.
+        cached: its manifest.
         given: the manifest that a cache of `table` would have now.
         table: the training images as they are now.
 
     Raises:
         CacheMismatch: every differing field is named, and which files came, went or changed their label.
     """
-    cached = read_manifest(cache)
     differences = cached.differences(given, Recipe.later_defaults())
     if not differences:
         return
@@ -33,3 +60,21 @@ def check_same_samples(cache: str, given: Manifest, table: SampleTable) -> None:
         cure = "give the cached settings, or a new folder with --cache"
     error = mismatch("was made from other views", cache, differences, "")
     raise CacheMismatch("\n".join([str(error).rstrip(), *changes, cure]), differences)
+
+
+def check_same_classes(table: SampleTable, class_names: tuple[str, ...], whose: str) -> None:
+    """Refuse images of other classes, or of the same classes in another order: every score would be wrong.
+
+    Raises:
+        Mismatch: the first difference is named.
+    """
+    if table.class_names == class_names:
+        return
+    pairs = zip_longest(class_names, table.class_names, fillvalue="(none)")
+    place, (expected, got) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+    raise Mismatch(
+        f"{table.name} has other classes than {whose}\n"
+        f"  expected {len(class_names)} classes, class {place} being {expected!r}\n"
+        f"  got      {len(table.class_names)} classes, class {place} being {got!r}\n"
+        "give images of the same classes, in folders of the same names"
+    )

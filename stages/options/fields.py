@@ -14,7 +14,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from deit_pipe.stages.errors import UsageProblem
+from deit_pipe.stages.console.errors import UsageProblem
 
 REQUIRED = dataclasses.MISSING
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deit_pipe.stages.teacher import Teacher
+from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.teaching.plain_images import STEP, PlainImages
 from deit_pipe.stages.teaching.skill import Estimate, calibration_error, skill, wilson
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.stages.teacher import Teacher
+from deit_pipe.stages.networks.teacher import Teacher
+from deit_pipe.stages.networks.weights import normalisation, published_size
 from deit_pipe.stages.teaching.answers import Answers, ask
 from deit_pipe.stages.teaching.class_order import describe_order, learn_order, read_in_order
 from deit_pipe.stages.teaching.plain_images import STEP, PlainImages
-from deit_pipe.stages.weights import normalisation, published_size
 
 GAIN = 0.05  # of all answers, at least
 Z_GAIN = 2.58  # 99 %: half a dozen causes are tried

@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from deit_pipe.pipeline.data_set import DataSet
-from deit_pipe.stages.errors import Mismatch
-from deit_pipe.stages.teacher import RANDOM, Teacher
-from deit_pipe.stages.teaching.answers import Answers, ask_in_steps
-from deit_pipe.stages.teaching.causes import Cause, find_cause
-from deit_pipe.stages.teaching.gate_result import (
+from deit_pipe.stages.console.errors import Mismatch
+from deit_pipe.stages.networks.teacher import RANDOM, Teacher
+from deit_pipe.stages.opened.gate_result import (
     ACCEPTED,
     NOT_GATED,
     PASSED,
@@ -23,6 +21,8 @@ from deit_pipe.stages.teaching.gate_result import (
     measured_words,
     percent,
 )
+from deit_pipe.stages.teaching.answers import Answers, ask_in_steps
+from deit_pipe.stages.teaching.causes import Cause, find_cause
 from deit_pipe.stages.teaching.plain_images import PlainImages
 from deit_pipe.stages.teaching.published import Known, known_accuracy
 

@@ -16,7 +16,7 @@ from deit_pipe.pipeline.compose import compose
 from deit_pipe.pipeline.loader import load_views
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.data import default_crop_ratio, eval_recipe
+from deit_pipe.stages.opened.plain_views import default_crop_ratio, eval_recipe
 
 STEP = 256
 

@@ -6,7 +6,7 @@ repository, August 2026), at the size the weights were trained on.
 
 from typing import NamedTuple
 
-from deit_pipe.stages.teacher import Teacher
+from deit_pipe.stages.networks.teacher import Teacher
 
 IMAGENET_CLASSES = 1000
 # first and last class: folders of synsets, and the words of the usual Parquet copies

@@ -20,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from results import environment_line, write_section
 from stage_fakes import cache_options, student_options, write_idx, write_recipe
 
-from deit_pipe.stages import cache_teacher, cached_run, train_student
-from deit_pipe.stages.target_sources import OnlineTargets
-from deit_pipe.stages.targets import TensorTargets
+from deit_pipe.stages import cache_teacher, train_student
+from deit_pipe.stages.training import cached_run
+from deit_pipe.stages.training.target_sources import OnlineTargets
+from deit_pipe.stages.training.targets import TensorTargets
 from deit_pipe.store.reader import TargetReader
 
 SAMPLES, BATCH, EPOCHS = 512, 32, 4

@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 from inspect_fakes import MIXED, make_cache  # noqa: E402
 from results import environment_line, write_section  # noqa: E402
 
-from deit_pipe.stages.cache_screen import screen  # noqa: E402
-from deit_pipe.stages.cache_summary import summarise  # noqa: E402
 from deit_pipe.stages.inspect_cache import run  # noqa: E402
+from deit_pipe.stages.inspection.screen import screen  # noqa: E402
+from deit_pipe.stages.inspection.summary import summarise  # noqa: E402
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions  # noqa: E402
 from deit_pipe.store import sealed  # noqa: E402
 from deit_pipe.store.layout import block_slots_for, blocks_per_epoch  # noqa: E402

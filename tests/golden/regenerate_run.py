@@ -11,9 +11,10 @@ from typing import Any
 
 from golden.regenerate_cache import CACHE
 
-from deit_pipe.stages import train_student, trainer
-from deit_pipe.stages.errors import Terminated
+from deit_pipe.stages import train_student
+from deit_pipe.stages.console.errors import Terminated
 from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.training import trainer
 
 RUN = CACHE.with_name(CACHE.name.replace("cache", "run"))
 SETTINGS: dict[str, Any] = {

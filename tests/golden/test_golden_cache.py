@@ -12,7 +12,8 @@ from golden.regenerate_run import SETTINGS, STEPS, STOPPED
 from stage_fakes import student_options
 from store_fakes import fill
 
-from deit_pipe.stages import cache_teacher, inspect_cache, run_report, train_student
+from deit_pipe.stages import cache_teacher, inspect_cache, train_student
+from deit_pipe.stages import report as run_report
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 from deit_pipe.stages.options.run_report import RunReportOptions

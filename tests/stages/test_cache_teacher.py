@@ -13,8 +13,8 @@ from deit_pipe.pipeline.recipe import load_recipe
 from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.stages import cache_teacher, train_student
 from deit_pipe.stages.cache_teacher import slug
-from deit_pipe.stages.errors import Mismatch, UsageProblem
-from deit_pipe.stages.teacher import load_teacher
+from deit_pipe.stages.console.errors import Mismatch, UsageProblem
+from deit_pipe.stages.networks.teacher import load_teacher
 from deit_pipe.store.ledger import coverage
 from deit_pipe.store.manifest import list_teachers, read_teacher
 from deit_pipe.store.reader import TargetReader

@@ -12,7 +12,7 @@ from inspect_fakes import Made, make_cache
 
 from deit_pipe.cli import COMMANDS, build_command, main
 from deit_pipe.stages import inspect_cache
-from deit_pipe.stages.cache_screen import bar, coverage_ranges, sparkline
+from deit_pipe.stages.inspection.screen import bar, coverage_ranges, sparkline
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 from deit_pipe.store.layout import Block
 

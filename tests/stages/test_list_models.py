@@ -6,7 +6,7 @@ import torch
 from click.testing import CliRunner
 
 from deit_pipe.cli import main
-from deit_pipe.stages.errors import UsageProblem
+from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.list_models import (
     STUDENTS,
     TEACHERS,

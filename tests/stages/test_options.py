@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from deit_pipe.cli import COMMANDS, _resolve, main
-from deit_pipe.stages.errors import UsageProblem
+from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.options.fields import CheckedOptions, value_type
 from deit_pipe.stages.options.pack import PackOptions

@@ -9,7 +9,7 @@ from stage_fakes import student_options, write_idx
 
 from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.stages import pack, train_student
-from deit_pipe.stages.errors import Mismatch
+from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.options.pack import PackOptions
 
 

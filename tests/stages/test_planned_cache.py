@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from stage_fakes import cache_options, student_options, write_idx
 
 from deit_pipe.stages import cache_teacher, train_student
-from deit_pipe.stages.errors import Mismatch
-from deit_pipe.stages.student import build_student, read_student
+from deit_pipe.stages.console.errors import Mismatch
+from deit_pipe.stages.networks.student import build_student, read_student
 from deit_pipe.store.errors import CacheIncomplete
 from deit_pipe.store.recovery import remove_teacher
 

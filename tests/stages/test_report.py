@@ -1,63 +1,136 @@
-import io
+import json
+import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from inspect_fakes import Reader
 
-from deit_pipe.stages.report import Progress, human_bytes, human_duration, progress
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1536, "1.5 kB"),
-        (999_600, "1.0 MB"),
-        (123_456_789, "123 MB"),
-        (5e16, "50.0 PB"),
-    ],
-)
-def test_bytes_read_well(count: float, text: str) -> None:
-    assert human_bytes(count) == text
+from deit_pipe.cli import main
+from deit_pipe.stages.console.errors import Missing, UsageProblem
+from deit_pipe.stages.options.run_report import RunReportOptions
+from deit_pipe.stages.report import run
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.26, "0.3 s"),
-        (59, "59 s"),
-        (75, "1 min 15 s"),
-        (3700, "1 h 1 min"),
-        (200_000, "2 d 7 h"),
-        (float("inf"), "unknown"),
-    ],
-)
-def test_durations_read_well(seconds: float, text: str) -> None:
-    assert human_duration(seconds) == text
+def write_run(
+    folder: Path, epochs: int = 6, *, loss: str = "hard", lr: float = 1.0, result: bool = True
+) -> Path:
+    """A run folder as train-student writes it, with round numbers."""
+    folder.mkdir(parents=True)
+    config = {
+        "student": "custom",
+        "loss": loss,
+        "preset": "small",
+        "cache": "<i>cache",
+        "lr": lr,
+        "workers": 3,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    lines: list[dict[str, Any]] = []
+    for epoch in range(epochs):
+        for part in range(2):
+            lines.append({
+                "kind": "step", "step": 10 * (2 * epoch + part + 1), "epoch": epoch, "lr": lr, "loss": 1.0,
+                "data_wait_seconds": 0.1, "target_wait_seconds": 0.05, "compute_seconds": 0.35,
+                "views_per_second": 100.0 + 10 * epoch,
+            })  # fmt: skip
+        top1 = [0.5, 0.6, 0.8, 0.7, 0.75, 0.78][epoch]
+        heads = {name: {"top1": top1 + shift, "top5": 1.0} for name, shift in
+                 (("class", 0.0), ("dist", 0.01), ("fused", 0.02), ("fused_softmax", 0.02))}  # fmt: skip
+        lines.append({
+            "kind": "epoch", "step": 20 * (epoch + 1), "epoch": epoch, "lr": lr / (epoch + 1),
+            "loss": 2.0 / (epoch + 1), "label_loss": 1.5 / (epoch + 1), "distillation_loss": 2.5 / (epoch + 1),
+            "agreement": 0.1 * epoch, "val": heads,
+        })  # fmt: skip
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if result:
+        (folder / "result.json").write_text(json.dumps({"answer": "fused"}))
+    return folder
 
 
-def test_in_a_log_file_progress_is_plain_lines_and_always_a_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", log)
-    monkeypatch.setattr(Progress, "LOG_SECONDS", 0.0)
-    with progress("caching", 100, "views", done=40) as shown:
-        shown.advance(30, "loss 1.0")
-        shown.advance(30)
-    lines = log.getvalue().splitlines()
-    assert lines[0].startswith("caching: 70/100 views (70%), ")
-    assert lines[0].endswith("left  loss 1.0")
-    assert lines[-1].startswith("caching: 100/100 views in ")
-    assert "\x1b" not in log.getvalue()
+def test_the_page_and_the_json_show_the_numbers_of_the_run(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    result = run(RunReportOptions(run=str(folder)))
+    facts = result.data["run"]
+    assert facts["best"] == {"top1": 0.8200000000000001, "epoch": 2}
+    assert (facts["answer"], facts["epochs"], facts["steps"], facts["finished"]) == ("fused", 6, 120, True)
+    assert facts["views_per_second"] == 125.0  # the median of 100, 100, 110, ... 150, 150
+    assert facts["data_wait"] == pytest.approx(0.2)
+    assert facts["target_wait"] == pytest.approx(0.1)
+    assert facts["last"]["val"]["dist"]["top1"] == 0.79
+    assert result.data["file"] == str(folder / "report.html")
+    page = Reader((folder / "report.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    assert "82.00 % best top-1, fused, after epoch 3" in page.text
+    assert "79.00 % distillation head, last evaluation" in page.text
+    assert "20.0 % of the time waiting for views" in page.text
+    assert "3 60 3.33e-01 0.6667 0.5000 0.8333 20.00 % 80.00 % 81.00 % 82.00 %" in page.text
+    curves = [a for tag, a in page.tags if tag == "polyline"]
+    assert len(curves) == 3 + 3 + 1 + 1 + 1 + 2
+    assert "<i>cache" in page.text  # text, no element
+    assert not [tag for tag, _ in page.tags if tag == "i"]
 
 
-def test_quiet_progress_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", log)
-    with progress("x", 3, "views", quiet=True) as shown:
-        shown.advance(3)
-    assert log.getvalue() == ""
+def test_against_another_run_shows_both_and_what_differs(tmp_path: Path) -> None:
+    one, two = (
+        write_run(tmp_path / "hard"),
+        write_run(tmp_path / "soft", 3, loss="soft", lr=0.5, result=False),
+    )
+    out = tmp_path / "both.html"
+    result = run(RunReportOptions(run=str(one), against=str(two), out=str(out)))
+    assert result.data["against"]["best"] == {"top1": 0.8200000000000001, "epoch": 2}
+    assert result.data["against"]["finished"] is False
+    page = Reader(out.read_text(encoding="utf-8"))
+    assert f"setting {one} {two} loss hard soft lr 1.0 0.5" in page.text
+    curves = [a["class"] for tag, a in page.tags if tag == "polyline"]
+    assert sum("dashed" in (style or "") for style in curves) == 11
+    assert len(curves) == 22
 
 
-def test_what_an_earlier_run_did_is_not_in_the_rate() -> None:
-    shown = Progress("x", 10, "views", done=9, quiet=True)
-    assert shown.rate == 0
+def test_a_run_that_is_still_going_has_a_page_even_with_half_a_line(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", 2, result=False)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "epoch", "st')
+    assert run(RunReportOptions(run=str(folder))).data["run"]["epochs"] == 2
+    assert "not finished" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_without_evaluation_and_without_distillation_has_a_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("val", None)
+    (folder / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines if line["kind"] == "epoch")
+    )
+    (folder / "result.json").unlink()
+    result = run(RunReportOptions(run=str(folder)))
+    assert (result.data["run"]["best"], result.data["run"]["views_per_second"]) == (None, None)
+    assert "nothing recorded yet" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_is_no_run_and_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Missing, match="train-student --out"):
+        run(RunReportOptions(run=str(tmp_path)))
+    folder = write_run(tmp_path / "run")
+    with pytest.raises(UsageProblem, match="--out"):
+        run(RunReportOptions(run=str(folder), out=str(tmp_path / "no" / "page.html")))
+    (folder / "metrics.jsonl").write_text("")
+    with pytest.raises(Missing, match="no line yet"):
+        run(RunReportOptions(run=str(folder)))
+
+
+def test_the_command_works_and_needs_no_torch(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    done = CliRunner().invoke(main, ["report", str(folder), "--json"])
+    assert done.exit_code == 0, done.output
+    assert set(json.loads(done.stdout)) == {"file", "run", "against"}
+    program = (
+        "import sys\nfrom deit_pipe.cli import main\n"
+        f"sys.argv = ['deit-pipe', 'report', {str(folder)!r}]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "assert not {'torch', 'zarr', 'timm'} & set(sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0

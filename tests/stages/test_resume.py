@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from stage_fakes import student_options
 
-from deit_pipe.stages import train_student, trainer
-from deit_pipe.stages.checkpoint import load_checkpoint
-from deit_pipe.stages.errors import Mismatch, Terminated
+from deit_pipe.stages import train_student
+from deit_pipe.stages.console.errors import Mismatch, Terminated
+from deit_pipe.stages.training import trainer
+from deit_pipe.stages.training.checkpoint import load_checkpoint
 
 SETTINGS: dict[str, Any] = {
     "epochs": 3, "drop_path": 0.2, "accumulate": 2, "ema": 0.9, "select": "ema", "checkpoint_steps": 1,
@@ -99,7 +100,7 @@ def test_sigterm_saves_names_the_step_and_exits_143(cache: Path, uninterrupted: 
 # The command itself, held at the instant its pointer names the checkpoint of a step: it says so and waits for its end.
 HELD = """
 import sys
-from deit_pipe.stages import checkpoint
+from deit_pipe.stages.training import checkpoint
 write = checkpoint.write_json
 def holding(path, data):
     write(path, data)

@@ -12,13 +12,14 @@ from stage_fakes import student_options
 from deit_pipe.pipeline.data_set import open_data
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages import evaluate, train_student
-from deit_pipe.stages.errors import Mismatch, Missing
-from deit_pipe.stages.evaluation import evaluate_student
-from deit_pipe.stages.fit import Fit
+from deit_pipe.stages.console.errors import Mismatch, Missing
+from deit_pipe.stages.opened.cache import OpenedCache
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.options.run_report import RunReportOptions
-from deit_pipe.stages.run_folder import weights_file
-from deit_pipe.stages.run_report import run as report
+from deit_pipe.stages.report import run as report
+from deit_pipe.stages.training.evaluation import evaluate_student
+from deit_pipe.stages.training.fit import Fit
+from deit_pipe.stages.training.run_folder import weights_file
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def splits(data: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         chosen = replace(
             found, val=found.test if "val" in role else None, test=found.test if "test" in role else None
         )
-        monkeypatch.setattr(train_student, "cached_images", lambda *_: chosen)
+        monkeypatch.setattr(OpenedCache, "open_images", lambda *_: chosen)
 
     return choose
 
@@ -114,7 +115,7 @@ def test_test_images_of_other_classes_are_refused(
     data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = replace(open_data(str(data)), val=None, test=open_data("digits").val)
-    monkeypatch.setattr(train_student, "cached_images", lambda *_: chosen)
+    monkeypatch.setattr(OpenedCache, "open_images", lambda *_: chosen)
     with pytest.raises(Mismatch, match="has other classes than the cached images"):
         train_student.run(student_options(cache, tmp_path / "run"))
 
@@ -136,9 +137,9 @@ def test_the_teachers_accuracy_is_kept_and_said(
 def test_evaluation_skips_images_without_a_label(data: Path, cache: Path, tmp_path: Path) -> None:
     import torch
 
-    from deit_pipe.stages.distributed import Processes
-    from deit_pipe.stages.student import load_student
-    from deit_pipe.stages.teacher import load_teacher
+    from deit_pipe.stages.machine.distributed import Processes
+    from deit_pipe.stages.networks.student import load_student
+    from deit_pipe.stages.networks.teacher import load_teacher
 
     cpu = torch.device("cpu")
     alone = Processes(0, 1, cpu)
@@ -155,7 +156,7 @@ def test_evaluation_skips_images_without_a_label(data: Path, cache: Path, tmp_pa
     with torch.inference_mode():
         from deit_pipe.pipeline.compose import compose, normalise
         from deit_pipe.pipeline.loader import load_views
-        from deit_pipe.stages.data import eval_cells, eval_plan, eval_recipe
+        from deit_pipe.stages.opened.plain_views import eval_cells, eval_plan, eval_recipe
 
         recipe = eval_recipe(facts.crop_ratio)
         views = next(

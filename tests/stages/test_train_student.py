@@ -9,13 +9,14 @@ from safetensors.torch import load_file
 from stage_fakes import student_options
 
 from deit_pipe.pipeline.plan import ViewPlan
-from deit_pipe.stages import train_student, trainer
-from deit_pipe.stages.distributed import Processes
-from deit_pipe.stages.errors import TrainingDiverged
-from deit_pipe.stages.fit import Fit
+from deit_pipe.stages import train_student
+from deit_pipe.stages.console.errors import TrainingDiverged
+from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.options.train_student import TrainStudentOptions
-from deit_pipe.stages.trainer import Schedule
-from deit_pipe.stages.training_presets import resolve_alpha, resolve_settings
+from deit_pipe.stages.training import trainer
+from deit_pipe.stages.training.fit import Fit
+from deit_pipe.stages.training.settings import resolve_alpha, resolve_settings
+from deit_pipe.stages.training.trainer import Schedule
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 
@@ -87,7 +88,7 @@ def test_without_distillation_the_second_head_stays_as_it_was(cache: Path, tmp_p
     assert result.data["answer"] == "class"
     trained = load_file(tmp_path / "run" / "student.safetensors")
     torch.manual_seed(0)
-    from deit_pipe.stages.student import build_student, read_student
+    from deit_pipe.stages.networks.student import build_student, read_student
 
     fresh = build_student(read_student(tmp_path / "run")[0]).state_dict()
     assert torch.equal(trained["head_dist.weight"], fresh["head_dist.weight"])

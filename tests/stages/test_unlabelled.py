@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from deit_pipe.stages import cache_teacher, train_student, train_teacher
-from deit_pipe.stages.opened.images import cached_images
+from deit_pipe.stages.opened.cache import open_cache
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
@@ -37,7 +37,7 @@ def distilled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             labelled_fraction=HUNDRED, **HERE,
         )
     )  # fmt: skip
-    images = cached_images(str(tmp / "cache")).train
+    images = open_cache(str(tmp / "cache")).open_images().train
     assert (len(images), images.num_labelled) == (1437, 100)
     return train(tmp / "cache", tmp / "student", loss="hard", epochs=40)
 

@@ -10,13 +10,12 @@ from stage_fakes import cache_options, student_options, write_idx
 from deit_pipe.pipeline.data_set import DataChoice
 from deit_pipe.pipeline.samples import ArraySamples
 from deit_pipe.stages import cache_teacher, evaluate, inspect_cache, train_student
-from deit_pipe.stages.errors import Mismatch, Missing
+from deit_pipe.stages.console.errors import Mismatch, Missing
+from deit_pipe.stages.opened.cache import open_cache
 from deit_pipe.stages.opened.images import (
-    cached_images,
     labelled_part,
     open_images,
     pick_split,
-    recorded_choice,
 )
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
@@ -35,9 +34,9 @@ def test_a_cache_records_the_choice_and_stage_two_opens_the_same_images(
         "subset_seed": 3,
     }
     cache_teacher.run(cache_options(data, cache, recipe="small", epochs=1, batch_size=10, block=10, **chosen))
-    recorded = recorded_choice(str(cache))
-    assert recorded == DataChoice(**chosen)
-    found = cached_images(str(cache))
+    opened = open_cache(str(cache))
+    assert opened.choice == DataChoice(**chosen)
+    found = opened.open_images()
     assert (len(found.train), len(found.val or ()), len(found.test or ())) == (30, 20, 32)
     assert int((found.train.labels >= 0).sum()) == 15
     assert inspect_cache.run(InspectCacheOptions(cache=str(cache), replay="all")).exit_code == 0

@@ -1,0 +1,6 @@
+"""Names of the files that hold a network and what is said of it. No torch."""
+
+RUN_WEIGHTS = "model.safetensors"  # of a train-teacher folder
+RUN_FACTS = "teacher.json"
+STUDENT_WEIGHTS = "student.safetensors"  # of a train-student folder
+STUDENT_FACTS = "student.json"

@@ -1,0 +1,257 @@
+"""The student: a timm model, usually a ViT with a class and a distillation token, and what a run keeps of it."""
+
+import json
+import shlex
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.layers import DropPath, resample_abs_pos_embed, to_2tuple
+from timm.models.deit import VisionTransformerDistilled
+from torch import Tensor, nn
+
+from deit_pipe.stages.console.errors import Missing, UsageProblem
+from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
+from deit_pipe.stages.networks.weights import classifier_name, load_into, normalisation, resolve_tag
+
+CUSTOM = "custom"
+DEIT3_LAYER_SCALE = 1e-4  # facebookresearch/deit models_v2.py; timm's deit3 models begin at 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentFacts:
+    """All that is needed to build the network again; written as `student.json` beside the weights.
+
+    Attributes:
+        model: timm name without tag, or `custom`.
+        image_size: side of its input in pixels.
+        num_classes: C.
+        class_names: in the order of its outputs.
+        mean: normalisation, RGB, 0..1 units; `std` likewise.
+        crop_ratio: evaluation: input side / resized short side.
+        drop_path: stochastic depth rate it was trained with.
+        sizes: custom only: patch_size, embed_dim, depth, num_heads.
+    """
+
+    model: str
+    image_size: int
+    num_classes: int
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_ratio: float
+    drop_path: float = 0.0
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "StudentFacts":
+        """Inverse of `to_json`."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        return cls(**values)
+
+
+def describe_student(
+    model: str,
+    *,
+    image_size: int,
+    class_names: tuple[str, ...],
+    crop_ratio: float,
+    drop_path: float,
+    patch_size: int | None = None,
+    width: int = 64,
+    depth: int = 3,
+    heads: int = 2,
+) -> StudentFacts:
+    """Facts of a new student.
+
+    Raises:
+        UsageProblem: unknown model, or sizes that the image or each other do not allow.
+    """
+    common: dict[str, Any] = {
+        "image_size": image_size, "num_classes": len(class_names), "class_names": class_names,
+        "crop_ratio": crop_ratio, "drop_path": drop_path,
+    }  # fmt: skip
+    if model != CUSTOM:
+        tag = resolve_tag(model)
+        mean, std = normalisation(tag)
+        return StudentFacts(model=tag.partition(".")[0], mean=mean, std=std, **common)
+    patch = patch_size or max(1, image_size // 4)
+    if image_size % patch:
+        raise UsageProblem(
+            f"a student with {patch} px patches cannot see {image_size} px images\n"
+            f"  expected a --patch-size that divides {image_size}\n  got      {patch}\n"
+            f"use one of --patch-size {', '.join(str(p) for p in range(2, image_size + 1) if image_size % p == 0)}"
+        )
+    if width % heads:
+        raise UsageProblem(
+            f"--width {width} cannot be shared by --heads {heads}\n  expected a multiple of {heads}\n"
+            f"use --width {-(-width // heads) * heads}"
+        )
+    mean, std = normalisation("deit_tiny_distilled_patch16_224")
+    sizes = {"patch_size": patch, "embed_dim": width, "depth": depth, "num_heads": heads}
+    return StudentFacts(model=CUSTOM, mean=mean, std=std, sizes=sizes, **common)
+
+
+def is_distilled(model: nn.Module) -> bool:
+    """Whether it has a class and a distillation head."""
+    return isinstance(model, VisionTransformerDistilled)
+
+
+def build_student(facts: StudentFacts) -> nn.Module:
+    """The network with fresh weights, drawn from torch's global generator (seed it right before).
+
+    A distilled model is set to return both heads in training.
+
+    Raises:
+        UsageProblem: the model does not fit the image size.
+    """
+    if facts.model == CUSTOM:
+        model: nn.Module = VisionTransformerDistilled(
+            img_size=facts.image_size,
+            num_classes=facts.num_classes,
+            drop_path_rate=facts.drop_path,
+            **facts.sizes,
+        )
+    else:
+        settings: dict[str, Any] = {"num_classes": facts.num_classes}
+        if facts.drop_path:
+            settings["drop_path_rate"] = facts.drop_path
+        if facts.model.startswith("deit3_"):
+            settings["init_values"] = DEIT3_LAYER_SCALE
+        model = _create(facts, settings)
+        if facts.model.startswith("deit3_") and facts.drop_path:
+            _constant_drop_path(model, facts.drop_path)
+    patch = to_2tuple(getattr(getattr(model, "patch_embed", None), "patch_size", 1))[0]
+    if facts.image_size % patch:  # timm would leave out the rest of the image without a word
+        raise UsageProblem(
+            f"{facts.model} cannot be built for {facts.image_size} px images\n"
+            f"  expected a multiple of its {patch} px patches\n"
+            "choose another --student, or a cache with another --img-size"
+        )
+    if is_distilled(model):
+        model.set_distilled_training(True)  # type: ignore[operator]
+    return model
+
+
+def _constant_drop_path(model: nn.Module, rate: float) -> None:
+    """DeiT III drops every block at one rate (models_v2.py); timm's rates grow from 0 to it over the depth."""
+    for block in model.blocks:  # type: ignore[union-attr]
+        block.drop_path1, block.drop_path2 = DropPath(rate), DropPath(rate)
+
+
+def _create(facts: StudentFacts, settings: dict[str, Any]) -> nn.Module:
+    """A timm model for the facts' image size; convolutional ones take any size and no such argument."""
+    try:
+        try:
+            model = timm.create_model(facts.model, pretrained=False, img_size=facts.image_size, **settings)
+        except TypeError:
+            model = timm.create_model(facts.model, pretrained=False, **settings)
+    except (AssertionError, TypeError, ValueError) as error:
+        raise UsageProblem(
+            f"{facts.model} cannot be built for {facts.image_size} px images\n  {error}\n"
+            "choose another --student, or a cache with another --img-size"
+        ) from error
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def heads(model: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Logits [B, C] of the class head and of the distillation head (None if it has none), in any mode."""
+    if not is_distilled(model):
+        logits: Tensor = model(pixels)
+        return logits, None
+    tokens = model.forward_features(pixels)  # type: ignore[operator]
+    return model.head(tokens[:, 0]), model.head_dist(tokens[:, 1])  # type: ignore[operator]
+
+
+def start_from(model: nn.Module, facts: StudentFacts, run: Path) -> list[str]:
+    """Load another run's student, resampling position embeddings and replacing heads of other classes.
+
+    Args:
+        model: the new student, changed in place.
+        facts: of the new student.
+        run: a run folder of `train-student`.
+
+    Returns:
+        What was adapted, for the user.
+    """
+    old_facts, state = read_student(run)
+    said = []
+    own = model.state_dict()
+    if "pos_embed" in state and "pos_embed" in own and state["pos_embed"].shape != own["pos_embed"].shape:
+        # DeiT III adds its embeddings before the class token joins, so they have no entry for it
+        prefix = 0 if getattr(model, "no_embed_class", False) else int(getattr(model, "num_prefix_tokens", 1))
+        old_grid, new_grid = _grid(old_facts), _grid(facts)
+        state["pos_embed"] = resample_abs_pos_embed(
+            state["pos_embed"], new_size=[new_grid] * 2, old_size=[old_grid] * 2, num_prefix_tokens=prefix
+        )
+        said.append(
+            f"position embeddings {old_grid}x{old_grid} -> {new_grid}x{new_grid} (bicubic, {prefix} prefix tokens kept)"
+        )
+    if old_facts.class_names != facts.class_names:
+        heads_of = ("head", "head_dist") if is_distilled(model) else (classifier_name(model),)
+        for name in own:
+            if name.startswith(tuple(f"{head}." for head in heads_of)):
+                state[name] = own[name]
+        said.append(
+            f"new heads: {len(old_facts.class_names)} classes -> {len(facts.class_names)} other classes"
+        )
+    load_into(model, state, str(run), cure=f"start from the same architecture: --student {old_facts.model}")
+    return said
+
+
+def _grid(facts: StudentFacts) -> int:
+    """Patches along a side."""
+    if facts.model == CUSTOM:
+        return facts.image_size // facts.sizes["patch_size"]
+    probe = timm.create_model(facts.model, pretrained=False, img_size=facts.image_size)
+    return int(probe.patch_embed.grid_size[0])
+
+
+def read_facts(folder: Path) -> StudentFacts:
+    """What a run folder says of its student.
+
+    Raises:
+        Missing: it holds none.
+    """
+    path = folder / STUDENT_FACTS
+    if not path.is_file():
+        raise Missing(
+            f"{folder} holds no trained student: {path.name} is not there\n"
+            f"train one with: deit-pipe train-student --out {shlex.quote(str(folder))}"
+        )
+    return StudentFacts.from_json(json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_student(folder: Path, weights: str = STUDENT_WEIGHTS) -> tuple[StudentFacts, dict[str, Tensor]]:
+    """Facts and state dict of a run folder.
+
+    Raises:
+        Missing: it holds no finished student.
+    """
+    facts = read_facts(folder)
+    if not (folder / weights).is_file():
+        raise Missing(
+            f"{folder} holds no trained student: {weights} is not there\n"
+            f"finish the run with: deit-pipe train-student --out {shlex.quote(str(folder))}"
+        )
+    return facts, load_file(folder / weights)
+
+
+def load_student(
+    folder: Path, device: torch.device, weights: str = STUDENT_WEIGHTS
+) -> tuple[StudentFacts, nn.Module]:
+    """A trained student in eval mode."""
+    facts, state = read_student(folder, weights)
+    model = build_student(replace(facts, drop_path=0.0))
+    load_into(model, state, str(folder / weights))
+    return facts, model.to(device).eval()

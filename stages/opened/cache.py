@@ -1,0 +1,92 @@
+"""An opened cache: manifest, provenance, recipe, plan and the choice of its images, read once and passed down."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
+from deit_pipe.pipeline.plan import ViewPlan
+from deit_pipe.pipeline.recipe import Recipe
+from deit_pipe.stages.console.progress import note
+from deit_pipe.stages.opened.images import absolute, open_images
+from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for
+from deit_pipe.store.errors import CacheMissing
+from deit_pipe.store.manifest import Manifest, read_data_choice, read_manifest, read_provenance
+
+# What a cache of the version before choices were recorded did: it held nothing out.
+UNRECORDED = DataChoice(val_fraction=0.0)
+
+
+@dataclass(frozen=True)
+class OpenedCache:
+    """What a cache says of its views; nothing of this changes while it is open.
+
+    Attributes:
+        place: folder or URL, as it was given.
+        manifest: identity of the views.
+        provenance: what it was made with; no identity.
+        choice: how its images were chosen from their data.
+        recipe: which views may be drawn.
+        plan: which sample sits in which slot.
+    """
+
+    place: str
+    manifest: Manifest
+    provenance: Mapping[str, str]
+    choice: DataChoice
+    recipe: Recipe
+    plan: ViewPlan
+
+    @property
+    def data(self) -> str:
+        """Where its images were when it was made."""
+        return self.provenance.get("data") or "digits"
+
+    def open_images(self, data: str | None = None, val_data: str | None = None) -> DataSet:
+        """Open the images it was made from, and check that they are these.
+
+        Args:
+            data: where they are now; None: where they were.
+            val_data: other validation images; None: the recorded ones.
+
+        Raises:
+            DataMissing: no images there. CacheMismatch: other images, or a program whose views differ.
+        """
+        found = open_images(data or self.data, self.choice)
+        given = manifest_for(found.train, self.recipe, self.manifest.seed, self.manifest.image_size)
+        check_same_samples(self.place, self.manifest, given, found.train)
+        if not val_data:
+            return found
+        # what the cache held out stays out of training
+        elsewhere = DataChoice(
+            train_split=self.choice.train_split, image_column=self.choice.image_column,
+            label_column=self.choice.label_column, val_data=absolute(val_data), val_fraction=0.0,
+        )  # fmt: skip
+        other = open_data(found.data, elsewhere)
+        note(f"validation images instead: {len(other.val or ()):,} of {val_data}")
+        return replace(found, val=other.val, test=other.test)
+
+
+def open_cache(place: str) -> OpenedCache:
+    """Read everything but teachers and images.
+
+    Raises:
+        CacheMissing: no cache there. CacheCorrupt: it is damaged. CacheMismatch: of a later format.
+    """
+    manifest, recorded = read_manifest(place), read_data_choice(place)
+    recipe = Recipe.from_json(dict(manifest.recipe))
+    return OpenedCache(
+        place=place,
+        manifest=manifest,
+        provenance=read_provenance(place),
+        choice=UNRECORDED if recorded is None else DataChoice.from_json(recorded),
+        recipe=recipe,
+        plan=ViewPlan.for_recipe(manifest.num_samples, recipe, manifest.seed),
+    )
+
+
+def open_if_there(place: str) -> OpenedCache | None:
+    """The cache at a place, None where there is none yet."""
+    try:
+        return open_cache(place)
+    except CacheMissing:
+        return None

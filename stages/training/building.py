@@ -1,0 +1,98 @@
+"""The student with everything that trains it, made from decisions: threads, seeds, optimiser, average, processes."""
+
+from pathlib import Path
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from deit_pipe.pipeline.recipe import Recipe
+from deit_pipe.stages.console.progress import note
+from deit_pipe.stages.machine.distributed import Processes
+from deit_pipe.stages.networks.student import StudentFacts, build_student, is_distilled, start_from
+from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.training.decisions import Decisions
+from deit_pipe.stages.training.optim import make_optimizer
+from deit_pipe.stages.training.trainer import Schedule, Trainer
+
+TINY_STUDENT = 1_000_000
+
+
+def build_trainer(
+    options: TrainStudentOptions, decided: Decisions, facts: StudentFacts, recipe: Recipe, group: Processes
+) -> Trainer:
+    """Seed, make the student, start it from another run where asked for, and wrap it for training.
+
+    A teacher in the loop must be loaded before, so that it cannot change what the student and its drop path draw.
+    """
+    torch.manual_seed(options.seed)
+    student = build_student(facts).to(group.device)
+    threads = choose_threads(options, student)
+    if threads:
+        torch.set_num_threads(threads)
+    if options.init_from:
+        for line in start_from(student, facts, Path(options.init_from)):
+            note(line)
+    torch.manual_seed((options.seed << 20) + 1 + group.rank)
+    return make_trainer(options, decided, student, facts, recipe, group)
+
+
+def choose_threads(options: TrainStudentOptions, student: nn.Module) -> int | None:
+    """CPU threads as asked; one for a tiny student, which more would only slow down; None leaves torch's own number.
+
+    The number depends on nothing but options, since it can change the last bits of a weight.
+    """
+    tiny = sum(parameter.numel() for parameter in student.parameters()) < TINY_STUDENT
+    return options.threads or (1 if tiny else None)
+
+
+def make_trainer(
+    options: TrainStudentOptions, decided: Decisions, student: nn.Module, facts: StudentFacts, recipe: Recipe,
+    group: Processes,
+) -> Trainer:  # fmt: skip
+    """The student with its optimiser, averaged copy, compiled and distributed forms."""
+    if options.grad_checkpointing:
+        student.set_grad_checkpointing(True)  # type: ignore[operator]
+    if options.channels_last:
+        student = student.to(memory_format=torch.channels_last)
+    settings, loss = decided.settings, decided.loss
+    optimizer = make_optimizer(student, settings, options.layer_decay)
+    ema = ModelEmaV3(student, decay=options.ema, use_warmup=True) if options.ema else None
+    network: nn.Module = student
+    if options.compile:
+        network = torch.compile(student)  # type: ignore[assignment]
+    if group.world > 1:
+        ids = [group.device.index] if group.device.type == "cuda" else None
+        # one head has no gradient without distillation
+        unused = is_distilled(student) and (loss.kind == "none" or loss.alpha in (0.0, 1.0))
+        network = nn.parallel.DistributedDataParallel(network, device_ids=ids, find_unused_parameters=unused)
+    return Trainer(
+        student=student, network=network, facts=facts, loss=loss, optimizer=optimizer, ema=ema, recipe=recipe,
+        group=group, precision=decided.precision, clip_grad=settings.clip_grad, smoothing=settings.smoothing,
+        channels_last=options.channels_last,
+    )  # fmt: skip
+
+
+def say_start(
+    options: TrainStudentOptions,
+    decided: Decisions,
+    schedule: Schedule,
+    facts: StudentFacts,
+    student: nn.Module,
+) -> None:
+    """One paragraph on stderr: what is trained, on what, at which rate."""
+    settings, preset = decided.settings, decided.preset
+    parameters = sum(p.numel() for p in student.parameters())
+    plan = schedule.plan
+    distinct = -(-plan.num_slots // plan.repeats)
+    note(
+        f"student {facts.model} {facts.image_size} px, {parameters / 1e6:.2f} M parameters, "
+        f"preset {preset.name}{f' ({preset.reason})' if preset.reason else ''}, {decided.precision}\n"
+        f"{settings.epochs} epochs x {schedule.steps} steps of {min(settings.batch_size, plan.num_slots)} views "
+        f"({distinct:,} distinct images x {plan.repeats} an epoch); {schedule.cached_epochs} cached epochs\n"
+        f"{settings.optimizer} lr {settings.scaled_lr:.3g}"
+        + (f" (= {settings.lr:g} x {settings.batch_size} / {settings.lr_batch})" if settings.lr_batch else "")
+        + f", weight decay {settings.weight_decay:g}, loss {options.loss}"
+    )
+    if not is_distilled(student) and options.loss != "none":
+        note(f"note: {facts.model} has no distillation token: both losses go to its only head")

@@ -1,0 +1,146 @@
+"""The cache as a run needs it: of these images, complete, serving the loss; or with its teacher in the loop."""
+
+from pathlib import Path
+from typing import Any
+
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.console.errors import Mismatch
+from deit_pipe.stages.machine.distributed import Processes
+from deit_pipe.stages.networks.teacher import RANDOM, load_teacher
+from deit_pipe.stages.opened.continue_line import continue_teacher
+from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.training.losses import DistillationLoss
+from deit_pipe.stages.training.target_sources import OnlineTargets
+from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete
+from deit_pipe.store.formats import TargetFormat
+from deit_pipe.store.layout import block_slots_for
+from deit_pipe.store.ledger import coverage, read_ledger
+from deit_pipe.store.manifest import Manifest, TeacherIdentity, list_teachers, read_teacher
+from deit_pipe.store.reader import TargetReader
+from deit_pipe.store.runs import read_runs
+
+
+def teacher_names(options: TrainStudentOptions, begun: dict[str, Any] | None = None) -> list[str]:
+    """The cached teachers to learn from, by name.
+
+    The loss `none` learns from none: its views are compared with those of a complete teacher where there is one, its
+    order follows the blocks of any. A run goes on with those it was `begun` with.
+    """
+    if options.teacher:
+        return options.teacher.split(",")
+    names = list_teachers(options.cache)
+    if options.loss == "none" and not options.online_teacher:
+        if begun is not None and "teacher" in begun:
+            return [name for name in begun["teacher"].split(",") if name]
+        return [name for name in names if is_complete(options.cache, name)][:1] or names[:1]
+    if len(names) != 1:
+        TargetReader(options.cache)  # raises: there is none, or the choice must be made
+    return names
+
+
+def is_complete(cache: str, name: str) -> bool:
+    """Whether every block of the teacher is committed, as its ledger says."""
+    state = coverage(cache, name)
+    return state.complete and state.epochs > 0
+
+
+def cached_epochs(cache: str, names: list[str], epochs: int, begun: dict[str, Any] | None) -> int:
+    """How many cached epochs a run of `epochs` shows in turn: of a cache that is only planned, the planned ones.
+
+    Without any teacher nothing limits them: every epoch has its own views. A run goes on with the number it was `begun`
+    with: a cache that was extended since must not change its order.
+    """
+    here = min((read_ledger(cache, name).epochs or 1 for name in names), default=epochs)
+    started = int((begun or {}).get("cached_epochs", here))
+    return min(started, here)
+
+
+def block_slots(cache: str, names: list[str], manifest: Manifest) -> int:
+    """Slots of a block, the unit of shuffling: the first teacher's; without one, those of a dense cache's default."""
+    if names:
+        return read_teacher(cache, names[0]).block_slots
+    dense = TargetFormat.parse("dense", (1.0,), manifest.num_classes)
+    return block_slots_for(
+        dense, manifest.num_classes, manifest.recipe.get("mix_group", 1), manifest.num_samples
+    )
+
+
+def open_readers(
+    options: TrainStudentOptions, names: list[str], loss: DistillationLoss
+) -> list[TargetReader]:
+    """A reader per teacher, each complete; for the loss `none` only of those that are."""
+    if options.online_teacher:
+        return []
+    if loss.kind == "none":
+        names = [name for name in names if is_complete(options.cache, name)]
+    return [open_reader(options, name, loss) for name in names]
+
+
+def check_labelled(table: SampleTable, loss: DistillationLoss) -> None:
+    """Refuse a loss that learns from labels alone where images have none.
+
+    Raises:
+        Mismatch: says how many.
+    """
+    unlabelled = int((table.labels < 0).sum())
+    if not unlabelled or (loss.kind != "none" and loss.alpha > 0):
+        return
+    asked = "--loss none" if loss.kind == "none" else f"--loss {loss.kind} --alpha 0"
+    raise Mismatch(
+        f"{asked} learns from labels only, and {unlabelled:,} of the {len(table):,} training images have none\n"
+        f"  expected a label for every image, or a teacher\n  got      {table.name}, {unlabelled:,} unlabelled\n"
+        "use --loss hard (the teacher's answers teach them), or make a cache of the labelled images alone"
+    )
+
+
+def open_reader(options: TrainStudentOptions, name: str, loss: DistillationLoss) -> TargetReader:
+    """A complete teacher whose targets serve the loss.
+
+    Raises:
+        Mismatch: the soft loss asks for what is not stored.
+    """
+    try:
+        reader = TargetReader(options.cache, name)
+    except (CacheIncomplete, CacheCorrupt) as error:
+        # the store knows neither data nor recipe by name, so its own cure is only a part of the command
+        said = str(error).splitlines()[:-1]
+        command = continue_teacher(options.cache, name)
+        raise type(error)("\n".join([*said, f"continue with: {command}"])) from error
+    targets = reader.identity.format
+    if loss.kind == "soft" and (
+        targets.kind == "none" or (targets.kind == "topk" and loss.tau not in targets.taus)
+    ):
+        serves = (
+            ", ".join(f"{tau:g}" for tau in targets.taus)
+            if targets.kind == "topk"
+            else "none: it holds labels only"
+        )
+        raise Mismatch(
+            f"{options.cache} cannot serve the soft loss of teacher {name!r} at temperature {loss.tau:g}\n"
+            f"  temperatures it serves: {serves}\n"
+            "use --loss hard, or make a cache with --logits dense (serves all)"
+        )
+    return reader
+
+
+def online_targets(
+    options: TrainStudentOptions, group: Processes, identity: TeacherIdentity, table: SampleTable, seed: int
+) -> OnlineTargets:
+    """The cache's own teacher, in the loop; other weights are refused."""
+    weights = options.teacher_weights
+    if weights is None:
+        runs = read_runs(options.cache, identity.name)
+        recorded = runs[-1]["provenance"].get("weights", "") if runs else ""
+        known = bool(recorded) and Path(recorded).exists()
+        weights = recorded if known else RANDOM if recorded.startswith(RANDOM) else None
+    teacher = load_teacher(
+        identity.model, weights=weights, num_classes=len(table.class_names), class_names=table.class_names,
+        device=group.device, precision=identity.precision, seed=seed,
+    )  # fmt: skip
+    if teacher.weights_sha256 != identity.weights_sha256:
+        raise Mismatch(
+            f"--online-teacher has other weights than {options.cache}\n"
+            f"  weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}\n"
+            "give the weights the cache was made with: --teacher-weights FILE"
+        )
+    return OnlineTargets(teacher, identity.format, identity.batch_size)

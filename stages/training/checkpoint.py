@@ -1,0 +1,165 @@
+"""Checkpoints of a training run: safetensors and JSON, written aside and made current by one rename.
+
+    RUN/checkpoints/00001200/  model, optimizer, ema, random .safetensors and state.json
+    RUN/checkpoints/last.json  {"folder": "00001200"}: replaced atomically; what it does not name does not count
+
+A kill at any instant leaves the previous checkpoint in force. No pickled code is ever read.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from deit_pipe.stages.console.errors import Corrupt, UsageProblem
+from deit_pipe.stages.training.run_folder import CHECKPOINTS, POINTER, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Everything a run needs to go on, bit for bit.
+
+    Attributes:
+        model: state dict of the student.
+        optimizer: `Optimizer.state_dict()`.
+        ema: state dict of the averaged student, or None.
+        random: generator states of all ranks, uint8 tensors by name.
+        state: position, best metric and sums, as JSON values.
+    """
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    ema: dict[str, Tensor] | None
+    random: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save_checkpoint(run: Path, checkpoint: Checkpoint, name: str) -> None:
+    """Write a checkpoint and make it the last one; older ones are removed afterwards."""
+    root = run / CHECKPOINTS
+    folder, partial = root / name, root / f"{name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    tensors, plain = _flatten(checkpoint.optimizer)
+    _save(checkpoint.model, partial / "model.safetensors")
+    _save(tensors, partial / "optimizer.safetensors")
+    _save(checkpoint.random, partial / "random.safetensors")
+    if checkpoint.ema is not None:
+        _save(checkpoint.ema, partial / "ema.safetensors")
+    write_json(partial / "state.json", {**checkpoint.state, "optimizer": plain})
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    write_json(root / POINTER, {"folder": name})
+    for other in root.iterdir():
+        if other.is_dir() and other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def load_checkpoint(run: Path) -> Checkpoint | None:
+    """The last checkpoint of a run, None when there is none.
+
+    Raises:
+        Corrupt: it is there but cannot be read.
+    """
+    pointer = run / CHECKPOINTS / POINTER
+    if not pointer.is_file():
+        return None
+    try:
+        folder = run / CHECKPOINTS / json.loads(pointer.read_text(encoding="utf-8"))["folder"]
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        plain = state.pop("optimizer")
+        ema = folder / "ema.safetensors"
+        return Checkpoint(
+            model=load_file(folder / "model.safetensors"),
+            optimizer=_unflatten(load_file(folder / "optimizer.safetensors"), plain),
+            ema=load_file(ema) if ema.is_file() else None,
+            random=load_file(folder / "random.safetensors"),
+            state=state,
+        )
+    except Exception as error:  # whatever a damaged file makes the readers raise, the cure is the same
+        raise Corrupt(
+            f"the last checkpoint of {run} cannot be read\n  {type(error).__name__}: {error}\n"
+            f"remove {run / CHECKPOINTS} to train again from the start"
+        ) from error
+
+
+def save_weights(path: Path, model: dict[str, Tensor]) -> None:
+    """Replace a weights file atomically."""
+    partial = path.with_name(path.name + ".partial")
+    _save(model, partial)
+    partial.replace(path)
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimiser's state as tensors named `index.name`, and the rest as JSON values."""
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, dict[str, Any]] = {}
+    for index, values in state["state"].items():
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value
+            elif isinstance(value, list | tuple) and any(isinstance(part, Tensor) for part in value):
+                raise UsageProblem(
+                    "this optimiser keeps state that a checkpoint cannot hold\n  use --optimizer adamw, lamb or sgd"
+                )
+            else:
+                numbers.setdefault(str(index), {})[name] = value
+    groups = [{key: _plain(value) for key, value in group.items()} for group in state["param_groups"]]
+    return tensors, {"numbers": numbers, "param_groups": groups}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else list(value) if isinstance(value, tuple) else value
+
+
+def _unflatten(tensors: dict[str, Tensor], plain: dict[str, Any]) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {
+        int(index): dict(values) for index, values in plain["numbers"].items()
+    }
+    for key, tensor in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = tensor
+    return {"state": state, "param_groups": plain["param_groups"]}
+
+
+def restore_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Load a saved optimiser state; tuples, which JSON turns into lists, are tuples again."""
+    for group, own in zip(saved["param_groups"], optimizer.param_groups, strict=True):
+        for key, value in own.items():
+            if isinstance(value, tuple) and key in group:
+                group[key] = tuple(group[key])
+    optimizer.load_state_dict(saved)
+    # state comes back contiguous; in another memory order than its parameter it would add up in another order
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def random_states(device: torch.device, rank: int) -> dict[str, Tensor]:
+    """States of the generators that drop path draws from, by name."""
+    states = {f"cpu.{rank}": torch.get_rng_state()}
+    if device.type == "cuda":
+        states[f"cuda.{rank}"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_random(states: dict[str, Tensor], device: torch.device, rank: int) -> None:
+    """Set the generators back; a state that was not saved (another world size) is left as it is."""
+    if f"cpu.{rank}" in states:
+        torch.set_rng_state(states[f"cpu.{rank}"])
+    if device.type == "cuda" and f"cuda.{rank}" in states:
+        torch.cuda.set_rng_state(states[f"cuda.{rank}"], device)

@@ -1,0 +1,159 @@
+"""What a run will do, decided before anything heavy is opened: preset, settings, loss, teachers, the whole config."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deit_pipe.stages.console.errors import UsageProblem
+from deit_pipe.stages.console.progress import note
+from deit_pipe.stages.machine.distributed import Processes
+from deit_pipe.stages.networks.student import CUSTOM
+from deit_pipe.stages.opened.cache import OpenedCache
+from deit_pipe.stages.opened.images import absolute
+from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.training.adapted_settings import SETTINGS_RULES, adapt_settings
+from deit_pipe.stages.training.cached_run import cached_epochs, teacher_names
+from deit_pipe.stages.training.chosen_student import chosen_student, token_width
+from deit_pipe.stages.training.losses import DistillationLoss
+from deit_pipe.stages.training.run_folder import begun_config
+from deit_pipe.stages.training.settings import (
+    FEW_WIDTH,
+    ChosenPreset,
+    TrainingSettings,
+    choose_preset,
+    resolve_alpha,
+    resolve_settings,
+    resolved_config,
+)
+from deit_pipe.store.manifest import read_teacher
+
+# Of the config: what follows from the cache and is no option.
+DERIVED = ("cache_digest", "world", "teacher_digests", "cached_epochs", "settings_rules", "data_choice")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """What follows from the options, the cache and, where there is one, the run that was begun.
+
+    Attributes:
+        names: of the cached teachers.
+        preset: and why it was taken.
+        settings: the values that are used.
+        loss: of the run.
+        precision: fp32, bf16 or fp16.
+        config: every option with its value, as in config.json.
+    """
+
+    names: list[str]
+    preset: ChosenPreset
+    settings: TrainingSettings
+    loss: DistillationLoss
+    precision: str
+    config: dict[str, Any]
+
+
+def decide(options: TrainStudentOptions, cache: OpenedCache, group: Processes) -> Decisions:
+    """Decide everything that needs no image.
+
+    Raises:
+        UsageProblem: options that cannot work together.
+    """
+    begun = begun_config(Path(options.out))
+    names = teacher_names(options, begun)
+    preset, settings = settings_of(options, cache, group, begun)
+    loss = make_loss(options, settings, len(names))
+    precision = options.precision or ("bf16" if group.device.type == "cuda" else "fp32")
+    config = resolved_config(
+        options, settings, preset=preset.name, alpha=loss.alpha, precision=precision, teacher=",".join(names),
+        student=chosen_student(options, cache.manifest.image_size)[0],
+        data=absolute(options.data or cache.data),
+        val_data=absolute(options.val_data) if options.val_data else None,
+        cache_digest=cache.manifest.digest, world=group.world,
+        teacher_digests=[read_teacher(options.cache, name).digest for name in names],
+        cached_epochs=cached_epochs(options.cache, names, settings.epochs, begun),
+        settings_rules=SETTINGS_RULES, data_choice=cache.choice.to_json(),
+    )  # fmt: skip
+    return Decisions(
+        names=names, preset=preset, settings=settings, loss=loss, precision=precision, config=config
+    )
+
+
+def settings_of(
+    options: TrainStudentOptions, cache: OpenedCache, group: Processes, begun: dict[str, Any] | None
+) -> tuple[ChosenPreset, TrainingSettings]:
+    """The preset, and the values that are used: its own, those given, adapted to the images there are.
+
+    A run that an older version began goes on with the settings it began with.
+    """
+    manifest, plan = cache.manifest, cache.plan
+    adapts = begun is None or "settings_rules" in begun
+    preset = choose_preset(
+        options, cache.recipe, manifest.image_size, manifest.num_samples if adapts else None
+    )
+    student, sizes = chosen_student(options, manifest.image_size)
+    width = token_width(student, sizes) if preset.name == "few" and options.lr is None else FEW_WIDTH
+    settings = resolve_settings(options, preset.name, student, num_samples=manifest.num_samples, width=width)
+    if not adapts and settings.batch_size > plan.num_slots and group.world > 1:
+        raise UsageProblem(
+            f"{options.out} was begun with a batch of more than the {plan.num_slots} views of an epoch, which "
+            f"{group.world} processes cannot share evenly\n  go on with one process, or begin again with a new --out"
+        )
+    if adapts:
+        settings, lines = adapt_settings(settings, options, preset.name, plan, group.world)
+        for line in lines if group.first else []:
+            note(line)
+    return preset, settings
+
+
+def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers: int) -> DistillationLoss:
+    """The run's loss."""
+    weights = [1.0] * teachers
+    if options.teacher_loss_weights:
+        try:
+            weights = [float(part) for part in options.teacher_loss_weights.split(",")]
+        except ValueError:
+            weights = []
+        good = all(math.isfinite(weight) and weight >= 0 for weight in weights)
+        if len(weights) != teachers or not good or not sum(weights):
+            raise UsageProblem(
+                f"--teacher-loss-weights {options.teacher_loss_weights!r} does not fit\n"
+                f"  expected {teachers} numbers of at least 0, one per teacher of --teacher, not all 0\n"
+                "  give for example --teacher-loss-weights 2,1"
+            )
+    if settings.label_loss == "bce" and settings.smoothing > 0:
+        raise UsageProblem(
+            "--label-loss bce counts every class with a positive target, so smoothing would make all of them positive\n"
+            "use --smoothing 0"
+        )
+    return DistillationLoss(
+        kind=options.loss,
+        alpha=resolve_alpha(options),
+        tau=options.tau,
+        reduction=options.kd_reduction,
+        label=settings.label_loss,
+        teacher_weights=tuple(weight / sum(weights) for weight in weights),
+    )
+
+
+def check_options(options: TrainStudentOptions, settings: TrainingSettings) -> None:
+    """Refuse options that contradict each other, before anything is opened."""
+    if options.select == "ema" and not options.ema:
+        raise UsageProblem("--select ema needs averaged weights\n  give for example --ema 0.9999")
+    if options.online_teacher and options.teacher and "," in options.teacher:
+        raise UsageProblem("--online-teacher runs one teacher\n  name one with --teacher")
+    sizes = (options.patch_size, options.width, options.depth, options.heads)
+    if options.student not in (None, CUSTOM) and sizes != (None, 64, 3, 2):
+        raise UsageProblem(
+            f"--patch-size, --width, --depth and --heads are for --student custom\n  {options.student} has its own"
+            "\n  leave them out, or use --student custom"
+        )
+    if options.teacher_weights and not options.online_teacher:
+        raise UsageProblem(
+            "--teacher-weights goes with --online-teacher\n  answers come from the cache otherwise"
+        )
+    if settings.lr_batch and settings.scaled_lr < settings.min_lr:
+        note(
+            f"note: the scaled learning rate {settings.scaled_lr:.2g} is below --min-lr {settings.min_lr:.2g}; "
+            "for small batches use --lr-batch 0"
+        )

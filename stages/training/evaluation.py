@@ -1,0 +1,133 @@
+"""Accuracy of a student's heads on plain images, and how often they agree with a teacher."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deit_pipe.pipeline.compose import compose, normalise
+from deit_pipe.pipeline.loader import load_views
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.console.errors import Missing
+from deit_pipe.stages.console.progress import progress
+from deit_pipe.stages.machine.distributed import Processes
+from deit_pipe.stages.networks.student import StudentFacts, heads, is_distilled
+from deit_pipe.stages.networks.teacher import Teacher
+from deit_pipe.stages.opened.plain_views import eval_cells, eval_plan, eval_recipe
+from deit_pipe.stages.training.losses import DistillationLoss
+
+BEST_OF = 5  # "top-5"
+Scores = dict[str, dict[str, float | None]]
+
+DISTILLED_HEADS = ("class", "dist", "fused", "fused_softmax")
+
+
+@dataclass
+class HeadCounts:
+    """Views of which a head's first, or one of its five best, classes is right; and equals the teacher's."""
+
+    top1: float = 0.0
+    top5: float = 0.0
+    agree: float = 0.0
+
+    def add(self, scores: Tensor, labels: Tensor, answers: Tensor | None) -> None:
+        """Count scores [B, C] against labels [B] and, where there are some, a teacher's answers [B]."""
+        best = scores.topk(min(BEST_OF, scores.shape[1]), dim=1).indices
+        hits = best == labels[:, None]
+        self.top1 += float(hits[:, 0].sum())
+        self.top5 += float(hits.any(dim=1).sum())
+        if answers is not None:
+            self.agree += float((best[:, 0] == answers).sum())
+
+
+def head_scores(class_logits: Tensor, dist_logits: Tensor | None) -> dict[str, Tensor]:
+    """Scores [B, C] of each way to answer: a single head, the mean of logits, the sum of softmaxes.
+
+    The mean of logits is what timm and the official code answer with; the paper (section 4) adds the softmaxes. Their
+    answers differ on a few percent of images.
+    """
+    if dist_logits is None:
+        return {"class": class_logits}
+    return {
+        "class": class_logits,
+        "dist": dist_logits,
+        "fused": (class_logits + dist_logits) / 2,
+        "fused_softmax": class_logits.softmax(dim=-1) + dist_logits.softmax(dim=-1),
+    }
+
+
+@torch.inference_mode()
+def evaluate_student(
+    model: nn.Module,
+    facts: StudentFacts,
+    table: SampleTable,
+    group: Processes,
+    *,
+    batch_size: int = 128,
+    workers: int = 0,
+    crop_ratio: float | None = None,
+    teacher: Teacher | None = None,
+    quiet: bool = True,
+) -> Scores:
+    """Top-1 and top-5 of every head over all labelled images, each counted once on any number of processes.
+
+    Unlabelled images (label -1) count only in the agreement with a teacher.
+
+    Returns:
+        `{"class": {"top1": ..., "top5": ...}, "dist": ..., "fused": ..., "fused_softmax": ...}`, fractions 0..1; with a
+        teacher also `agree`. A model without distillation head has only `class`. `top5` is None where there are no
+        more than 5 classes: it would be 1 whatever the student says.
+
+    Raises:
+        Missing: no image has a label.
+    """
+    if not (table.labels >= 0).any():
+        raise Missing(
+            f"{table.name} has no labelled image to evaluate on\n"
+            f"  expected labels of {len(table.class_names)} classes\n  got      {len(table)} images without label\n"
+            "give labelled images with --val-data (train-student) or --data (evaluate)"
+        )
+    training = model.training
+    model.eval()
+    recipe = eval_recipe(facts.crop_ratio if crop_ratio is None else crop_ratio)
+    names = DISTILLED_HEADS if is_distilled(model) else ("class",)
+    counts = {name: HeadCounts() for name in names}
+    seen = labelled = 0
+    cells = eval_cells(len(table), batch_size)[group.rank :: group.world]
+    with progress(
+        "evaluating", sum(len(cell.slots) for cell in cells), "images", quiet=quiet or not group.first
+    ) as bar:
+        for views in load_views(
+            table, recipe, eval_plan(len(table)), cells, image_size=facts.image_size, workers=workers
+        ):
+            batch = views.to(group.device)
+            mixed = compose(batch, recipe)
+            class_logits, dist_logits = heads(model, normalise(mixed, facts.mean, facts.std))
+            answers = None if teacher is None else teacher(mixed).argmax(dim=1)
+            scored = head_scores(class_logits.float(), None if dist_logits is None else dist_logits.float())
+            for name, scores in scored.items():
+                counts[name].add(scores, batch.labels, answers)
+            seen += len(views)
+            labelled += int((views.labels >= 0).sum())
+            bar.advance(len(views))
+    model.train(training)
+    flat = [float(seen), float(labelled)]
+    flat += [value for c in counts.values() for value in (c.top1, c.top5, c.agree)]
+    images, known, *values = group.sum(flat)
+    result: Scores = {}
+    for place, name in enumerate(names):
+        top1, top5, agree = values[3 * place : 3 * place + 3]
+        result[name] = {"top1": top1 / known, "top5": top5 / known if facts.num_classes > BEST_OF else None}
+        if teacher is not None:
+            result[name]["agree"] = agree / images
+    return result
+
+
+def best_answer(model: nn.Module, loss: DistillationLoss, labelled: bool = True) -> str:
+    """Which answer counts as the run's result: the fused heads where both are trained, else the one that is.
+
+    Without a single labelled image nothing trains the class head.
+    """
+    if not is_distilled(model) or loss.kind == "none" or loss.alpha == 0:
+        return "class"
+    return "dist" if loss.alpha == 1 or not labelled else "fused"

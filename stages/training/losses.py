@@ -1,0 +1,127 @@
+"""DeiT's losses (Touvron et al., arXiv 2012.12877, section 4): logits and targets in, scalars out, all in float32.
+
+With psi the softmax, Z_s the student's and Z_t the teacher's logits, y the label and y_t = argmax Z_t:
+
+    none:  L_CE(psi(Z_class), y)
+    hard:  (1 - alpha) L_CE(psi(Z_class), y) + alpha L_CE(psi(Z_dist), y_t)                         eq. 3, alpha = 1/2
+    soft:  (1 - alpha) L_CE(psi(Z_class), y) + alpha tau^2 KL(psi(Z_t / tau) || psi(Z_dist / tau))        eq. 2
+
+y is the mixed, smoothed label; y_t is never smoothed. A student without a distillation head gets both terms on its
+class head. A view counts in the label term by its labelled share: with unlabelled images (label -1) in its mix by less,
+with nothing labelled in it not at all, and then only the teacher's term is left. Both terms stay means over all views.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deit_pipe.stages.training.targets import TensorTargets
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossParts:
+    """The terms of one batch: scalars, float32, with gradient."""
+
+    total: Tensor
+    label: Tensor
+    distillation: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationLoss:
+    """The loss of a run.
+
+    Attributes:
+        kind: none, hard or soft.
+        alpha: share of the distillation term, 0..1.
+        tau: temperature of the soft loss.
+        reduction: soft: `batchmean`, or `deit`, which divides by batch x classes (facebookresearch/deit losses.py, the
+            legacy mean of torch 1.7), C times smaller.
+        label: `ce`, or `bce` (DeiT III, engine.py: binary cross entropy on targets > 0; needs smoothing 0).
+        teacher_weights: weight of each teacher's distillation term; they sum to 1.
+    """
+
+    kind: str
+    alpha: float
+    tau: float = 1.0
+    reduction: str = "batchmean"
+    label: str = "ce"
+    teacher_weights: tuple[float, ...] = (1.0,)
+
+    def __call__(
+        self,
+        class_logits: Tensor,
+        dist_logits: Tensor,
+        soft_labels: Tensor,
+        targets: list[TensorTargets],
+        labelled: Tensor | None = None,
+    ) -> LossParts:
+        """Loss of one batch.
+
+        Args:
+            class_logits: [B, C] of the class head.
+            dist_logits: [B, C] of the distillation head (the class head's for a student that has none).
+            soft_labels: float32 [B, C], mixed and smoothed true labels; rows sum to the labelled share.
+            targets: one per teacher, in the order of `teacher_weights`; may be empty for the kind none.
+            labelled: float32 [B], labelled share of each view; None: all of them are labelled.
+        """
+        label = label_term(class_logits.float(), soft_labels, self.label, labelled)
+        if self.kind == "none":
+            return LossParts(total=label, label=label, distillation=torch.zeros_like(label))
+        terms = [
+            weight * self._distillation(dist_logits.float(), one)
+            for weight, one in zip(self.teacher_weights, targets, strict=True)
+        ]
+        distillation = torch.stack(terms).sum()
+        total = (1 - self.alpha) * label + self.alpha * distillation
+        return LossParts(total=total, label=label, distillation=distillation)
+
+    def _distillation(self, logits: Tensor, targets: TensorTargets) -> Tensor:
+        if self.kind == "hard":
+            return F.cross_entropy(logits, targets.teacher_label)
+        return soft_term(logits, targets, self.tau, self.reduction)
+
+
+def label_term(logits: Tensor, soft_labels: Tensor, kind: str, labelled: Tensor | None = None) -> Tensor:
+    """Cross entropy with soft labels [B, C], or DeiT III's binary one on `soft_labels > 0`; mean over the batch.
+
+    Soft labels that sum to less than 1 weigh their view in the cross entropy by themselves; in the binary one, where
+    no target means "not this class", `labelled` [B] does.
+    """
+    if kind == "bce":
+        weight = None if labelled is None else labelled.unsqueeze(1)
+        return F.binary_cross_entropy_with_logits(logits, (soft_labels > 0).float(), weight=weight)
+    return -(soft_labels * F.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
+
+
+def soft_term(logits: Tensor, targets: TensorTargets, tau: float, reduction: str) -> Tensor:
+    """tau^2 KL(teacher || student) at temperature tau; over K + 1 bins for top-k targets (the last is the tail).
+
+    Lumping the tail gives a lower bound of the full KL (data-processing inequality); what is exact is the tail's mass.
+    """
+    student = F.log_softmax(logits / tau, dim=-1)
+    if targets.logits is not None:
+        teacher = F.log_softmax(targets.logits.float() / tau, dim=-1)
+    else:
+        teacher, student = _lump_tail(student, targets, tau)
+    divergence = F.kl_div(student, teacher, reduction="sum", log_target=True) * tau * tau
+    batch, classes = logits.shape
+    return divergence / (batch * classes if reduction == "deit" else batch)
+
+
+def _lump_tail(student: Tensor, targets: TensorTargets, tau: float) -> tuple[Tensor, Tensor]:
+    """Teacher and student log-probabilities [B, K + 1]: the K stored classes, then everything else together."""
+    kept, classes = targets.log_probabilities(tau), targets.topk_class
+    assert classes is not None
+    # fp16 rounding can make the kept mass exceed 1 by a little: the tail is then tiny, never negative
+    tail = (1 - kept.exp().sum(dim=-1, keepdim=True)).clamp_min(TINY).log()
+    others = student.scatter(1, classes, -torch.inf).logsumexp(dim=-1, keepdim=True)
+    if classes.shape[1] == student.shape[1]:  # nothing is left over: minus infinity on both sides
+        others = others.clamp_min(LOG_TINY)
+    return torch.cat([kept, tail], dim=-1), torch.cat([student.gather(1, classes), others], dim=-1)
+
+
+TINY = 1e-7
+LOG_TINY = -16.11809565095832  # log(TINY)

@@ -1,0 +1,112 @@
+"""Two processes on the CPU (gloo) do what one does."""
+
+import contextlib
+import multiprocessing
+import os
+import socket
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from stage_fakes import cache_options, student_options
+
+from deit_pipe.stages import cache_teacher, train_student
+from deit_pipe.stages.console.errors import UsageProblem
+from deit_pipe.stages.machine.distributed import choose_device
+from deit_pipe.store.reader import TargetReader
+
+
+def rank_main(rank: int, port: int, run: Callable[[Any], Any], options: Any) -> None:
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }  # fmt: skip
+    run(options)
+
+
+def free_port() -> int:
+    """A port below those that the system hands out by itself, so that nobody takes it before rank 0 does."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
+
+
+def run_on_two(run: Callable[[Any], Any], options: Any) -> None:
+    port = free_port()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["deit_pipe.stages.cache_teacher", "deit_pipe.stages.train_student"])
+    ranks = [context.Process(target=rank_main, args=(rank, port, run, options)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    going = {process.sentinel: process for process in ranks}
+    while going:  # until both ended, or one failed: the other would wait for it for ever
+        for sentinel in wait(list(going)):
+            if going.pop(sentinel).exitcode != 0:  # type: ignore[call-overload]
+                for other in going.values():
+                    other.kill()
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [0, 0]
+
+
+def test_two_processes_write_the_cache_of_one(cache: Path, data: Path, recipe: Path, tmp_path: Path) -> None:
+    place = tmp_path / "c"
+    run_on_two(cache_teacher.run, cache_options(data, place, recipe=str(recipe)))
+    slots = np.arange(96)
+    for epoch in range(2):
+        one, two = TargetReader(cache).read(epoch, slots), TargetReader(place).read(epoch, slots)
+        np.testing.assert_array_equal(one.fingerprint, two.fingerprint)
+        np.testing.assert_array_equal(one.logits, two.logits)
+
+
+@pytest.mark.parametrize("loss", ["hard", "none"])
+def test_two_processes_train_the_student_of_one_within_rounding(
+    loss: str, cache: Path, tmp_path: Path
+) -> None:
+    """The same global batches; drop path is 0, since its masks are drawn by each process."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    settings: dict[str, Any] = {
+        "loss": loss,
+        "drop_path": 0.0,
+        "epochs": 2,
+        "accumulate": 2,
+        "clip_grad": 1.0,
+    }
+    train_student.run(student_options(cache, one, **settings))
+    run_on_two(train_student.run, student_options(cache, two, **settings))
+    a, b = load_file(one / "student.safetensors"), load_file(two / "student.safetensors")
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=2e-5)
+
+
+def fails_alone(options: Any) -> None:
+    if os.environ["RANK"] == "1":
+        raise SystemExit(3)
+    threading.Event().wait()
+
+
+def test_a_rank_that_fails_is_seen_while_the_other_waits_for_it() -> None:
+    with pytest.raises(AssertionError):
+        run_on_two(fails_alone, None)
+
+
+def test_a_batch_that_two_processes_cannot_share_is_refused(cache: Path, tmp_path: Path) -> None:
+    from deit_pipe.pipeline.errors import PlanError
+
+    with pytest.raises(PlanError, match="choose a global batch of 8 or 16"):
+        train_student.run(student_options(cache, tmp_path / "run", batch_size=12, accumulate=2))
+
+
+def test_devices_are_checked() -> None:
+    assert choose_device("cpu").type == "cpu"
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageProblem, match="no CUDA GPU"):
+            choose_device("cuda")

@@ -1,0 +1,130 @@
+"""What a run folder accepts, keeps and refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from stage_fakes import cache_options, student_options, write_idx
+
+from deit_pipe import DeitPipeError
+from deit_pipe.stages import cache_teacher, train_student
+from deit_pipe.stages.console.errors import Mismatch, Missing, TrainingDiverged, UsageProblem
+from deit_pipe.stages.training import trainer
+from deit_pipe.stages.training.run_folder import Metrics, only_writer
+from deit_pipe.store.recovery import remove_teacher
+
+
+def test_a_usage_error_leaves_the_folder_free_for_the_corrected_command(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageProblem):
+        train_student.run(student_options(cache, tmp_path / "run", optimizer="nonsense"))
+    result = train_student.run(student_options(cache, tmp_path / "run", epochs=1))
+    assert result.data["steps"] == 6
+
+
+def test_weights_that_are_not_finite_never_replace_the_good_checkpoint(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    original = trainer.Trainer.step
+
+    def poisoning(self: trainer.Trainer, *args: Any) -> Any:
+        times = original(self, *args)
+        if self.optimizer.state_dict()["state"][0]["step"] == 12:  # the last step of the second epoch
+            with torch.no_grad():
+                next(self.student.parameters()).fill_(torch.nan)
+        return times
+
+    monkeypatch.setattr(trainer.Trainer, "step", poisoning)
+    with pytest.raises(TrainingDiverged, match="a weight is not finite after step 12"):
+        train_student.run(student_options(cache, run))
+    folder = json.loads((run / "checkpoints" / "last.json").read_text())["folder"]
+    kept = load_file(run / "checkpoints" / folder / "model.safetensors")
+    assert folder == "00000006"
+    assert all(torch.isfinite(value).all() for value in kept.values())
+
+
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = trainer.Trainer.step
+    done = 0
+
+    def stopping(self: trainer.Trainer, *args: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done > steps:
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    monkeypatch.setattr(trainer.Trainer, "step", stopping)
+
+
+def test_a_run_does_not_go_on_with_another_teacher_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, place = write_idx(tmp_path / "data"), tmp_path / "cache"
+    cache_teacher.run(cache_options(data, place, recipe="small", seed=5, name="t"))
+    with monkeypatch.context() as patch:
+        stop_after(8, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train_student.run(student_options(place, tmp_path / "run"))
+    remove_teacher(place, "t")
+    cache_teacher.run(cache_options(data, place, recipe="small", seed=5, name="t", batch_size=32))
+    with pytest.raises(Mismatch, match="teacher-digests"):
+        train_student.run(student_options(place, tmp_path / "run"))
+
+
+def test_a_cache_extended_in_the_middle_of_a_run_does_not_change_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_idx(tmp_path / "data")
+    for name in ("a", "b"):
+        cache_teacher.run(cache_options(data, tmp_path / name, recipe="small", epochs=2))
+    train_student.run(student_options(tmp_path / "a", tmp_path / "whole", epochs=4))
+    with monkeypatch.context() as patch:
+        stop_after(8, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train_student.run(student_options(tmp_path / "b", tmp_path / "cut", epochs=4))
+    cache_teacher.run(cache_options(data, tmp_path / "b", recipe="small", epochs=4))
+    train_student.run(student_options(tmp_path / "b", tmp_path / "cut", epochs=4))
+    one, other = (load_file(tmp_path / name / "student.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_folder_is_trained_into_by_one_process(tmp_path: Path) -> None:
+    with (
+        only_writer(tmp_path / "run"),
+        pytest.raises(Missing, match="is in use"),
+        only_writer(tmp_path / "run"),
+    ):
+        pass
+    with only_writer(tmp_path / "run"):
+        pass
+
+
+def test_lines_after_the_checkpoint_are_cut_and_a_short_file_is_not_padded(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, 0)
+    metrics.write("step", 1, {"loss": 1.0})
+    size = metrics.size
+    metrics.write("step", 2, {"loss": 2.0})
+    metrics.close()
+    Metrics(tmp_path, size).close()
+    assert (tmp_path / "metrics.jsonl").stat().st_size == size
+    Metrics(tmp_path, size + 1000).close()
+    assert (tmp_path / "metrics.jsonl").stat().st_size == size
+
+
+def test_validation_images_of_other_classes_are_refused(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(DeitPipeError, match="classes") as caught:
+        train_student.run(student_options(cache, tmp_path / "run", val_data="digits"))
+    assert caught.value.exit_code == 4
+
+
+def test_the_online_teacher_takes_the_seed_of_random_weights_from_the_cache(tmp_path: Path) -> None:
+    data, place = write_idx(tmp_path / "data"), tmp_path / "cache"
+    cache_teacher.run(cache_options(data, place, recipe="small", seed=7, epochs=1))
+    for name, online in (("a", False), ("b", True)):
+        train_student.run(student_options(place, tmp_path / name, online_teacher=online, epochs=1))
+    one, other = (load_file(tmp_path / name / "student.safetensors") for name in ("a", "b"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
