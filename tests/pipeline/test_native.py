@@ -89,6 +89,17 @@ def test_any_view_is_pillows_or_left_to_it(case: tuple[np.ndarray, View]) -> Non
             np.testing.assert_array_equal(found, expected, f"{instructions}: {view}")
 
 
+def test_rows_in_which_a_rounding_crosses_a_pixel_border() -> None:
+    """Slope and shift cancel in one row: some of its pixels are read just below an integer, some at or above it."""
+    image = picture(0, 1, 64, 64)
+    for number in range(71, 121):
+        slope = number / 1000
+        view = plain(64, Op("Affine", (1.0, slope, -(slope * (number % 13 + 0.5)), 0.0, 1.0, 0.0)))
+        for instructions in INSTRUCTIONS:
+            found = natively(instructions, image, view)
+            np.testing.assert_array_equal(found, render_decoded(image, view), str(view))
+
+
 @pytest.mark.parametrize("shape", [(2600, 1900), (1, 6000), (6000, 1), (5000, 40)])
 def test_large_images(shape: tuple[int, int]) -> None:
     image = picture(3, 5, *shape)
