@@ -91,20 +91,16 @@ INLINE uint32_t doubtful(const Sums *s) {
 }
 
 /* LANES bytes from four taps `step` bytes apart, first one at p. Returns a bit for each byte left in doubt; where
- * the taps are all equal there is none, the result is theirs. */
+ * the taps are all equal there is none, as the weights sum to exactly one. */
 INLINE uint32_t slide_lanes(const uint8_t *p, ptrdiff_t step, const TapPair taps[2], uint8_t *to) {
     const Sums sums = sum_taps(p, step, taps, 2, 0);
     lanes_store(to, sums_to_bytes(&sums));
-    uint32_t doubt = doubtful(&sums);
-    if (doubt) {
-        const Lanes b = lanes_load(p + step);
-        const Lanes flat = lanes_and(lanes_equal8(lanes_load(p), b), lanes_and(lanes_equal8(lanes_load(p + 2 * step), b),
-                                                                               lanes_equal8(lanes_load(p + 3 * step), b)));
-        uint32_t same = doubt & lanes_mask8(flat);
-        doubt &= ~same;
-        for (; same; same &= same - 1) to[__builtin_ctz(same)] = p[step + __builtin_ctz(same)];
-    }
-    return doubt;
+    const uint32_t doubt = doubtful(&sums);
+    if (!doubt) return 0;
+    const Lanes first = lanes_load(p);
+    const Lanes second = lanes_equal8(first, lanes_load(p + step)), third = lanes_equal8(first, lanes_load(p + 2 * step));
+    const Lanes fourth = lanes_equal8(first, lanes_load(p + 3 * step));
+    return doubt & ~lanes_mask8(lanes_and(second, lanes_and(third, fourth)));
 }
 
 /* ---- shears and shifts along x: whole rows move, all by one fraction.
