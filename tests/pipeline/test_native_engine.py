@@ -219,9 +219,9 @@ def test_any_op_is_refused_or_harmless(code: int, values: list[float], zeros: in
     [
         (0, 0, 2e9, "matrix"), (0, 0, float("nan"), "matrix"), (4, 0, 9, "bits"), (4, 0, -1, "bits"),
         (4, 0, 2.5, "bits"), (5, 0, 257, "level"), (5, 0, -1, "level"), (6, 0, 0.5, "level"),
-        (6, 0, float("nan"), "level"), (7, 0, 2e6, "factor"), (8, 0, -2e6, "factor"),
-        (9, 0, float("inf"), "factor"), (10, 0, float("nan"), "factor"), (12, 0, -1, "blur"), (12, 0, 1001, "blur"), (13, 0, 0, "unknown"), (-1, 0, 0, "unknown"), (3, 0, 1, "unused"),
-        (3, 1, 0, "second word"),
+        (6, 0, float("nan"), "level"), (7, 0, 2e6, "factor"), (8, 0, -2e6, "factor"), (9, 0, float("inf"), "factor"),
+        (10, 0, float("nan"), "factor"), (12, 0, -1, "blur"), (12, 0, 1001, "blur"), (13, 0, 0, "unknown"),
+        (-1, 0, 0, "unknown"), (3, 0, 1, "unused"), (3, 1, 0, "second word"),
     ],
 )  # fmt: skip
 def test_ops_with_impossible_numbers_are_refused(
