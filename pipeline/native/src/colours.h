@@ -124,17 +124,17 @@ static int sharpen(Scratch *s, uint8_t *image, int size, float share) {
 
 /* One box blur along y: Pillow's BoxBlur.c, 24 fractional bits. `sums` has a place for each byte of a row. */
 static void box_down(const uint8_t *in, int size, float radius, uint32_t *restrict sums, uint8_t *out) {
-    const int whole_ = (int)radius, line = size * 3;
+    const int reach = (int)radius, line = size * 3;
     const uint32_t weight = (uint32_t)((float)(1 << 24) / (radius * 2 + 1));
-    const uint32_t edge = ((1 << 24) - ((uint32_t)whole_ * 2 + 1) * weight) / 2;
+    const uint32_t edge = ((1 << 24) - ((uint32_t)reach * 2 + 1) * weight) / 2;
 #define ROW(y) (in + (size_t)clamp(y, size) * (size_t)line)
-    for (int i = 0; i < line; i++) sums[i] = in[i] * ((uint32_t)whole_ + 1);
-    for (int y = 0; y < whole_; y++) {
+    for (int i = 0; i < line; i++) sums[i] = in[i] * ((uint32_t)reach + 1);
+    for (int y = 0; y < reach; y++) {
         const uint8_t *row = ROW(y);
         for (int i = 0; i < line; i++) sums[i] += row[i];
     }
     for (int y = 0; y < size; y++) {
-        const uint8_t *gone = ROW(y - whole_ - 1), *come = ROW(y + whole_), *next = ROW(y + whole_ + 1);
+        const uint8_t *gone = ROW(y - reach - 1), *come = ROW(y + reach), *next = ROW(y + reach + 1);
         uint8_t *restrict to = out + (size_t)y * (size_t)line;
         for (int i = 0; i < line; i++) {
             sums[i] += (uint32_t)come[i] - gone[i];
@@ -148,10 +148,10 @@ static void box_down(const uint8_t *in, int size, float radius, uint32_t *restri
 static int blur(Scratch *s, uint8_t *image, int size, float sigma) {
     /* Float and double are mixed on purpose, as there. */
     const float variance = sigma * sigma / 3, length = (float)sqrt(12.0 * variance + 1.0);
-    const float whole_ = (float)floor((length - 1.0) / 2.0);
-    float part = (2 * whole_ + 1) * (whole_ * (whole_ + 1) - 3 * variance);
-    part /= 6 * (variance - (whole_ + 1) * (whole_ + 1));
-    const float radius = whole_ + part;
+    const float inner = (float)floor((length - 1.0) / 2.0);
+    float part = (2 * inner + 1) * (inner * (inner + 1) - 3 * variance);
+    part /= 6 * (variance - (inner + 1) * (inner + 1));
+    const float radius = inner + part;
     if (radius == 0) return 0;
     uint8_t *other = buffer_fit(&s->copy, (size_t)size * (size_t)size * 3);
     uint32_t *sums = (uint32_t *)buffer_fit(&s->strip, (size_t)size * 3 * sizeof *sums);

@@ -98,9 +98,9 @@ INLINE Sums sum_taps(const uint8_t *p, ptrdiff_t step, const TapPair *taps, int 
     for (int j = 0; j < pairs; j++, p += 2 * step) {
         const Lanes k = lanes_set32(taps[j].low), l = lanes_set32(taps[j].high);
         const Lanes a = lanes_load(p), b = lanes_load(p + step);
-        const Lanes near_ = lanes_low8(a, b), far_ = lanes_high8(a, b);
-        const Lanes words[4] = {lanes_low8(near_, zero), lanes_high8(near_, zero), lanes_low8(far_, zero),
-                                lanes_high8(far_, zero)};
+        const Lanes start_ab = lanes_low8(a, b), end_ab = lanes_high8(a, b);
+        const Lanes words[4] = {lanes_low8(start_ab, zero), lanes_high8(start_ab, zero), lanes_low8(end_ab, zero),
+                                lanes_high8(end_ab, zero)};
         for (int i = 0; i < 4; i++) {
             low[i] = lanes_add32(low[i], lanes_madd16(words[i], k));
             high[i] = lanes_add32(high[i], lanes_madd16(words[i], l));

@@ -165,7 +165,8 @@ static PyObject *render_into(PyObject *module, PyObject *args) {
 }
 
 PyDoc_STRVAR(sets_doc,
-"instruction_sets()\n--\n\nThe instruction sets this processor can run, the quickest last: ('sse2',) or ('sse2', 'avx2').");
+"instruction_sets()\n--\n\n"
+"The instruction sets this processor can run, the quickest last: ('sse2',) or ('sse2', 'avx2').");
 
 static PyObject *instruction_sets(PyObject *module, PyObject *nothing) {
     (void)module, (void)nothing;

@@ -150,7 +150,8 @@ static int resize_across(Scratch *s, const Source *part, int rows, const Window 
 }
 
 /* The vertical pass: rows of `middle` to `out`, rows of `line` bytes. */
-static void resize_down(const uint8_t *middle, size_t stride, int above, const Window *windows, int size, uint8_t *out) {
+static void resize_down(const uint8_t *middle, size_t stride, int above, const Window *windows, int size,
+                        uint8_t *out) {
     const size_t line = (size_t)size * 3;
     for (int y = 0; y < size; y++, out += line) {
         const Window *w = &windows[y];
