@@ -53,7 +53,7 @@ def chosen_engine() -> Engine:
     Raises:
         EngineError: DEIT_PIPE_ENGINE asks for an engine that does not exist or cannot work here.
     """
-    return _choose(os.environ.get(VARIABLE, "auto"))
+    return _choose(os.environ.get(VARIABLE) or "auto")
 
 
 def render_native(

@@ -48,7 +48,9 @@ def test_the_golden_views_are_those_of_pillow() -> None:
 
 
 @built
-def test_the_quickest_engine_is_taken_and_recorded() -> None:
+def test_the_quickest_engine_is_taken_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen_engine().instructions == INSTRUCTIONS[-1]
+    monkeypatch.setenv(engine.VARIABLE, "")
     assert chosen_engine().instructions == INSTRUCTIONS[-1]
     assert library_versions()["engine"] == f"native {INSTRUCTIONS[-1]}"
 
