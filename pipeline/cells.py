@@ -5,8 +5,9 @@ Shapes: B cells, S the side of a view.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from deit_pipe.pipeline.decode import Decoded, decode, size_of
 from deit_pipe.pipeline.errors import BadImage, PlanError
 from deit_pipe.pipeline.plan import Cells, Purpose, ViewPlan
 from deit_pipe.pipeline.recipe import Recipe
-from deit_pipe.pipeline.render import fingerprint, render_decoded
+from deit_pipe.pipeline.render import fingerprint, render_views
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.pipeline.views import Mix, View, draw_mix, draw_view
 
@@ -37,6 +38,7 @@ class RenderedCells:
         lam: float32 [B], weight of the own image.
         mix_box: int32 [B, 4], top, left, height, width of the CutMix box; zeros for Mixup or none.
         views: the draws.
+        left_to_pillow: how many of them the native engine does not handle; 0 where Pillow is the engine.
     """
 
     epoch: int
@@ -51,6 +53,7 @@ class RenderedCells:
     lam: NDArray[np.float32]
     mix_box: NDArray[np.int32]
     views: list[View]
+    left_to_pillow: int = 0
 
 
 def render_cells(
@@ -64,7 +67,7 @@ def render_cells(
 ) -> RenderedCells:
     """Make the views of `cells`, which must hold whole mix groups when the recipe mixes.
 
-    Repeats of a sample within the cells share one decode.
+    Repeats of a sample within the cells share one decode and are rendered in one go.
 
     Args:
         table: where images and labels come from.
@@ -90,18 +93,20 @@ def render_cells(
     partner, mixes = pair_up(recipe, plan, cells.epoch, slots, image_size)
     views: list[View] = [None] * count  # type: ignore[list-item]  # filled below, in another order
     prints = np.empty(count, dtype=np.uint32)
-    # Copies of a sample side by side, so that one decoded image at a time is enough.
-    image: Decoded | None = None
-    held = -1
-    for position in np.argsort(samples, kind="stable").tolist():
-        sample, slot = int(samples[position]), int(slots[position])
-        if image is None or sample != held:
-            image, held = decode_sample(table, sample), sample
-        view = draw_view(recipe, plan.stream(cells.epoch, slot, Purpose.VIEW), size_of(image), image_size)
-        pixels[position] = render_decoded(image, view)
-        offset = int(slots[partner[position]]) - slot
-        prints[position] = fingerprint(pixels[position], view, mixes[position], offset)
-        views[position] = view
+    left_to_pillow = 0
+    for sample, positions in _by_sample(samples):
+        image = decode_sample(table, sample)
+        drawn = [
+            draw_view(
+                recipe, plan.stream(cells.epoch, int(slots[i]), Purpose.VIEW), size_of(image), image_size
+            )
+            for i in positions
+        ]
+        left_to_pillow += render_views(image, drawn, positions, pixels)
+        for i, view in zip(positions, drawn, strict=True):
+            offset = int(slots[partner[i]]) - int(slots[i])
+            prints[i] = fingerprint(pixels[i], view, mixes[i], offset)
+            views[i] = view
     return RenderedCells(
         epoch=cells.epoch,
         slots=slots,
@@ -115,7 +120,15 @@ def render_cells(
         lam=np.asarray([mix.lam if mix else 1.0 for mix in mixes], dtype=np.float32),
         mix_box=_pack_boxes([mix.box if mix else None for mix in mixes]),
         views=views,
+        left_to_pillow=left_to_pillow,
     )
+
+
+def _by_sample(samples: NDArray[np.int64]) -> Iterator[tuple[int, list[int]]]:
+    """Yield each sample once, with its positions in the batch."""
+    order = np.argsort(samples, kind="stable").tolist()
+    for sample, positions in groupby(order, key=samples.tolist().__getitem__):
+        yield sample, list(positions)
 
 
 def pair_up(

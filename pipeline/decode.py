@@ -38,7 +38,9 @@ def decode(image: bytes | NDArray[np.uint8]) -> Decoded:
         BadImage: not an image, truncated, or too large.
     """
     if isinstance(image, np.ndarray):
-        return image if image.ndim == 3 else Image.fromarray(image).convert("RGB")
+        if image.ndim == 3:
+            return image
+        return np.broadcast_to(image[:, :, None], (*image.shape, 3))  # grey: one byte serves as R, G and B
     if simplejpeg is not None and image[:3] == b"\xff\xd8\xff":
         fast = _decode_jpeg(image)
         if fast is not None:
@@ -56,6 +58,11 @@ def size_of(decoded: Decoded) -> tuple[int, int]:
     if isinstance(decoded, Image.Image):
         return decoded.width, decoded.height
     return decoded.shape[1], decoded.shape[0]
+
+
+def pixels_of(decoded: Decoded) -> NDArray[np.uint8]:
+    """Return the pixels, uint8 [H, W, 3]: a copy for Pillow's images, which keeps its own layout."""
+    return decoded if isinstance(decoded, np.ndarray) else np.asarray(decoded)
 
 
 def simplejpeg_version() -> str | None:

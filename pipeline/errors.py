@@ -65,3 +65,9 @@ class WorkerDied(PipelineError):
     """A loader process ended without an answer."""
 
     exit_code = 1
+
+
+class EngineError(PipelineError):
+    """A view engine asked for by name that does not exist or cannot work here."""
+
+    exit_code = 2

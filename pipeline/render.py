@@ -1,5 +1,7 @@
 """Render a view: encoded image + View -> uint8 pixels [S, S, 3], RGB. No randomness here.
 
+`render_decoded` says with Pillow what a view is; `render_views` gives the same bytes, natively where it can.
+
 The same bytes and the same View give the same pixels on Pillow 11, 12 and 13:
 - Pillow 13 changed the order of the two passes of a resize for some shapes, so they are two calls here.
 - Pillow 13 refuses to posterize to 0 bits (timm's RandAugment crashes on it); here 0 bits is black.
@@ -11,13 +13,14 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from deit_pipe.pipeline.decode import Decoded, decode
+from deit_pipe.pipeline.decode import Decoded, decode, pixels_of
+from deit_pipe.pipeline.native.engine import chosen_engine, render_native
 from deit_pipe.pipeline.views import Box, Mix, View
 from deit_pipe.pipeline.warps import warp_along_x, warp_along_y
 
@@ -51,6 +54,29 @@ def render_decoded(decoded: Decoded, view: View) -> Pixels:
     for op in view.ops:
         image = OPS[op.name](image, op.values, view)
     return np.asarray(image)
+
+
+def render_views(decoded: Decoded, views: Sequence[View], rows: Sequence[int], out: Pixels) -> int:
+    """Render views of one decoded image into rows of a batch, with the engine of this process.
+
+    Args:
+        decoded: the image.
+        views: of side S.
+        rows: for each view its place in `out`.
+        out: uint8 [B, S, S, 3].
+
+    Returns:
+        How many of the views the native engine left to Pillow; 0 where Pillow is the engine.
+    """
+    engine = chosen_engine()
+    if engine.instructions is None:
+        for row, view in zip(rows, views, strict=True):
+            out[row] = render_decoded(decoded, view)
+        return 0
+    left = render_native(engine.instructions, pixels_of(decoded), views, rows, out)
+    for position in left:
+        out[rows[position]] = render_decoded(decoded, views[position])
+    return len(left)
 
 
 def fingerprint(pixels: Pixels, view: View, mix: Mix | None = None, partner_offset: int = 0) -> int:

@@ -65,6 +65,16 @@ def test_version_names_the_libraries() -> None:
     assert all(name in output for name in ("torch", "timm", "Pillow", "zarr"))
 
 
+@pytest.mark.parametrize(
+    ("choice", "words"), [("pillow", "Pillow (DEIT_PIPE_ENGINE says so)"), ("hugo", "none: ")]
+)
+def test_version_says_which_engine_renders(choice: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEIT_PIPE_ENGINE", choice)
+    result = call("--version")
+    assert result.exit_code == 0
+    assert f"views by    {words}" in result.output
+
+
 def test_an_unknown_command_names_the_nearest() -> None:
     result = call("cache-teachers")
     assert result.exit_code == 2

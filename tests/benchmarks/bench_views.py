@@ -16,6 +16,7 @@ other Pillows).
 """
 
 import argparse
+import os
 import random
 import statistics
 import subprocess
@@ -26,6 +27,7 @@ from dataclasses import replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -41,11 +43,13 @@ from view_images import encoded, photo
 from deit_pipe.pipeline import decode as decode_module
 from deit_pipe.pipeline.cells import render_cells
 from deit_pipe.pipeline.compose import compose, normalise
-from deit_pipe.pipeline.decode import decode, size_of
+from deit_pipe.pipeline.decode import decode, pixels_of, size_of
 from deit_pipe.pipeline.loader import load_views, to_batch
+from deit_pipe.pipeline.native import engine
+from deit_pipe.pipeline.native.engine import chosen_engine
 from deit_pipe.pipeline.plan import Cells, Purpose, ViewPlan
-from deit_pipe.pipeline.recipe import PRESETS
-from deit_pipe.pipeline.render import fingerprint, render_decoded
+from deit_pipe.pipeline.recipe import PRESETS, Recipe
+from deit_pipe.pipeline.render import fingerprint, render_decoded, render_views
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.pipeline.views import draw_view
 
@@ -117,19 +121,53 @@ def timm_views(images: list[bytes]) -> Callable[[int], object]:
     return make
 
 
-def our_views(images: list[bytes], fast: bool) -> Callable[[int], object]:
-    """Our views, uint8 with fingerprint; `fast`: JPEG by simplejpeg."""
-    plan = ViewPlan.for_recipe(1 << 20, DEIT, seed=0)
-    buffer = np.empty((SIZE, SIZE, 3), np.uint8)
-    decoder = decode if fast else decode_module._decode_any
+class RawSamples(MemorySamples):
+    """The same images, decoded and held in memory."""
 
-    def make(i: int) -> object:
-        image = decoder(images[i % len(images)])
-        view = draw_view(DEIT, plan.stream(0, i, Purpose.VIEW), size_of(image), SIZE)
-        buffer[:] = render_decoded(image, view)
-        return fingerprint(buffer, view)
+    def __init__(self, images: list[bytes]) -> None:
+        super().__init__(images)
+        self.raw = [pixels_of(decode(image)) for image in images]
+
+    def read(self, sample: int) -> NDArray[np.uint8]:
+        return self.raw[sample]
+
+
+ENGINES = ("pillow", *(() if engine._views is None else engine._views.instruction_sets()))
+BATCH = 240
+
+
+def our_batches(
+    table: MemorySamples, recipe: Recipe, choice: str, fast: bool = True
+) -> Callable[[int], object]:
+    """Batches of our views, uint8 with fingerprints, by one engine; not `fast`: JPEG by Pillow."""
+    plan = ViewPlan.for_recipe(len(table), recipe, seed=0)
+
+    def make(epoch: int) -> object:
+        decoder = decode_module.simplejpeg if fast else None
+        with (
+            mock.patch.dict(os.environ, {engine.VARIABLE: choice}),
+            mock.patch.object(decode_module, "simplejpeg", decoder),
+        ):
+            return render_cells(table, recipe, plan, Cells(epoch, np.arange(BATCH)), SIZE)
 
     return make
+
+
+def floors(images: list[bytes]) -> dict[str, Callable[[int], object]]:
+    """What no engine can undercut: the decode of each image, and reading and writing the same bytes once."""
+    out = np.empty((BATCH, SIZE, SIZE, 3), np.uint8)
+    views = np.ones_like(out)
+
+    def copy(epoch: int) -> None:
+        for i in range(BATCH):
+            out[i] = views[i]
+
+    return {
+        "floor: bare decode of one JPEG": lambda epoch: [
+            decode(images[i % len(images)]) for i in range(BATCH)
+        ],
+        "floor: bare copy of the finished view": copy,
+    }
 
 
 def clock(make: Callable[[int], object], numbers: range) -> float:
@@ -140,22 +178,33 @@ def clock(make: Callable[[int], object], numbers: range) -> float:
     return (time.process_time() - start) / len(numbers)
 
 
-def compare_with_timm(images: list[bytes], rounds: int, views: int) -> list[str]:
-    makers = {
-        "timm, reseeded for each view": timm_views(images),
-        "ours, Pillow decode": our_views(images, False),
+def compare_with_timm(images: list[bytes], rounds: int) -> list[str]:
+    """Every way to make views beside timm's, in turns, BATCH views each."""
+    table = MemorySamples(images * (BATCH // len(images) + 1))
+    raw = RawSamples(images * (BATCH // len(images) + 1))
+    timm = timm_views(images)
+    shown = {"pillow": "engine Pillow", "sse2": "native, SSE2", "avx2": "native, AVX2"}
+    makers: dict[str, Callable[[int], object]] = {
+        "timm, reseeded for each view": lambda epoch: [timm(epoch * BATCH + i) for i in range(BATCH)],
+        "one JPEG a view: engine Pillow, Pillow decodes": our_batches(table, DEIT, "pillow", fast=False),
     }
-    if decode_module.simplejpeg is not None:
-        makers["ours, simplejpeg"] = our_views(images, True)
+    for about, samples, recipe in (
+        ("one JPEG a view", table, DEIT),
+        ("as trained, 3 repeats a decode", table, PRESETS["deit"]),
+        ("from raw pixels", raw, DEIT),
+    ):
+        makers |= {f"{about}: {shown[choice]}": our_batches(samples, recipe, choice) for choice in ENGINES}
+    makers |= floors(images)
     times: dict[str, list[float]] = {name: [] for name in makers}
     for round_ in range(rounds + 1):
         for name, make in makers.items():
-            seconds = clock(make, range(round_ * views, (round_ + 1) * views))
+            seconds = clock(make, range(round_, round_ + 1)) / BATCH
             if round_:  # the first round warms up
                 times[name].append(seconds)
     base = times["timm, reseeded for each view"]
     rows = [
-        "| one thread, 224 px, recipe deit | us a view | views/s | x timm (median of rounds) |",
+        f"| one thread, 224 px, recipe deit, JPEG by {'Pillow' if decode_module.simplejpeg is None else 'simplejpeg'} "
+        "| us a view | views/s | x timm (median of rounds) |",
         "| --- | --: | --: | --: |",
     ]
     for name, seconds in times.items():
@@ -174,7 +223,7 @@ def parts(images: list[bytes], views: int) -> list[str]:
         draw_view(DEIT, plan.stream(1, i, Purpose.VIEW), size_of(decoded[i % count]), SIZE)
         for i in range(views)
     ]
-    pixels = np.ascontiguousarray(render_decoded(decoded[0], drawn[0]))
+    pixels = np.array(render_decoded(decoded[0], drawn[0]))
     cost = {
         "decode": clock(lambda i: decode(images[i % count]), range(views)),
         "random numbers and draw": clock(
@@ -182,12 +231,15 @@ def parts(images: list[bytes], views: int) -> list[str]:
             range(views),
         ),
         "crop, resize, flip, ops": clock(
-            lambda i: render_decoded(decoded[i % count], drawn[i]), range(views)
+            lambda i: render_views(decoded[i % count], [drawn[i]], [0], pixels[None]), range(views)
         ),
         "fingerprint": clock(lambda i: fingerprint(pixels, drawn[i]), range(views)),
     }
     total = sum(cost.values())
-    rows = ["| part of a view (simplejpeg where installed) | us | share |", "| --- | --: | --: |"]
+    rows = [
+        f"| part of a view ({chosen_engine()}; simplejpeg where installed) | us | share |",
+        "| --- | --: | --: |",
+    ]
     rows += [f"| {name} | {seconds * 1e6:.0f} | {seconds / total:.1%} |" for name, seconds in cost.items()]
     both = cost["random numbers and draw"] + cost["fingerprint"]
     rows.append(f"| draw and fingerprint together | {both * 1e6:.0f} | {both / total:.1%} |")
@@ -265,8 +317,12 @@ def golden_checks(interpreters: list[str]) -> str:
     program = Path(__file__).parents[1] / "golden" / "regenerate_views.py"
     lines = []
     for python in [sys.executable, *interpreters]:
-        done = subprocess.run([python, str(program), "--check"], capture_output=True, text=True, check=False)
-        lines.append(f"- {(done.stdout or done.stderr).strip().splitlines()[-1]}")
+        for choice in ("pillow", "auto"):
+            done = subprocess.run(
+                [python, str(program), "--check"], env={**os.environ, engine.VARIABLE: choice},
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            lines.append(f"- {(done.stdout or done.stderr).strip().splitlines()[-1]}")
     return "\n".join(lines)
 
 
@@ -277,7 +333,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, help="folder with large photographs")
     parser.add_argument("--tiles", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--views", type=int, default=200, help="per round and maker")
+    parser.add_argument("--views", type=int, default=200, help="for the cost of each part")
     parser.add_argument("--golden", nargs="*", metavar="PYTHON", help="check the golden views with these too")
     parser.add_argument("--write", action="store_true", help="replace the sections of RESULTS.md")
     options = parser.parse_args()
@@ -290,7 +346,7 @@ def main() -> None:
         f"{environment_line(packages)}\n\n{len(images)} JPEG tiles of 500 x 375 {source}, mean {mean:.0f} kB."
     )
     tables = [
-        compare_with_timm(images, options.rounds, options.views),
+        compare_with_timm(images, options.rounds),
         parts(images, options.views * 2),
         through_the_loader(images, batches=20),
         imagenet_plan(),

@@ -6,6 +6,7 @@ import pytest
 from golden.regenerate_views import FILE, GoldenSamples, differences
 
 from deit_pipe.pipeline import decode
+from deit_pipe.pipeline.native import engine
 
 
 def test_200_golden_views_of_20_images_have_their_fingerprints() -> None:
@@ -20,4 +21,12 @@ def test_200_golden_views_of_20_images_have_their_fingerprints() -> None:
 
 def test_golden_views_do_not_depend_on_simplejpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "simplejpeg", None)
+    assert differences() == []
+
+
+@pytest.mark.parametrize("choice", ["pillow", "sse2", "avx2"])
+def test_golden_views_do_not_depend_on_the_engine(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if choice != "pillow" and (engine._views is None or choice not in engine._views.instruction_sets()):
+        pytest.skip(f"no native engine with {choice} here")
+    monkeypatch.setenv(engine.VARIABLE, choice)
     assert differences() == []

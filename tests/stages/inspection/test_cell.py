@@ -77,6 +77,7 @@ def test_a_cell_that_differs_from_its_fingerprint_says_so(
 ) -> None:
     from deit_pipe.pipeline import render
 
+    monkeypatch.setenv("DEIT_PIPE_ENGINE", "pillow")
     monkeypatch.setitem(render.FILTERS, "bicubic", Image.Resampling.BILINEAR)
     code, facts, text = cell(made, "0/0")
     assert (code, facts["fingerprint_equal"]) == (4, False)

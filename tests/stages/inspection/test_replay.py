@@ -75,6 +75,7 @@ def test_a_changed_library_function_is_refused_and_named(
         for view in mixed.views.render(epoch, np.arange(64)).views
     )
     assert with_invert > 2
+    monkeypatch.setenv("DEIT_PIPE_ENGINE", "pillow")
     monkeypatch.setitem(render.OPS, "Invert", lambda image, values, view: ImageOps.flip(image))
     code, found, text = replayed(mixed, "all")
     assert code == 4
@@ -92,6 +93,7 @@ def test_a_changed_library_function_is_refused_and_named(
 def test_another_library_version_is_named_on_a_mismatch(mixed: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     now = replay.library_versions()
     monkeypatch.setattr(replay, "library_versions", lambda: {**now, "pillow": "99.1"})
+    monkeypatch.setenv("DEIT_PIPE_ENGINE", "pillow")
     _, found, text = replayed(mixed, "16")
     assert found["versions"] == {"pillow": [now["pillow"], "99.1"]}
     assert "although libraries differ" in text
