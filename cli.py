@@ -296,7 +296,7 @@ def print_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
         except PackageNotFoundError:
             found = "not installed"
         click.echo(f"  {name:<12}{found}")
-    from deit_pipe.stages.engine_words import engine_words
+    from deit_pipe.stages.machine.engine_words import engine_words
 
     click.echo(f"  {'views by':<12}{engine_words()}")
     ctx.exit()
