@@ -5,7 +5,7 @@ Shapes: B cells, S the side of a view.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -63,7 +63,6 @@ def render_cells(
     cells: Cells,
     image_size: int,
     samples: NDArray[np.int64] | None = None,
-    new_pixels: Callable[[tuple[int, ...]], NDArray[np.uint8]] | None = None,
 ) -> RenderedCells:
     """Make the views of `cells`, which must hold whole mix groups when the recipe mixes.
 
@@ -76,7 +75,6 @@ def render_cells(
         cells: which views.
         image_size: S.
         samples: the plan's samples of these slots, when the caller has them.
-        new_pixels: makes the output array of a given shape; default `np.empty`.
 
     Raises:
         BadImage: names the sample and its key.
@@ -88,8 +86,7 @@ def render_cells(
     if samples is None:
         samples = plan.sample_at(cells.epoch)[slots]
     count = len(slots)
-    shape = (count, image_size, image_size, 3)
-    pixels = np.empty(shape, np.uint8) if new_pixels is None else new_pixels(shape)
+    pixels = np.empty((count, image_size, image_size, 3), np.uint8)
     partner, mixes = pair_up(recipe, plan, cells.epoch, slots, image_size)
     views: list[View] = [None] * count  # type: ignore[list-item]  # filled below, in another order
     prints = np.empty(count, dtype=np.uint32)

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
+from deit_pipe.pipeline.errors import RecipeError
 from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.opened.images import absolute, open_images
 from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for
-from deit_pipe.store.errors import CacheMissing
+from deit_pipe.store.errors import CacheMismatch, CacheMissing
 from deit_pipe.store.manifest import Manifest, read_data_choice, read_manifest, read_provenance
 
 # What a cache of the version before choices were recorded did: it held nothing out.
@@ -70,10 +71,13 @@ def open_cache(place: str) -> OpenedCache:
     """Read everything but teachers and images.
 
     Raises:
-        CacheMissing: no cache there. CacheCorrupt: it is damaged. CacheMismatch: of a later format.
+        CacheMissing: no cache there. CacheCorrupt: it is damaged. CacheMismatch: of a later format, or recipe.
     """
     manifest, recorded = read_manifest(place), read_data_choice(place)
-    recipe = Recipe.from_json(dict(manifest.recipe))
+    try:
+        recipe = Recipe.from_json(dict(manifest.recipe))
+    except RecipeError as error:
+        raise CacheMismatch(f"{place} cannot be read by this program: {error}") from error
     return OpenedCache(
         place=place,
         manifest=manifest,
