@@ -227,9 +227,8 @@ def test_a_recorded_recipe_without_a_field_of_the_first_hour_is_refused(cache: P
     rewrite(cache, lambda identity: identity["recipe"].pop("window"))
     with pytest.raises(CacheMismatch, match="a recorded recipe lacks window"):
         train(cache, tmp_path / "run")
-    with pytest.raises(CacheMismatch) as caught:
+    with pytest.raises(CacheMismatch, match="a recorded recipe lacks window"):
         join(cache)
-    assert caught.value.fields == (("recipe.window", "absent", 48),)
 
 
 def test_a_teacher_without_a_field_of_the_first_hour_is_refused(cache: Path) -> None:
