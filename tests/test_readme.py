@@ -17,7 +17,11 @@ BLOCKS = re.findall(r"```\n(.*?)```", TEXT, flags=re.DOTALL)
 def command_lines() -> list[str]:
     found = [line.removeprefix("$ ") for block in BLOCKS for line in block.splitlines()]
     inline = re.findall(r"`(deit-pipe [^`]+)`", TEXT)
-    return [line for line in (*found, *inline) if line.startswith("deit-pipe ") and "COMMAND" not in line]
+    return [
+        line
+        for line in (*found, *inline)
+        if line.startswith("deit-pipe ") and "COMMAND" not in line and "--version" not in line
+    ]
 
 
 def test_there_are_commands_to_check() -> None:
@@ -51,6 +55,35 @@ def test_every_test_it_names_exists(name: str) -> None:
 @pytest.mark.parametrize("target", re.findall(r"\]\(((?!http|#)[^)]+)\)", TEXT))
 def test_every_link_leads_somewhere(target: str) -> None:
     assert (ROOT / target).exists()
+
+
+def path_of_an_image() -> list[tuple[str, str]]:
+    """(file, function) of each hop; a function alone is in the file before it."""
+    text = TEXT.partition("The path of one image")[2].partition("## Contributing")[0]
+    hops, file = [], ""
+    for words in re.findall(r"`([^`]+)`", text):
+        place, _, name = words.rpartition(":")
+        file = place or file
+        hops.append((file, name))
+    return hops
+
+
+def test_the_path_of_one_image_is_short_and_true() -> None:
+    hops = path_of_an_image()
+    assert 25 <= len(hops) <= 38
+    for file, name in hops:
+        source = (ROOT / file).read_text(encoding="utf-8")
+        for part in name.split("."):
+            assert re.search(rf"^ *(def|class) {part}\b", source, flags=re.MULTILINE), f"{file}:{name}"
+
+
+def test_every_room_is_listed() -> None:
+    rooms = [
+        path.parent for top in ("stages", "store", "pipeline") for path in (ROOT / top).glob("*/__init__.py")
+    ]
+    assert len(rooms) > 10
+    for room in rooms:
+        assert f"| `{room.relative_to(ROOT).as_posix()}/` |" in TEXT, room
 
 
 def test_ci_runs_exactly_the_test_command() -> None:
