@@ -22,16 +22,7 @@ from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.machine.distributed import Processes, processes
 from deit_pipe.stages.machine.workers import choose_workers
-from deit_pipe.stages.networks.teacher import (
-    RANDOM,
-    Teacher,
-    facts_of,
-    fitted_folder,
-    is_fitted_for,
-    knows_classes,
-    load_teacher,
-    was_fitted_from,
-)
+from deit_pipe.stages.networks.teacher import RANDOM, Teacher, facts_of, load_teacher
 from deit_pipe.stages.networks.weights import write_teacher_run
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
 from deit_pipe.stages.opened.gate_result import GateResult, gate_lines
@@ -41,6 +32,12 @@ from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_fo
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.teaching.estimate import estimate
+from deit_pipe.stages.teaching.fitted_folders import (
+    fitted_folder,
+    is_fitted_for,
+    knows_classes,
+    was_fitted_from,
+)
 from deit_pipe.stages.teaching.gate import pass_gate
 from deit_pipe.stages.teaching.head_fit import fit_head
 from deit_pipe.store.formats import TargetFormat

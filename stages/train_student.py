@@ -61,7 +61,7 @@ def run(options: TrainStudentOptions) -> CommandResult:
             say_start(options, decided, schedule, facts, trainer.student)
         fit = Fit(
             trainer=trainer, schedule=schedule, settings=decided.settings, options=options, table=images.train,
-            validation=images.val, test=images.test, teacher_top1=teacher_top1(options, decided.names),
+            validation=images.val, test=images.test, teacher=known_teacher(options, decided.names),
             image_size=cache.manifest.image_size, workers=choose_workers(options.workers), run_folder=run_folder,
             make_targets=lambda epoch, step: alone
             or CachedTargets(readers, lambda: schedule.cells(group, epoch, step), context),
@@ -107,9 +107,11 @@ def targets_alone(
     return NoTargets()
 
 
-def teacher_top1(options: TrainStudentOptions, names: list[str]) -> float | None:
-    """Accuracy of the only teacher, 0..1, where its gate measured it on the images that the student is measured on."""
+def known_teacher(options: TrainStudentOptions, names: list[str]) -> tuple[float, str] | None:
+    """Accuracy of the only teacher, 0..1, as its gate measured it, and on which split; None where nobody knows."""
     if len(names) != 1 or options.val_data is not None:
         return None
     gate = read_gate(options.cache, names[0])
-    return float(gate["accuracy"]) if gate and gate.get("split") == "val" else None
+    return (
+        (float(gate["accuracy"]), str(gate["split"])) if gate and gate.get("accuracy") is not None else None
+    )

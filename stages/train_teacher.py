@@ -1,43 +1,30 @@
 """`deit-pipe train-teacher`: a supervised fine-tune of a timm CNN on the user's classes."""
 
-import math
 import os
 from dataclasses import fields
 from pathlib import Path
 
-import timm
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from deit_pipe.pipeline.compose import compose, mixed_labels, normalise
-from deit_pipe.pipeline.loader import load_views
-from deit_pipe.pipeline.plan import ViewPlan
-from deit_pipe.pipeline.recipe import load_recipe
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.command_lines import command_line
-from deit_pipe.stages.console.errors import Mismatch, Missing, TrainingDiverged, UsageProblem
-from deit_pipe.stages.console.progress import note, progress
+from deit_pipe.stages.console.errors import Mismatch, UsageProblem
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import choose_device
 from deit_pipe.stages.machine.workers import choose_workers
-from deit_pipe.stages.networks.teacher import Teacher, facts_of, load_teacher
+from deit_pipe.stages.networks.teacher import facts_of, load_teacher
 from deit_pipe.stages.networks.weights import (
-    digest,
-    hub_weights,
-    normalisation,
+    TeacherRun,
     read_teacher_run,
-    read_weights,
     resolve_tag,
     write_teacher_run,
 )
 from deit_pipe.stages.opened.images import given_choice, labelled_part, open_images
-from deit_pipe.stages.opened.plain_views import default_image_size, is_small
+from deit_pipe.stages.opened.plain_views import default_image_size
 from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.data import DataOptions
 from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
 from deit_pipe.stages.teaching.answers import ask
+from deit_pipe.stages.teaching.fine_tuning import fine_tune
 from deit_pipe.stages.teaching.head_fit import fit_head
 from deit_pipe.stages.teaching.plain_images import PlainImages
 
@@ -54,19 +41,13 @@ def run(options: TrainTeacherOptions) -> CommandResult:
             f"{out} already holds another teacher\n  expected {tag}\n  got      {there.model}\n"
             "give another folder with --out"
         )
-    if there is not None:
-        right = "" if there.val_top1 is None else f", {there.val_top1:.2%} of the validation images"
-        text = (
-            f"nothing to do: {out} holds {tag} ({there.head}{right})\n"
-            f"to train it again, remove {out} or give another folder with --out"
-        )
-        return CommandResult(
-            text, {"model": tag, "head": there.head, "val_top1": there.val_top1, "out": str(out)}
-        )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageProblem("train-teacher runs in one process\n  start it without torchrun")
     found = open_images(options.data, given_choice(options))
     table = labelled_part(found.train)
+    if there is not None:
+        check_same_training(out, there, table, options)
+        return nothing_to_do(out, there)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageProblem("train-teacher runs in one process\n  start it without torchrun")
     split, validation = ("val", found.val) if found.val is not None else ("test", found.test)
     if validation is not None:
         check_same_classes(validation, table.class_names, f"the training images {table.name}")
@@ -89,18 +70,24 @@ def run(options: TrainTeacherOptions) -> CommandResult:
         )
     else:
         teacher = fine_tune(options, tag, table, image_size, device, workers)
-    top1 = None
+    answers = None
     if validation is not None:
         answers = ask(teacher, PlainImages(validation, options.batch_size, workers), image_size)
-        top1 = None if answers is None else answers.accuracy.value
+    top1 = None if answers is None else answers.accuracy.value
     write_teacher_run(out, facts_of(teacher, image_size, top1), teacher.model)
     accuracy = "not measured (no val or test images)" if top1 is None else f"{top1:.2%} of the {split} images"
     following = command_line(
         "cache-teacher", CacheTeacherOptions, teacher=tag, teacher_weights=str(out), data=options.data,
         img_size=options.img_size, **{name: getattr(options, name) for name in DATA_FIELDS},
     )  # fmt: skip
+    guessing = ""
+    if answers is not None and answers.skill.low <= 0:
+        guessing = (
+            f"WARNING: {len(answers):,} images cannot tell that from guessing ({1 / len(table.class_names):.2%}): "
+            "train longer (--epochs), start from weights (--init), or give more images\n"
+        )
     text = (
-        f"teacher {tag}, {teacher.head}, {image_size} px: {accuracy}\n"
+        f"teacher {tag}, {teacher.head}, {image_size} px: {accuracy}\n{guessing}"
         f"weights sha256 {teacher.weights_sha256[:16]}, in {out}\n"
         f"next: {following}"
     )
@@ -111,83 +98,37 @@ def run(options: TrainTeacherOptions) -> CommandResult:
     return CommandResult(text, data)
 
 
-def initial_model(tag: str, init: str, num_classes: int) -> nn.Module:
-    """The network to start from, with a fresh classifier."""
-    if init == "scratch":
-        model = timm.create_model(tag, pretrained=False, num_classes=num_classes)
-    elif init in ("auto", "pretrained"):
-        try:
-            model = hub_weights(tag)
-        except Missing as error:
-            if init == "pretrained":
-                raise
-            note(f"{str(error).splitlines()[0]}: training {tag} from scratch")
-            return initial_model(tag, "scratch", num_classes)
-        model.reset_classifier(num_classes)  # type: ignore[operator]
-    else:
-        model = timm.create_model(tag, pretrained=False, num_classes=num_classes)
-        own = model.state_dict()
-        state = read_weights(Path(init))
-        fits = {
-            name: value for name, value in state.items() if name in own and own[name].shape == value.shape
-        }
-        if len(fits) < len(own) // 2:
-            raise Mismatch(
-                f"{init} does not fit {tag}\n  expected {len(own)} tensors, {len(fits)} fit\n"
-                "give weights of this model with --init"
-            )
-        model.load_state_dict(fits, strict=False)
-        note(f"{len(fits)} of {len(own)} tensors taken from {init}")
-    assert isinstance(model, nn.Module)
-    return model
+def nothing_to_do(out: Path, there: TeacherRun) -> CommandResult:
+    """The teacher is there already."""
+    right = "" if there.val_top1 is None else f", {there.val_top1:.2%} of the validation images"
+    text = (
+        f"nothing to do: {out} holds {there.model} ({there.head}{right})\n"
+        f"to train it again, remove {out} or give another folder with --out"
+    )
+    data = {"model": there.model, "head": there.head, "val_top1": there.val_top1, "out": str(out)}
+    return CommandResult(text, data)
 
 
-def fine_tune(
-    options: TrainTeacherOptions,
-    tag: str,
-    table: SampleTable,
-    image_size: int,
-    device: torch.device,
-    workers: int,
-) -> Teacher:
-    """AdamW with one epoch of warmup and a cosine to zero, cross entropy with label smoothing."""
-    recipe = load_recipe(options.recipe or ("small" if is_small(table) else "basic"))
-    classes = len(table.class_names)
-    torch.manual_seed(options.seed)
-    model = initial_model(tag, options.init, classes).to(device).train()
-    mean, std = normalisation(tag)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
-    plan = ViewPlan.for_recipe(len(table), recipe, options.seed)
-    batch_size = max(recipe.mix_group, options.batch_size // recipe.mix_group * recipe.mix_group)
-    cells = [cell for epoch in range(options.epochs) for cell in plan.batches(epoch, batch_size)]
-    warmup = max(1, len(cells) // options.epochs)
-    with progress(f"training {tag}", len(cells), "steps") as shown:
-        views_in_order = load_views(table, recipe, plan, cells, image_size=image_size, workers=workers)
-        for step, views in enumerate(views_in_order):
-            for group in optimizer.param_groups:
-                group["lr"] = options.lr * learning_rate_factor(step, warmup, len(cells))
-            on_device = views.to(device)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.precision == "bf16"):
-                logits: Tensor = model(normalise(compose(on_device, recipe), mean, std))
-            labels = mixed_labels(on_device, classes, options.smoothing)
-            loss = -(labels * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            if not math.isfinite(value := loss.item()):
-                raise TrainingDiverged(
-                    f"the loss is not finite in epoch {views.epoch + 1}\n  lower --lr and run again"
-                )
-            shown.advance(1, f"epoch {views.epoch + 1}/{options.epochs}, loss {value:.3f}")
-    model.eval().requires_grad_(False)
-    return Teacher(
-        model=model, tag=tag, weights_sha256=digest(model.state_dict()), head="trained", mean=mean, std=std,
-        num_classes=classes, class_names=table.class_names, precision="fp32", device=device, source=options.out,
-    )  # fmt: skip
+def check_same_training(
+    out: Path, there: TeacherRun, table: SampleTable, options: TrainTeacherOptions
+) -> None:
+    """Refuse a folder whose teacher was made for other images, classes or another size.
 
-
-def learning_rate_factor(step: int, warmup: int, steps: int) -> float:
-    """Linear from 0 over `warmup` steps, then a half cosine to 0 at `steps`."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    Raises:
+        Mismatch: says what differs.
+    """
+    problems = []
+    if there.class_names != table.class_names:
+        problems.append(
+            f"  classes  there {', '.join(there.class_names[:4])}...   given {', '.join(table.class_names[:4])}..."
+        )
+    elif there.fitted_on not in (None, table.digest):
+        problems.append(f"  images   there sha256 {there.fitted_on[:12]}   given {table.digest[:12]}")
+    if options.img_size not in (None, there.image_size):
+        problems.append(f"  size     there {there.image_size} px   given {options.img_size} px")
+    if problems:
+        raise Mismatch(
+            f"{out} holds a teacher that was made otherwise\n"
+            + "\n".join(problems)
+            + "\ngive another folder with --out"
+        )

@@ -211,7 +211,16 @@ def test_the_top_level_holds_what_was_agreed() -> None:
         pytest.skip("not a git checkout")
     top = {line.split("/")[0] for line in listed.stdout.splitlines()}
     agreed = {"pipeline", "stages", "store", "tests", "cli.py", "pyproject.toml", "README.md"}
-    extra = {"__init__.py", "py.typed", "LICENSE", "CHANGELOG.md", ".ci", ".github", ".gitignore", ".pre-commit-config.yaml"}
+    extra = {
+        "__init__.py",
+        "py.typed",
+        "LICENSE",
+        "CHANGELOG.md",
+        ".ci",
+        ".github",
+        ".gitignore",
+        ".pre-commit-config.yaml",
+    }
     assert agreed <= top
     assert top <= agreed | extra
 

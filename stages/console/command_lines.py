@@ -33,4 +33,4 @@ def command_line(command: str, options: type[Any], **given: Any) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, tuple | list):
         return ",".join(_text(part) for part in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(value) if isinstance(value, float) else str(value)

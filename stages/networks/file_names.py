@@ -4,3 +4,4 @@ RUN_WEIGHTS = "model.safetensors"  # of a train-teacher folder
 RUN_FACTS = "teacher.json"
 STUDENT_WEIGHTS = "student.safetensors"  # of a train-student folder
 STUDENT_FACTS = "student.json"
+RUN_CONFIG = "config.json"  # every option of a train-student run, and the command that began it

@@ -14,7 +14,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from deit_pipe.stages.console.errors import Missing, UsageProblem
-from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
+from deit_pipe.stages.networks.file_names import RUN_CONFIG, STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.networks.weights import classifier_name, load_into, normalisation, resolve_tag
 
 CUSTOM = "custom"
@@ -217,6 +217,15 @@ def _grid(facts: StudentFacts) -> int:
     return int(probe.patch_embed.grid_size[0])
 
 
+def begun_command(folder: Path) -> str:
+    """The command that trains into a folder: the one that it was begun with, where that is known."""
+    try:
+        config = json.loads((folder / RUN_CONFIG).read_text(encoding="utf-8"))
+        return str(config["command"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"deit-pipe train-student --out {shlex.quote(str(folder))}"
+
+
 def read_facts(folder: Path) -> StudentFacts:
     """What a run folder says of its student.
 
@@ -227,7 +236,7 @@ def read_facts(folder: Path) -> StudentFacts:
     if not path.is_file():
         raise Missing(
             f"{folder} holds no trained student: {path.name} is not there\n"
-            f"train one with: deit-pipe train-student --out {shlex.quote(str(folder))}"
+            f"train one with: {begun_command(folder)}"
         )
     return StudentFacts.from_json(json.loads(path.read_text(encoding="utf-8")))
 
@@ -242,7 +251,7 @@ def read_student(folder: Path, weights: str = STUDENT_WEIGHTS) -> tuple[StudentF
     if not (folder / weights).is_file():
         raise Missing(
             f"{folder} holds no trained student: {weights} is not there\n"
-            f"finish the run with: deit-pipe train-student --out {shlex.quote(str(folder))}"
+            f"finish the run with: {begun_command(folder)}"
         )
     return facts, load_file(folder / weights)
 

@@ -143,7 +143,16 @@ def load_teacher(
         model = hub_weights(tag)
         head, source = "pretrained", f"timm hub, {tag}"
     model = model.eval().requires_grad_(False).to(device)
-    teacher = _described(model, facts, tag=tag, head=head, source=source, precision=precision, device=device)
+    teacher = _described(
+        model,
+        facts,
+        tag=tag,
+        head=head,
+        source=source,
+        precision=precision,
+        device=device,
+        published=weights is None,
+    )
     if not any_head:
         check_classes(teacher, num_classes, class_names)
     return teacher
@@ -158,13 +167,14 @@ def _described(
     source: str,
     precision: str,
     device: torch.device,
+    published: bool,
 ) -> Teacher:
-    """The network with what is known of it: from its folder, else from its tag."""
+    """The network with what is known of it: from its folder, else from its tag (the size only of the tag's weights)."""
     mean, std = normalisation(tag)
     known = Teacher(
         model=model, tag=tag, weights_sha256=digest(model.state_dict()), head=head, mean=mean, std=std,
         num_classes=int(model.num_classes), class_names=None, precision=precision, device=device, source=source,  # type: ignore[arg-type]
-        trained_size=None if head == RANDOM else published_size(tag),
+        trained_size=published_size(tag) if published else None,
     )  # fmt: skip
     if facts is None:
         return known
@@ -191,48 +201,6 @@ def find_teacher_run(tag: str) -> Path | None:
         if facts is not None and facts.model == tag:
             return folder
     return None
-
-
-def fitted_folder(tag: str) -> Path:
-    """Where a head fitted on this teacher is kept: a folder that is free, or holds an earlier one of the same teacher.
-
-    Raises:
-        Mismatch: trained teachers are in both; a fitted head never replaces one.
-    """
-    folders = (TEACHER_RUN, own_teacher_run(tag))
-    for folder in folders:
-        facts = read_teacher_run(folder)
-        if facts is None or (facts.model == tag and facts.head == "fitted"):
-            return folder
-    raise Mismatch(
-        f"no place for the fitted head of {tag}: {' and '.join(map(str, folders))} hold other teachers\n"
-        "  expected one of them to be free\n"
-        f"move one away, or fit it elsewhere with: deit-pipe train-teacher --teacher {tag} --head-only --out DIR"
-    )
-
-
-def knows_classes(teacher: Teacher, class_names: tuple[str, ...]) -> bool:
-    """Whether it answers with as many classes, and with these where it says which."""
-    return teacher.num_classes == len(class_names) and teacher.class_names in (None, class_names)
-
-
-def is_fitted_for(teacher: Teacher, table: SampleTable, image_size: int) -> bool:
-    """Whether its head was fitted on these very samples at this size."""
-    return (
-        teacher.head == "fitted" and teacher.fitted_on == table.digest and teacher.trained_size == image_size
-    )
-
-
-def was_fitted_from(folder: Path, teacher: Teacher, table: SampleTable, image_size: int) -> bool:
-    """Whether a folder holds the head that fitting this teacher's body on these samples gives."""
-    facts = read_teacher_run(folder)
-    return (
-        facts is not None
-        and facts.head == "fitted"
-        and (facts.body_sha256, facts.fitted_on, facts.image_size)
-        == (teacher.weights_sha256, table.digest, image_size)
-        and facts.class_names == table.class_names
-    )
 
 
 def own_teacher_run(tag: str) -> Path:
@@ -264,12 +232,33 @@ def check_classes(teacher: Teacher, num_classes: int, class_names: tuple[str, ..
         )
 
 
+def plain_classifier(teacher: Teacher) -> nn.Module:
+    """The one layer that makes the logits.
+
+    Raises:
+        UsageProblem: it is none that can be fitted by itself.
+    """
+    classifier = teacher.model.get_classifier()  # type: ignore[operator]
+    pointwise = isinstance(classifier, nn.Conv2d) and classifier.kernel_size == (1, 1)
+    if not (pointwise or type(classifier) is nn.Linear) or classifier.bias is None:
+        raise UsageProblem(
+            f"no head can be fitted on {teacher.tag}\n  expected one linear layer with a bias as its classifier\n"
+            f"  got      {type(classifier).__name__}\n"
+            f"train all of it with: deit-pipe train-teacher --teacher {teacher.tag}"
+        )
+    assert isinstance(classifier, nn.Module)
+    return classifier
+
+
 def with_head(teacher: Teacher, head: nn.Module, table: SampleTable) -> Teacher:
     """The same frozen body with a classifier that was fitted to these samples."""
     class_names = table.class_names
     teacher.model.reset_classifier(len(class_names))  # type: ignore[operator]
-    classifier = teacher.model.get_classifier()  # type: ignore[operator]
-    classifier.load_state_dict(head.state_dict())
+    classifier = plain_classifier(teacher)
+    with torch.no_grad():
+        for name, value in head.named_parameters():
+            own = getattr(classifier, name)
+            own.copy_(value.reshape(own.shape))  # a 1 x 1 convolution is a linear layer too
     model = teacher.model.to(teacher.device).eval().requires_grad_(False)
     return replace(
         teacher,

@@ -3,11 +3,12 @@
 import argparse
 import hashlib
 import json
+import math
 import os
 import pickle
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
+from deit_pipe.stages.console.errors import Corrupt, Mismatch, Missing, UsageProblem
 from deit_pipe.stages.networks.file_names import RUN_FACTS, RUN_WEIGHTS
 
 # `regnety_160` is what the DeiT paper and code call their teacher; timm's own default tag of that name is another
@@ -40,7 +41,7 @@ class TeacherRun:
         val_top1: fraction of its validation images it gets right, or None without any.
         body: of a fitted one: where the weights below the head came from, such as `random weights, seed 0`.
         body_sha256: of a fitted one: digest of those weights, with the head they came with.
-        fitted_on: of a fitted one: digest of the samples its head was fitted on.
+        fitted_on: digest of the samples that it, or its fitted head, was trained on.
     """
 
     model: str
@@ -252,10 +253,30 @@ def write_teacher_run(folder: Path, facts: TeacherRun, model: nn.Module) -> None
 
 
 def read_teacher_run(folder: Path) -> TeacherRun | None:
-    """The facts of a `train-teacher` folder; None where there is no finished one."""
+    """The facts of a `train-teacher` folder; None where there is no finished one. Unknown keys are left out.
+
+    Raises:
+        Corrupt: there is a file, and it does not say what it must.
+    """
     path = folder / RUN_FACTS
     if not path.is_file():
         return None
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-    return TeacherRun(**values)
+    known = {field.name for field in fields(TeacherRun)}
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in facts.items() if k in known
+        }
+        run = TeacherRun(**values)
+        for name in ("mean", "std"):
+            numbers = getattr(run, name)
+            if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
+                raise ValueError(f"{name} is no list of three numbers")
+        if run.val_top1 is not None and not 0 <= run.val_top1 <= 1:
+            raise ValueError("val_top1 is not in 0..1")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Corrupt(
+            f"{path} cannot be read: {str(error).splitlines()[0]}\n  expected what train-teacher writes: model, head, "
+            "image_size, mean, std, class_names\ncorrect it, or make the teacher again with deit-pipe train-teacher"
+        ) from error
+    return run

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.teaching.plain_images import STEP, PlainImages
 from deit_pipe.stages.teaching.skill import Estimate, calibration_error, skill, wilson
@@ -61,12 +62,23 @@ class Answers:
 def ask_in_steps(
     teacher: Teacher, images: PlainImages, image_size: int, most: int | None = None
 ) -> Generator[Answers, None, None]:
-    """Yield all answers so far after every 256 images, and after the last; nothing where no image is labelled."""
+    """Yield all answers so far after every 256 images, and after the last; nothing where no image is labelled.
+
+    Raises:
+        Mismatch: an answer is not finite.
+    """
     labels, said = np.empty(0, np.int64), np.empty(0, np.int64)
     confidence = np.empty(0, np.float64)
     total = len(images) if most is None else min(most, len(images))
     for pixels, batch_labels in images.read(image_size, teacher.device, total):
-        sure, best = torch.softmax(teacher(pixels).double(), dim=1).max(dim=1)
+        logits = teacher(pixels).double()
+        if not bool(torch.isfinite(logits).all()):
+            raise Mismatch(
+                f"teacher {teacher.tag} ({teacher.source}) gives answers that are not finite\n"
+                "  expected logits, got nan or infinity: its weights are broken, or overflow\n"
+                "give other weights with --teacher-weights, or --precision fp32"
+            )
+        sure, best = torch.softmax(logits, dim=1).max(dim=1)
         labels = np.concatenate([labels, batch_labels])
         said = np.concatenate([said, best.cpu().numpy()])
         confidence = np.concatenate([confidence, sure.cpu().numpy()])

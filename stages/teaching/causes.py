@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.networks.weights import normalisation, published_size
 from deit_pipe.stages.teaching.answers import Answers, ask
@@ -18,6 +19,7 @@ from deit_pipe.stages.teaching.plain_images import STEP, PlainImages
 
 GAIN = 0.05  # of all answers, at least
 Z_GAIN = 2.58  # 99 %: half a dozen causes are tried
+FEWEST = 10  # images on which a cause is tried
 USABLE = 0.5  # skill that the teacher must reach once the cause is gone
 
 Triple = tuple[float, ...]
@@ -75,6 +77,8 @@ def find_cause(
 
 def lifts(before: Answers, after: Answers) -> bool:
     """Whether the same images are answered clearly better: a paired comparison, and useful in the end."""
+    if len(after) < FEWEST:  # any handful fits some order
+        return False
     gain = after.right.astype(np.int64) - before.right.astype(np.int64)
     error = float(gain.std()) / len(gain) ** 0.5
     return bool(gain.mean() - max(GAIN, Z_GAIN * error) > 0 and after.skill.value >= USABLE)
@@ -136,7 +140,7 @@ def wrong_normalisation(
 def _try(teacher: Teacher, images: PlainImages, image_size: int, count: int) -> Answers | None:
     try:
         return ask(teacher, images, image_size, count)
-    except (AssertionError, RuntimeError, ValueError):  # a transformer takes one size only
+    except (AssertionError, RuntimeError, ValueError, Mismatch):  # a transformer takes one size only
         return None
 
 

@@ -22,9 +22,10 @@ from deit_pipe.stages.opened.gate_result import (
     percent,
 )
 from deit_pipe.stages.teaching.answers import Answers, ask_in_steps
-from deit_pipe.stages.teaching.causes import Cause, find_cause
+from deit_pipe.stages.teaching.causes import Cause, find_cause, wrong_order
 from deit_pipe.stages.teaching.plain_images import PlainImages
 from deit_pipe.stages.teaching.published import Known, known_accuracy
+from deit_pipe.stages.teaching.training_command import training_command
 
 REFUSED_BELOW = 0.2  # skill: a teacher of other classes is near 0, and no useful one is here
 WARNED_BELOW = 0.5
@@ -64,19 +65,21 @@ def pass_gate(
         measured=time.time(),
     )  # fmt: skip
     judges = judging_images(data, batch_size, workers, seed)
-    if judges is None or teacher.head == RANDOM:
+    if not judges or teacher.head == RANDOM:
         why = "random weights" if teacher.head == RANDOM else why_not(data)
         return _with(found, decision=NOT_GATED, reason=why)
-    split, images = judges
     known = known_accuracy(teacher, names)
-    with closing(ask_in_steps(teacher, images, image_size, MOST)) as steps:
-        answers = until_clear(steps, known)
-        problem = what_is_wrong(answers, known)
-        enough = answers
-        if problem:
-            for enough in steps:
-                if len(enough) >= PER_CLASS * len(names):
-                    break
+    split, images = judges[0]
+    answers, enough = examine(teacher, images, image_size, known)
+    if (
+        not told_from_guessing(answers) and len(judges) > 1
+    ):  # a few validation images: then the training images
+        split, images = judges[1]
+        answers, enough = examine(teacher, images, image_size, known)
+    problem = what_is_wrong(answers, known)
+    cause = None if problem else next(wrong_order(answers, names), None)
+    if cause is not None:
+        problem = "some of its classes seem to be exchanged: a student learns that"
     found = _with(
         found, split=split, images=len(answers), classes_seen=len(set(answers.labels.tolist())),
         accuracy=answers.accuracy.value, skill=answers.skill.value, skill_low=answers.skill.low,
@@ -86,23 +89,42 @@ def pass_gate(
     )  # fmt: skip
     if not problem:
         return found
-    cause = find_cause(teacher, images, enough, image_size, names)
+    cause = cause or find_cause(teacher, images, enough, image_size, names)
     refused = answers.skill.high < REFUSED_BELOW
     if refused and not accept:
-        raise refusal(teacher, found, cause)
+        raise refusal(teacher, found, cause, data)
     return _with(
         found, decision=ACCEPTED if refused else WARNED, reason=problem, cause=cause and cause.to_json()
     )
 
 
-def judging_images(data: DataSet, batch_size: int, workers: int, seed: int) -> tuple[str, PlainImages] | None:
-    """The images that can tell classes apart: those of `val`, else of `train`; None where neither has two classes."""
+def examine(
+    teacher: Teacher, images: PlainImages, image_size: int, known: Known | None
+) -> tuple[Answers, Answers]:
+    """Answers until they are clear; and, where something is wrong, as many as a search for the cause needs."""
+    with closing(ask_in_steps(teacher, images, image_size, MOST)) as steps:
+        answers = enough = until_clear(steps, known)
+        if what_is_wrong(answers, known):
+            for enough in steps:
+                if len(enough) >= PER_CLASS * teacher.num_classes:
+                    break
+    return answers, enough
+
+
+def told_from_guessing(answers: Answers) -> bool:
+    """Whether the interval of the skill lies on one side of what a worthless teacher has."""
+    return answers.skill.low > 0 or answers.skill.high < REFUSED_BELOW
+
+
+def judging_images(data: DataSet, batch_size: int, workers: int, seed: int) -> list[tuple[str, PlainImages]]:
+    """The images that can tell classes apart: those of `val`, then of `train`, where they have two classes."""
+    found = []
     for split, table in (("val", data.val), ("train", data.train)):
         if table is not None:
             images = PlainImages(table, batch_size, workers, seed)
             if images.classes_seen > 1:
-                return split, images
-    return None
+                found.append((split, images))
+    return found
 
 
 def why_not(data: DataSet) -> str:
@@ -134,6 +156,8 @@ def what_is_wrong(answers: Answers, known: Known | None) -> str:
         return (
             f"a skill below {REFUSED_BELOW} is near guessing: its answers teach nothing about these classes"
         )
+    if not told_from_guessing(answers):
+        return f"{len(answers):,} images are too few to tell its answers from guessing"
     if answers.skill.high < WARNED_BELOW:
         return f"a skill below {WARNED_BELOW} is poor: a student learns its mistakes"
     if known is not None and answers.accuracy.high < known.accuracy - MARGIN:
@@ -141,7 +165,7 @@ def what_is_wrong(answers: Answers, known: Known | None) -> str:
     return ""
 
 
-def refusal(teacher: Teacher, found: GateResult, cause: Cause | None) -> Mismatch:
+def refusal(teacher: Teacher, found: GateResult, cause: Cause | None, data: DataSet) -> Mismatch:
     """The message: what was measured, what was expected, why, and what to do."""
     model = teacher.tag.partition(".")[0]
     assert found.skill is not None
@@ -162,12 +186,12 @@ def refusal(teacher: Teacher, found: GateResult, cause: Cause | None) -> Mismatc
         )
     else:
         lines += [
-            "  no other order of classes, size or normalisation explains it: its classes seem to be others",
+            f"  no other order of classes, size or normalisation explains it, as far as {found.images:,} images tell: "
+            "its classes seem to be others",
             "fit a new classifier on it with --fit-head",
         ]
-    lines.append(
-        f"or train it with: deit-pipe train-teacher --teacher {model}; --accept-teacher caches it all the same"
-    )
+    lines.append(f"or train it with: {training_command(model, data, image_size=found.image_size)}")
+    lines.append("--accept-teacher caches it all the same")
     return Mismatch("\n".join(lines))
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.console.progress import progress
-from deit_pipe.stages.networks.teacher import Teacher, with_head
+from deit_pipe.stages.networks.teacher import Teacher, plain_classifier, with_head
 from deit_pipe.stages.teaching.plain_images import PlainImages
 
 L2 = 1e-4
@@ -22,8 +22,9 @@ def fit_head(
     All features are held in memory: 4 bytes x features x images.
 
     Raises:
-        Mismatch: no image has a label.
+        Mismatch: no image has a label. UsageProblem: its classifier is no single linear layer.
     """
+    plain_classifier(teacher)
     images = PlainImages(table, batch_size, workers)
     if not len(images):
         raise Mismatch(

@@ -1,10 +1,11 @@
 """What a run will do, decided before anything heavy is opened: preset, settings, loss, teachers, the whole config."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.machine.distributed import Processes
@@ -29,7 +30,9 @@ from deit_pipe.stages.training.settings import (
 from deit_pipe.store.manifest import read_teacher
 
 # Of the config: what follows from the cache and is no option.
-DERIVED = ("cache_digest", "world", "teacher_digests", "cached_epochs", "settings_rules", "data_choice")
+DERIVED = (
+    "cache_digest", "world", "teacher_digests", "cached_epochs", "settings_rules", "data_choice", "command",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +75,16 @@ def decide(options: TrainStudentOptions, cache: OpenedCache, group: Processes) -
         cache_digest=cache.manifest.digest, world=group.world,
         teacher_digests=[read_teacher(options.cache, name).digest for name in names],
         cached_epochs=cached_epochs(options.cache, names, settings.epochs, begun),
-        settings_rules=SETTINGS_RULES, data_choice=cache.choice.to_json(),
+        settings_rules=SETTINGS_RULES, data_choice=cache.choice.to_json(), command=own_command(options),
     )  # fmt: skip
     return Decisions(
         names=names, preset=preset, settings=settings, loss=loss, precision=precision, config=config
     )
+
+
+def own_command(options: TrainStudentOptions) -> str:
+    """The command that began the run, for whoever goes on with it."""
+    return command_line("train-student", TrainStudentOptions, **asdict(options))
 
 
 def settings_of(
@@ -114,7 +122,7 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
             weights = [float(part) for part in options.teacher_loss_weights.split(",")]
         except ValueError:
             weights = []
-        good = all(math.isfinite(weight) and weight >= 0 for weight in weights)
+        good = all(weight >= 0 for weight in weights) and math.isfinite(sum(weights))
         if len(weights) != teachers or not good or not sum(weights):
             raise UsageProblem(
                 f"--teacher-loss-weights {options.teacher_loss_weights!r} does not fit\n"

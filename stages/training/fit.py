@@ -56,7 +56,7 @@ class Fit:
         table: what is trained on.
         validation: images that select the best epoch; None: nothing is selected.
         test: images for the last word, looked at once, when there are none for validation and training is over.
-        teacher_top1: accuracy of the teacher, 0..1, where it is known; said at the end.
+        teacher: accuracy of the teacher, 0..1, and the split it was measured on, where known; said at the end.
     """
 
     trainer: Trainer
@@ -70,7 +70,7 @@ class Fit:
     workers: int
     run_folder: Path
     make_targets: TargetsFrom
-    teacher_top1: float | None = None
+    teacher: tuple[float, str] | None = None
     position: Position = field(default_factory=Position, init=False)
     best: dict[str, Any] | None = field(default=None, init=False)
     metrics: Metrics | None = field(default=None, init=False)
@@ -297,7 +297,8 @@ class Fit:
         result: dict[str, Any] = {
             "out": str(self.run_folder), "student": self.trainer.facts.model, "loss": self.options.loss,
             "epochs": self.settings.epochs, "steps": self.position.total, "answer": self.answer,
-            "selected": self._selected_scores, "best": self.best, "teacher_top1": self.teacher_top1,
+            "selected": self._selected_scores, "best": self.best, "teacher_top1": self.teacher and self.teacher[0],
+            "teacher_split": self.teacher and self.teacher[1],
             **scores,
         }  # fmt: skip
         result |= outcome(result, self.test if self.validation is None else self.validation)

@@ -42,7 +42,9 @@ def make_schedule(optimizer: Optimizer, settings: TrainingSettings) -> CosineLRS
     """
     return CosineLRScheduler(
         optimizer,
-        t_initial=settings.epochs,
+        t_initial=max(
+            2, settings.epochs
+        ),  # timm warns of a single epoch, whose rate is the peak all the same
         lr_min=min(settings.min_lr, settings.scaled_lr),
         warmup_t=min(settings.warmup_epochs, max(0, settings.epochs - 1)),
         warmup_lr_init=min(settings.warmup_lr, settings.scaled_lr),

@@ -60,10 +60,20 @@ def result_text(result: dict[str, Any]) -> str:
         lines.append("  not evaluated: the data has no validation images (--val-data)")
     elif result.get("split"):
         lines += judgement(result, scores)
+    best = result.get("best")
+    if best and scores and best["top1"] > scores[result["answer"]]["top1"]:
+        lines.append(
+            f"  best {best['top1']:.2%} after epoch {best['epoch'] + 1}: evaluate, export with --weights best"
+        )
     if result.get("split") == "test":
         lines.append("  no validation images, so nothing was selected: these are the last epoch's weights")
     lines.append(f"next: deit-pipe evaluate {shlex.quote(str(result['out']))}")
     return "\n".join(lines)
+
+
+def names_of(head: str) -> str:
+    """A head in words."""
+    return {"dist": "distillation head", "class": "class head"}[head]
 
 
 def judgement(result: dict[str, Any], scores: dict[str, Any]) -> list[str]:
@@ -72,20 +82,28 @@ def judgement(result: dict[str, Any], scores: dict[str, Any]) -> list[str]:
     if result["commonest"] > 1.5 * result["chance"]:
         facts.append(f"always the commonest class {result['commonest']:.2%}")
     if result.get("teacher_top1") is not None:
-        facts.append(f"teacher {result['teacher_top1']:.2%}")
+        where = result.get("teacher_split", result["split"])
+        of = "" if where == result["split"] else f" of the {where} images"
+        facts.append(f"teacher {result['teacher_top1']:.2%}{of}")
     lines = ["  " + ", ".join(facts)]
     if result["better_head"]:
         better, other = ("dist", "class") if result["better_head"] == "dist" else ("class", "dist")
-        names = {"dist": "distillation head", "class": "class head"}
         lines.append(
-            f"  the {names[better]} is better than the {names[other]} "
+            f"  the {names_of(better)} is better than the {names_of(other)} "
             f"({scores[better]['top1']:.2%} against {scores[other]['top1']:.2%})"
         )
     if result["near_chance"]:
         guess = max(result["chance"], result["commonest"])
+        told = [
+            n
+            for n in ("class", "dist")
+            if n in scores and lower_bound(scores[n]["top1"], result["images"]) > guess
+        ]
+        what = f"; its {names_of(told[0])} can" if told else ": the student has learned nothing that shows"
         lines.append(
             f"WARNING: {scores[result['answer']]['top1']:.2%} of {result['images']:,} images cannot be told from "
-            f"guessing ({guess:.2%}): the student has learned nothing that shows\n"
-            "  train longer (--epochs), try another --lr, look at labels and teacher with deit-pipe inspect-cache"
+            f"guessing ({guess:.2%}){what}\n"
+            "  train longer (--epochs), try another --lr, measure on more images, look at labels and teacher with "
+            "deit-pipe inspect-cache"
         )
     return lines

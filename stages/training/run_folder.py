@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from deit_pipe.stages.console.errors import Mismatch, Missing
-from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
+from deit_pipe.stages.networks.file_names import RUN_CONFIG, STUDENT_FACTS, STUDENT_WEIGHTS
 
-CONFIG = "config.json"
+CONFIG = RUN_CONFIG
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
 BEST_WEIGHTS = "best.safetensors"
@@ -23,7 +23,7 @@ LOCK = ".lock"
 # What may change between the parts of one run without changing its weights.
 FREE = {
     "out", "data", "val_data", "workers", "device", "log_steps", "checkpoint_steps", "tensorboard", "eval_every",
-    "eval_crop_ratio", "teacher_weights", "cache", "print_config", "world", "data_choice",
+    "eval_crop_ratio", "teacher_weights", "cache", "print_config", "world", "data_choice", "command",
 }  # fmt: skip
 
 
@@ -99,6 +99,9 @@ def weights_file(run: Path, which: str) -> str:
         Missing: `last`, and there is no checkpoint; `best`, and nothing was selected.
     """
     quoted = shlex.quote(str(run))
+    begun = (read_json(run / CONFIG) or {}).get("command") or f"deit-pipe train-student --out {quoted}"
+    if which == "best" and not (run / RESULT).is_file() and not (run / BEST_WEIGHTS).is_file():
+        raise Missing(f"{run} is not finished and has no best weights yet\nfinish it with: {begun}")
     if which == "best" and (run / STUDENT_FACTS).is_file() and not (run / BEST_WEIGHTS).is_file():
         raise Missing(
             f"{run} has no best weights: no epoch of it was measured on validation images, so none was selected\n"
@@ -108,7 +111,7 @@ def weights_file(run: Path, which: str) -> str:
         return STUDENT_WEIGHTS if which == "result" else BEST_WEIGHTS
     pointer = read_json(run / CHECKPOINTS / POINTER)
     if pointer is None:
-        raise Missing(f"{run} has no checkpoint\ntrain with: deit-pipe train-student --out {quoted}")
+        raise Missing(f"{run} has no checkpoint\ntrain with: {begun}")
     return f"{CHECKPOINTS}/{pointer['folder']}/model.safetensors"
 
 

@@ -126,7 +126,7 @@ def test_the_teachers_accuracy_is_kept_and_said(
     original = Fit.__init__
 
     def knowing(self: Fit, **values: Any) -> None:
-        original(self, **{**values, "teacher_top1": 0.875})
+        original(self, **{**values, "teacher": (0.875, "val")})
 
     monkeypatch.setattr(Fit, "__init__", knowing)
     done = train_student.run(student_options(cache, tmp_path / "run", epochs=1))

@@ -80,7 +80,7 @@ def test_a_checkpoint_with_code_in_it_is_never_executed(tmp_path: Path) -> None:
 
 
 def test_an_unreachable_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deit_pipe.stages.weights._can_fetch", lambda hub_id: False)
+    monkeypatch.setattr("deit_pipe.stages.networks.weights._can_fetch", lambda hub_id: False)
     with pytest.raises(Missing, match="hub cannot be reached"):
         hub_weights("regnety_160.deit_in1k")
 

@@ -140,7 +140,10 @@ def test_two_exchanged_classes_are_named_where_the_accuracy_is_known(folder: Pat
     assert found.cause is not None
     assert found.cause["text"] == "'2' and '7' are exchanged"
     assert found.cause["after"] > 0.9 > found.cause["before"]
-    assert gate(replace(teacher, val_top1=None)).decision == "passed"
+    unknown = gate(replace(teacher, val_top1=None))
+    assert unknown.decision == "warned"
+    assert "exchanged" in unknown.reason
+    assert unknown.cause == found.cause
 
 
 def test_other_classes_of_the_same_number_are_refused_without_a_made_up_cause(folder: Path) -> None:
@@ -268,7 +271,7 @@ def options(cache: Path, weights: Path | str, **changed: object) -> CacheTeacher
 def test_a_refused_teacher_leaves_no_cache_and_an_accepted_one_says_so(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deit_pipe.stages.cache_teacher.open_for_cache", lambda options: some())
+    monkeypatch.setattr("deit_pipe.stages.cache_teacher.open_for_cache", lambda *_: some())
     cache = tmp_path / "cache"
     with pytest.raises(Mismatch, match="likely cause"):
         cache_teacher.run(options(cache, folder / "shuffled.safetensors"))
