@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deit_pipe.pipeline.data_set import DataChoice
+from deit_pipe import DeitPipeError
+from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
+from deit_pipe.pipeline.errors import ChoiceError
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.console.errors import Missing
+from deit_pipe.stages.console.errors import Mismatch, Missing
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import processes
@@ -16,7 +17,7 @@ from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.networks.student import load_student
 from deit_pipe.stages.networks.teacher import load_teacher
 from deit_pipe.stages.networks.weights import read_teacher_run
-from deit_pipe.stages.opened.images import open_images, pick_split
+from deit_pipe.stages.opened.images import open_images, pick_split, with_other_validation
 from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.training.evaluation import evaluate_student
@@ -76,20 +77,51 @@ def run(options: EvaluateOptions) -> CommandResult:
 
 
 def measured_images(options: EvaluateOptions, config: Mapping[str, Any]) -> tuple[str, SampleTable]:
-    """The images to measure on and the name of their split: of --data, else of the run's own images.
+    """The images to measure on and the name of their split: the run's own, wherever they are now, or others.
 
     Other images without a val or test split are used whole, as a folder of test images usually is.
 
     Raises:
-        Missing: no such split.
+        Missing: no such split. Mismatch: the run's own images have changed, so that others would be held out.
     """
+    choice = DataChoice.from_json(config.get("data_choice") or {"val_fraction": 0.0})
+    digest = config.get("samples_digest")
     if options.data is None:
-        choice = DataChoice.from_json(config.get("data_choice") or {"val_fraction": 0.0})
-        if config.get("val_data"):
-            choice = replace(choice, val_data=str(config["val_data"]))
-        return pick_split(open_images(str(config.get("data") or "digits"), choice), options.split)
-    found = open_images(options.data, DataChoice(val_fraction=0.0))
-    if options.split is None and found.val is None and found.test is None:
-        note(f"{options.data} has neither a val nor a test split: all of its images are used")
-        return "train", found.train
+        found = open_images(str(config.get("data") or "digits"), choice)
+        if digest not in (None, found.train.digest):
+            raise Mismatch(
+                f"the training images of {options.run} have changed: {found.data}\n"
+                f"  samples sha256  trained on {str(digest)[:12]}   now {found.train.digest[:12]}\n"
+                "restore them, or name images to measure on with --data D"
+            )
+    else:
+        own = moved_images(options.data, choice, digest)
+        found = own or other_images(options.data, choice)
+        if own is None and options.split is None and found.val is None and found.test is None:
+            note(f"{options.data} has neither a val nor a test split: all of its images are used")
+            return "train", found.train
+    if config.get("val_data") and (options.data is None or own is not None):
+        found = with_other_validation(found, str(config["val_data"]))
     return pick_split(found, options.split)
+
+
+def moved_images(data: str, choice: DataChoice, digest: str | None) -> DataSet | None:
+    """The run's own images at another place, opened as they were for training; None where these are others."""
+    try:
+        found = open_data(data, choice)
+    except DeitPipeError:
+        return None
+    if digest is None or found.train.digest != digest:
+        return None
+    for line in found.lines:
+        note(line)
+    return found
+
+
+def other_images(data: str, choice: DataChoice) -> DataSet:
+    """Other images, with the columns of the run's own where there are columns."""
+    columns = DataChoice(image_column=choice.image_column, label_column=choice.label_column, val_fraction=0.0)
+    try:
+        return open_images(data, columns)
+    except ChoiceError:
+        return open_images(data, DataChoice(val_fraction=0.0))

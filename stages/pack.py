@@ -6,6 +6,7 @@ from typing import Any
 
 from deit_pipe.pipeline.sources.packed import pack_samples
 from deit_pipe.stages.console.command_lines import command_line
+from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
@@ -21,6 +22,12 @@ def run(options: PackOptions) -> CommandResult:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     tables = {"train": found.train, "val": found.val, "test": found.test}
+    stale = [file.name for file in sorted(out.glob("*.arrow")) if tables.get(file.stem) is None]
+    if stale:
+        raise UsageProblem(
+            f"{out} holds splits that {options.data} does not have: {', '.join(stale)}\n"
+            "  they would be taken for splits of these images\nremove them, or give another folder with --out"
+        )
     written: dict[str, Any] = {}
     for split, table in tables.items():
         if table is None:

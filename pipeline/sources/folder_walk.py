@@ -135,7 +135,9 @@ class FolderWalk:
                 raise
             self.left_out.add(DANGLING, path)
             return
-        if stat.S_ISREG(target.st_mode):
+        if stat.S_ISREG(target.st_mode) and self._overlaps_root(os.path.realpath(entry.path)):
+            self.left_out.add(REPEATED, path)
+        elif stat.S_ISREG(target.st_mode):
             files.append(FoundFile(entry.name, identity_of(target.st_dev, target.st_ino)))
         elif not stat.S_ISDIR(target.st_mode):
             self.left_out.add(IRREGULAR, path)

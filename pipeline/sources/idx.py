@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.pipeline.errors import DataCorrupt
+from deit_pipe.pipeline.errors import DataAmbiguous, DataCorrupt
 from deit_pipe.pipeline.samples import ArraySamples
 from deit_pipe.pipeline.sources.folder_walk import FolderWalk
 from deit_pipe.pipeline.sources.found_splits import Columns, FoundData, FoundSplit
@@ -53,6 +53,11 @@ def find_idx_splits(data: str, path: Path) -> FoundData | None:
 
 
 def _open_split(split: FoundSplit, columns: Columns) -> OpenedSplit:
+    if len(split.files) != 2:
+        raise DataAmbiguous(
+            f"which IDX files are the training images? found {', '.join(file.name for file in split.files)}\n"
+            "  name them train-images..., train-labels..., t10k-..., or put each pair into a folder of its own"
+        )
     table = open_idx(split.files[0], split.files[1])
     named = table.class_names == FASHION_CLASSES
     return opened_from_files(table, split.files, "named numbers" if named else "numbers")

@@ -57,6 +57,7 @@ def _holds_labels(kind: Any) -> bool:
     return not pa.types.is_nested(kind)
 
 
+NO_LABEL = ("", "-1")  # as words: what a missing label, or the number for one, is written as
 IMAGES = ColumnRule("image", ("image", "img", "jpg", "jpeg", "png", "webp"), _holds_images)
 LABELS = ColumnRule("label", ("label", "labels", "fine_label", "target", "class"), _holds_labels)
 
@@ -111,6 +112,7 @@ def read_labels(
         ClassMismatch: files whose labels mean different things.
         DataCorrupt: labels that do not fit the declared classes.
     """
+    columns = [_whole(column) for column in columns]
     numbers = [bool(pa.types.is_integer(column.type)) for column in columns]
     declared = [_declared_names(schema, name) for schema in schemas]
     for file, is_number, names in zip(files, numbers, declared, strict=True):
@@ -140,10 +142,21 @@ def _numbers(columns: Sequence[Any], declared: list[str] | None, name: str) -> R
     return ReadLabels(labels, classes, "named numbers" if declared else "numbers")
 
 
+def _whole(column: Any) -> Any:
+    """A column of floats that are whole numbers or missing as integers: what pandas makes of integers with gaps."""
+    if not pa.types.is_floating(column.type):
+        return column
+    known = compute.if_else(compute.is_nan(column), None, column)
+    try:
+        return known.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column
+
+
 def _words(columns: Sequence[Any]) -> ReadLabels:
     # A missing number in a column of floats is NaN, which is no word.
     words = [
-        None if word is None or word != word else str(word)
+        None if word is None or word != word or str(word) in NO_LABEL else str(word)
         for column in columns
         for word in column.to_pylist()
     ]

@@ -1,6 +1,6 @@
 """Which split a name speaks of, by the conventions of Hugging Face data sets.
 
-A split's word is a whole word of the name: words are separated by -, _, ., spaces and digits.
+A split's word is a whole word of the name: words are separated by -, _, ., spaces, digits and capitals.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ NEUTRAL = frozenset(
         *("photos", "file", "files", "folder", "jpg", "jpeg", "png", "new", "all"),
     }
 )
+_HUMP = re.compile(r"([a-z])([A-Z])")
 _SEPARATORS = re.compile(r"[-_. 0-9]+")
 # train-00000-of-00005, and the hash that older uploads append
 _SHARD = re.compile(r"^(?P<name>.*?)[-_.]?(?P<part>\d+)-of-(?P<parts>\d+)(?:-[0-9a-f]{16})?$")
@@ -49,8 +50,10 @@ _NUMBER = re.compile(r"[-_. ]*\d+$")
 
 
 def words_of(name: str) -> list[str]:
-    """Return the words of a file's or folder's name, in lower case."""
-    return [word for word in _SEPARATORS.split(name.lower()) if word]
+    """Return the words of a file's or folder's name, in lower case; TrainImages are two, and trainset is train."""
+    parts = _SEPARATORS.split(_HUMP.sub(r"\1-\2", name))
+    words = [word.lower() for word in parts if word]
+    return [word.removesuffix("set") if word.removesuffix("set") in KEYWORDS else word for word in words]
 
 
 def kinds_of(name: str) -> frozenset[Kind]:

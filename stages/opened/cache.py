@@ -1,14 +1,13 @@
 """An opened cache: manifest, provenance, recipe, plan and the choice of its images, read once and passed down."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
+from deit_pipe.pipeline.data_set import DataChoice, DataSet
 from deit_pipe.pipeline.errors import RecipeError
 from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.pipeline.recipe import Recipe
-from deit_pipe.stages.console.progress import note
-from deit_pipe.stages.opened.images import absolute, open_images
+from deit_pipe.stages.opened.images import open_images, with_other_validation
 from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for
 from deit_pipe.store.errors import CacheMismatch, CacheMissing
 from deit_pipe.store.manifest import Manifest, read_data_choice, read_manifest, read_provenance
@@ -55,16 +54,7 @@ class OpenedCache:
         found = open_images(data or self.data, self.choice)
         given = manifest_for(found.train, self.recipe, self.manifest.seed, self.manifest.image_size)
         check_same_samples(self.place, self.manifest, given, found.train)
-        if not val_data:
-            return found
-        # what the cache held out stays out of training
-        elsewhere = DataChoice(
-            train_split=self.choice.train_split, image_column=self.choice.image_column,
-            label_column=self.choice.label_column, val_data=absolute(val_data), val_fraction=0.0,
-        )  # fmt: skip
-        other = open_data(found.data, elsewhere)
-        note(f"validation images instead: {len(other.val or ()):,} of {val_data}")
-        return replace(found, val=other.val, test=other.test)
+        return with_other_validation(found, val_data) if val_data else found
 
 
 def open_cache(place: str) -> OpenedCache:

@@ -30,6 +30,17 @@ def open_images(data: str, choice: DataChoice) -> DataSet:
     return found
 
 
+def with_other_validation(found: DataSet, val_data: str) -> DataSet:
+    """The same training images, selected and measured on others; what was held out stays out of training."""
+    elsewhere = DataChoice(
+        train_split=found.choice.train_split, image_column=found.choice.image_column,
+        label_column=found.choice.label_column, val_data=absolute(val_data), val_fraction=0.0,
+    )  # fmt: skip
+    other = open_data(found.data, elsewhere)
+    note(f"validation images instead: {len(other.val or ()):,} of {val_data}")
+    return replace(found, val=other.val, test=other.test)
+
+
 def labelled_part(table: SampleTable) -> SampleTable:
     """The images that have a label; said where that is not all of them.
 

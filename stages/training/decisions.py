@@ -32,6 +32,7 @@ from deit_pipe.store.manifest import read_teacher
 # Of the config: what follows from the cache and is no option.
 DERIVED = (
     "cache_digest", "world", "teacher_digests", "cached_epochs", "settings_rules", "data_choice", "command",
+    "samples_digest",
 )  # fmt: skip
 
 
@@ -76,6 +77,7 @@ def decide(options: TrainStudentOptions, cache: OpenedCache, group: Processes) -
         teacher_digests=[read_teacher(options.cache, name).digest for name in names],
         cached_epochs=cached_epochs(options.cache, names, settings.epochs, begun),
         settings_rules=SETTINGS_RULES, data_choice=cache.choice.to_json(), command=own_command(options),
+        samples_digest=cache.manifest.samples_digest,
     )  # fmt: skip
     return Decisions(
         names=names, preset=preset, settings=settings, loss=loss, precision=precision, config=config

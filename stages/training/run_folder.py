@@ -22,8 +22,8 @@ LOCK = ".lock"
 
 # What may change between the parts of one run without changing its weights.
 FREE = {
-    "out", "data", "val_data", "workers", "device", "log_steps", "checkpoint_steps", "tensorboard", "eval_every",
-    "eval_crop_ratio", "teacher_weights", "cache", "print_config", "world", "data_choice", "command",
+    "out", "data", "workers", "device", "log_steps", "checkpoint_steps", "tensorboard", "eval_every",
+    "eval_crop_ratio", "teacher_weights", "cache", "print_config", "world", "data_choice", "command", "samples_digest",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from split_fakes import image_bytes, write_cifar, write_idx, write_packed, write_parquet, write_tree
+from view_images import encoded, photo
 
 from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
 from deit_pipe.pipeline.errors import (
@@ -609,3 +610,43 @@ def test_a_choice_survives_json_and_opens_the_same_again() -> None:
     again = DataChoice.from_json(found.choice.to_json())
     assert again == found.choice
     assert open_data("digits", again).train.digest == found.train.digest
+
+
+def test_labels_as_pandas_writes_them_are_numbers_and_gaps(tmp_path: Path) -> None:
+    """A column of integers with gaps becomes floats; a missing word is often an empty one."""
+    images = [encoded(photo(i, 9, 9), "PNG") for i in range(6)]
+    for name, labels, classes, expected in [
+        ("floats", [0.0, 1.0, float("nan"), 2.0, -1.0, None], ("0", "1", "2"), [0, 1, -1, 2, -1, -1]),
+        ("words", ["a", "", "b", "-1", "a", None], ("a", "b"), [0, -1, 1, -1, 0, -1]),
+    ]:
+        file = tmp_path / f"{name}.parquet"
+        parquet.write_table(pa.table({"image": images, "label": labels}), file)
+        table = open_samples(str(file))
+        assert table.class_names == classes
+        assert table.labels.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "names", [("trainset", "testset"), ("TrainImages", "TestImages"), ("train_set", "Test-Set")]
+)
+def test_a_split_is_known_by_names_that_run_into_their_word(names: tuple[str, str], tmp_path: Path) -> None:
+    for split, count in zip(names, (4, 3), strict=True):
+        for label, name in enumerate(("ant", "bee")):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(count):
+                data = encoded(photo(10 * label + i + 100 * count, 9, 9), "PNG")
+                (tmp_path / split / name / f"{i}.png").write_bytes(data)
+    assert open_samples(str(tmp_path)).class_names == ("ant", "bee")
+    assert (len(open_samples(str(tmp_path), "train")), len(open_samples(str(tmp_path), "test"))) == (8, 6)
+
+
+def test_links_to_files_that_are_counted_are_left_out_and_said(tmp_path: Path) -> None:
+    for label, name in enumerate(("ant", "bee")):
+        (tmp_path / name).mkdir()
+        for i in range(6):
+            (tmp_path / name / f"{i}.png").write_bytes(encoded(photo(10 * label + i, 9, 9), "PNG"))
+            (tmp_path / name / f"x{i}.png").symlink_to(f"{i}.png")
+    (tmp_path / "bee" / "zz.png").symlink_to("../ant/0.png")  # the same image under another class
+    found = open_data(str(tmp_path))
+    assert len(found.train) + len(found.val or ()) == 12
+    assert any("links to what is counted already: 13" in line for line in found.lines)

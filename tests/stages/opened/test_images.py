@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from stage_fakes import cache_options, student_options, write_idx
+from view_images import encoded, photo
 
 from deit_pipe.pipeline.data_set import DataChoice
 from deit_pipe.pipeline.samples import ArraySamples
-from deit_pipe.stages import cache_teacher, evaluate, inspect_cache, train_student
-from deit_pipe.stages.console.errors import Mismatch, Missing
+from deit_pipe.stages import cache_teacher, evaluate, inspect_cache, pack, train_student
+from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
 from deit_pipe.stages.opened.cache import open_cache
 from deit_pipe.stages.opened.images import (
     labelled_part,
@@ -19,6 +21,7 @@ from deit_pipe.stages.opened.images import (
 )
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
+from deit_pipe.stages.options.pack import PackOptions
 
 
 def test_a_cache_records_the_choice_and_stage_two_opens_the_same_images(
@@ -95,3 +98,54 @@ def test_pick_split_says_what_there_is() -> None:
     assert pick_split(replace(found, val=None, test=found.val), None)[0] == "test"
     with pytest.raises(Missing, match=r"has no test split\n  splits there: train, val"):
         pick_split(found, "test")
+
+
+def folders(root: Path, count: int = 20) -> Path:
+    """Three classes of small pictures, without splits."""
+    for label, name in enumerate(("ant", "bee", "cat")):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            (root / name / f"{i:03}.png").write_bytes(encoded(photo(100 * label + i, 16, 16), "PNG"))
+    return root
+
+
+def measured(run: Path, **given: Any) -> Any:
+    return evaluate.run(EvaluateOptions(run=str(run), device="cpu", workers=0, **given)).data
+
+
+def test_a_run_is_measured_on_the_images_that_it_held_out_or_not_at_all(tmp_path: Path) -> None:
+    data, cache, run = folders(tmp_path / "data"), tmp_path / "cache", tmp_path / "run"
+    cache_teacher.run(cache_options(data, cache, recipe="small", epochs=1, batch_size=6, block=6))
+    train_student.run(student_options(cache, run, epochs=1))
+    before = measured(run)
+    assert (before["split"], before["images"]) == ("val", 6)
+    moved = data.rename(tmp_path / "elsewhere")
+    assert measured(run, data=str(moved))["scores"] == before["scores"]
+    moved.rename(data)
+    (data / "ant" / "0000.png").write_bytes(encoded(photo(7, 16, 16), "PNG"))
+    with pytest.raises(Mismatch, match="have changed") as caught:
+        measured(run)
+    assert caught.value.exit_code == 4
+
+
+def test_other_validation_images_are_those_that_training_used(tmp_path: Path) -> None:
+    data, cache, run = folders(tmp_path / "data"), tmp_path / "cache", tmp_path / "run"
+    for split, count in (("val", 4), ("test", 7)):
+        folders(tmp_path / "others" / split, count)
+    cache_teacher.run(cache_options(data, cache, recipe="small", epochs=1, batch_size=6, block=6))
+    done = train_student.run(student_options(cache, run, epochs=1, val_data=str(tmp_path / "others")))
+    assert done.data["images"] == 12
+    again = measured(run)  # what the cache held out does not stand in the way
+    assert again["images"] == 12
+    assert again["scores"] == done.data["val"]
+    with pytest.raises(Mismatch, match="val-data"):
+        train_student.run(student_options(cache, run, epochs=1, val_data=str(folders(tmp_path / "more", 3))))
+
+
+def test_a_packed_copy_beside_splits_of_other_images_is_refused(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        folders(tmp_path / "one" / split, 3)
+    folders(tmp_path / "two" / "train", 3)
+    pack.run(PackOptions(data=str(tmp_path / "one"), out=str(tmp_path / "packed")))
+    with pytest.raises(UsageProblem, match=r"val\.arrow"):
+        pack.run(PackOptions(data=str(tmp_path / "two"), out=str(tmp_path / "packed")))
