@@ -158,7 +158,8 @@ def test_the_printed_config_has_the_adapted_values_and_gives_them_again(cache: P
     again = CliRunner().invoke(
         main, ["--config", str(tmp_path / "again.toml"), "train-student", "--print-config", "--json"]
     )
-    assert json.loads(again.stdout) == values
+    # the command that begins it is another: it names every value
+    assert {**json.loads(again.stdout), "command": ""} == {**values, "command": ""}
     assert "note:" not in again.stderr
 
 
