@@ -122,7 +122,7 @@ def test_cache_teacher_without_weights_exits_3_with_the_cures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("deit_pipe.stages.weights._can_fetch", lambda hub_id: False)
+    monkeypatch.setattr("deit_pipe.stages.networks.weights._can_fetch", lambda hub_id: False)
     result = call("cache-teacher", "--teacher", "regnety_160")
     assert result.exit_code == 3
     assert "regnety_160.deit_in1k" in result.output
