@@ -293,7 +293,7 @@ def test_an_unexpected_error_keeps_its_traceback(
     def broken(*args: object) -> None:
         raise ZeroDivisionError("boom")
 
-    monkeypatch.setattr("deit_pipe.stages.train_student.read_manifest", broken)
+    monkeypatch.setattr("deit_pipe.stages.train_student.open_cache", broken)
     with pytest.raises(ZeroDivisionError):
         CliRunner().invoke(main, ["train-student", "--cache", str(made["cache"])], catch_exceptions=False)
 
