@@ -17,7 +17,7 @@ from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.networks.student import load_student
 from deit_pipe.stages.networks.teacher import load_teacher
 from deit_pipe.stages.networks.weights import read_teacher_run
-from deit_pipe.stages.opened.images import open_images, pick_split, with_other_validation
+from deit_pipe.stages.opened.images import open_images, pick_split, say, with_other_validation
 from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.training.evaluation import evaluate_student
@@ -107,14 +107,15 @@ def measured_images(options: EvaluateOptions, config: Mapping[str, Any]) -> tupl
 
 def moved_images(data: str, choice: DataChoice, digest: str | None) -> DataSet | None:
     """The run's own images at another place, opened as they were for training; None where these are others."""
+    if digest is None:  # a run of the version before it was recorded
+        return None
     try:
         found = open_data(data, choice)
     except DeitPipeError:
         return None
-    if digest is None or found.train.digest != digest:
+    if found.train.digest != digest:
         return None
-    for line in found.lines:
-        note(line)
+    say(found.lines)
     return found
 
 

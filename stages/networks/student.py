@@ -1,7 +1,6 @@
 """The student: a timm model, usually a ViT with a class and a distillation token, and what a run keeps of it."""
 
 import json
-import shlex
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from deit_pipe.stages.console.errors import Missing, UsageProblem
-from deit_pipe.stages.networks.file_names import RUN_CONFIG, STUDENT_FACTS, STUDENT_WEIGHTS
+from deit_pipe.stages.networks.begun_command import begun_command
+from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.networks.weights import classifier_name, load_into, normalisation, resolve_tag
 
 CUSTOM = "custom"
@@ -215,15 +215,6 @@ def _grid(facts: StudentFacts) -> int:
         return facts.image_size // facts.sizes["patch_size"]
     probe = timm.create_model(facts.model, pretrained=False, img_size=facts.image_size)
     return int(probe.patch_embed.grid_size[0])
-
-
-def begun_command(folder: Path) -> str:
-    """The command that trains into a folder: the one that it was begun with, where that is known."""
-    try:
-        config = json.loads((folder / RUN_CONFIG).read_text(encoding="utf-8"))
-        return str(config["command"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"deit-pipe train-student --out {shlex.quote(str(folder))}"
 
 
 def read_facts(folder: Path) -> StudentFacts:

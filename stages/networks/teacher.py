@@ -47,7 +47,7 @@ class Teacher:
         val_top1: what `teacher.json` says it gets right, 0..1; None where nothing does.
         body: of a fitted head: where the weights below it came from.
         body_sha256: of a fitted head: digest of those weights, with the head they came with.
-        fitted_on: of a fitted head: digest of the samples it was fitted on.
+        fitted_on: digest of the samples that it, or its fitted head, was trained on, where known.
     """
 
     model: nn.Module

@@ -1,6 +1,7 @@
 """The images of a command: opened as its options say, or as a cache recorded that its own were."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,15 @@ def given_choice(options: Any) -> DataChoice:
 def open_images(data: str, choice: DataChoice) -> DataSet:
     """Open the splits and say what was found."""
     found = open_data(data, choice)
-    if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
-        for line in found.lines:
-            note(line)
+    say(found.lines)
     return found
+
+
+def say(lines: Iterable[str]) -> None:
+    """Lines on stderr; of several processes the first one speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        for line in lines:
+            note(line)
 
 
 def with_other_validation(found: DataSet, val_data: str) -> DataSet:
@@ -37,7 +43,7 @@ def with_other_validation(found: DataSet, val_data: str) -> DataSet:
         label_column=found.choice.label_column, val_data=absolute(val_data), val_fraction=0.0,
     )  # fmt: skip
     other = open_data(found.data, elsewhere)
-    note(f"validation images instead: {len(other.val or ()):,} of {val_data}")
+    say([f"validation images instead: {len(other.val or ()):,} of {val_data}"])
     return replace(found, val=other.val, test=other.test)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_pipe.stages.console.errors import Mismatch, Missing
+from deit_pipe.stages.networks.begun_command import begun_command
 from deit_pipe.stages.networks.file_names import RUN_CONFIG, STUDENT_FACTS, STUDENT_WEIGHTS
 
 CONFIG = RUN_CONFIG
@@ -99,7 +100,7 @@ def weights_file(run: Path, which: str) -> str:
         Missing: `last`, and there is no checkpoint; `best`, and nothing was selected.
     """
     quoted = shlex.quote(str(run))
-    begun = (read_json(run / CONFIG) or {}).get("command") or f"deit-pipe train-student --out {quoted}"
+    begun = begun_command(run)
     if which == "best" and not (run / RESULT).is_file() and not (run / BEST_WEIGHTS).is_file():
         raise Missing(f"{run} is not finished and has no best weights yet\nfinish it with: {begun}")
     if which == "best" and (run / STUDENT_FACTS).is_file() and not (run / BEST_WEIGHTS).is_file():
