@@ -112,8 +112,13 @@ def examine(
 
 
 def told_from_guessing(answers: Answers) -> bool:
-    """Whether the interval of the skill lies on one side of what a worthless teacher has."""
-    return answers.skill.low > 0 or answers.skill.high < REFUSED_BELOW
+    """Whether the interval of the skill lies on one side of what a worthless teacher has.
+
+    Always giving one answer is right on one of the classes seen: where those are few, that is far above guessing.
+    """
+    seen, classes = len(set(answers.labels.tolist())), answers.num_classes
+    constant = (1 / seen - 1 / classes) / (1 - 1 / classes)
+    return answers.skill.low > constant or answers.skill.high < REFUSED_BELOW
 
 
 def judging_images(data: DataSet, batch_size: int, workers: int, seed: int) -> list[tuple[str, PlainImages]]:

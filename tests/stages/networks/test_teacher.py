@@ -11,8 +11,8 @@ from stage_fakes import cache_options, write_idx
 
 from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.stages import cache_teacher, train_teacher
-from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
-from deit_pipe.stages.networks.teacher import load_teacher
+from deit_pipe.stages.console.errors import Corrupt, Mismatch, Missing, UsageProblem
+from deit_pipe.stages.networks.teacher import load_teacher, plain_classifier
 from deit_pipe.stages.networks.weights import digest, hub_weights, read_teacher_run, resolve_tag
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
@@ -222,3 +222,42 @@ def test_train_teacher_again_is_a_no_op_that_says_so(tmp_path: Path) -> None:
     assert "nothing to do" in again.text
     assert again.data["val_top1"] == first.data["val_top1"]
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{bad",
+        "{}",
+        '{"model": "test_resnet", "head": "trained", "image_size": 32, "mean": [0.5], "class_names": ["a"]}',
+    ],
+)
+def test_a_teacher_folder_that_cannot_be_read_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "teacher.json").write_text(text)
+    with pytest.raises(Corrupt, match=r"teacher\.json cannot be read"):
+        read_teacher_run(tmp_path)
+
+
+def test_a_folder_whose_teacher_was_made_of_other_images_is_refused(tmp_path: Path) -> None:
+    def train(seed: int) -> object:
+        data = write_idx(tmp_path / f"data{seed}", train=32 + 4 * seed)
+        return train_teacher.run(
+            TrainTeacherOptions(
+                teacher="test_resnet", data=str(data), init="scratch", epochs=1, batch_size=16, workers=0,
+                device="cpu", out=str(tmp_path / "run"),
+            )
+        )  # fmt: skip
+
+    train(0)
+    with pytest.raises(Mismatch, match="was made otherwise"):
+        train(1)
+
+
+def test_a_head_is_fitted_on_a_convolutional_classifier_too() -> None:
+    model = timm.create_model("resnetv2_50", num_classes=7)
+    classifier = model.get_classifier()
+    assert isinstance(classifier, torch.nn.Conv2d)
+    teacher = load_teacher(
+        "resnetv2_50", weights="random", num_classes=7, class_names=tuple("abcdefg"), device=CPU
+    )
+    assert plain_classifier(teacher).weight.shape == classifier.weight.shape

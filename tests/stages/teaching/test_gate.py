@@ -391,3 +391,42 @@ def test_a_record_is_replaced_only_by_a_newer_one_or_for_another_teacher(tmp_pat
     there = read_gate(tmp_path, teacher.name)
     assert there is not None
     assert there["identity"] == other.digest
+
+
+# --- what outside testers found
+
+
+def always_first() -> torch.nn.Module:
+    """Says class 0 whatever it sees."""
+    net = honest()
+    head = net.get_classifier()  # type: ignore[operator]
+    head.weight.zero_()
+    head.bias.copy_(torch.eye(10)[0] * 5)
+    return net
+
+
+def test_a_constant_teacher_is_refused_also_where_few_validation_images_cannot_tell(tmp_path: Path) -> None:
+    val = digits("val")
+    few = [*np.flatnonzero(val.labels == 0)[:12], *np.flatnonzero(val.labels == 1)[:1]]
+    teacher = loaded(weights_file(tmp_path / "constant.safetensors", always_first()))
+    with pytest.raises(Mismatch, match="does not know these classes") as caught:
+        gate(teacher, data_of(digits("train"), part(val, np.sort(np.asarray(few)))))
+    assert "train images" in str(caught.value)
+
+
+def test_too_few_images_to_tell_from_guessing_are_said(folder: Path) -> None:
+    two = part(digits("train"), np.asarray([np.flatnonzero(digits("train").labels == c)[0] for c in (0, 1)]))
+    found = gate(loaded(folder / "shuffled.safetensors"), data_of(two, None), accept=True)
+    assert found.decision in ("warned", "accepted")
+    assert found.cause is None  # two images fit any order
+
+
+def test_answers_that_are_not_finite_are_refused_whatever_is_accepted(tmp_path: Path) -> None:
+    net = honest()
+    net.get_classifier().weight[3, 0] = torch.nan  # type: ignore[operator]
+    with pytest.raises(Mismatch, match="not finite"):
+        gate(loaded(weights_file(tmp_path / "nan.safetensors", net)), accept=True)
+
+
+def test_a_file_of_ones_own_has_no_published_size(folder: Path) -> None:
+    assert loaded(folder / "honest.safetensors").trained_size is None
