@@ -6,13 +6,10 @@ Nothing heavy is imported before a command runs: a command's options come from a
 
 import dataclasses
 import importlib
-import inspect
 import json
-import math
 import os
 import sys
 import tomllib
-import typing
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -124,107 +121,16 @@ def _resolve(spec: str) -> Any:
     return getattr(importlib.import_module(f"deit_pipe.stages.{module}"), name)
 
 
-class _AsTyped:
-    """A value as it was typed, a number where it reads as one: the options class judges it, for every caller alike."""
-
-    number: Callable[[str], Any] = str
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return self.number(value) if isinstance(value, str) else value
-        except ValueError:
-            return value
-
-
-class _Choice(_AsTyped, click.Choice[str]):
-    pass
-
-
-class _Text(_AsTyped, click.types.StringParamType):
-    pass
-
-
-class _Whole(_AsTyped, click.IntRange):
-    number = int
-
-
-class _Real(_AsTyped, click.FloatRange):
-    number = float
-
-
-def _click_type(annotation: Any, metadata: Any) -> Any:
-    from deit_pipe.stages.options.fields import value_type
-
-    kind = value_type(annotation)
-    if metadata.get("choices"):
-        return _Choice(list(metadata["choices"]))
-    if kind in (int, float):
-        # the range is shown in the help; what has none is never below minus infinity
-        low = metadata.get("minimum")
-        number: Any = _Whole if kind is int else _Real
-        return number(-math.inf if low is None else low, metadata.get("maximum"))
-    return click.BOOL if kind is bool else _Text()
-
-
-def _parameter(item: dataclasses.Field[Any], annotation: Any) -> click.Parameter:
-    """The click parameter of one options field."""
-    from deit_pipe.stages.options.fields import spelling, value_type
-
-    required = item.default is dataclasses.MISSING
-    default = None if required else item.default
-    meta = item.metadata
-    if meta["argument"]:
-        return click.Argument([item.name], required=required, default=default, metavar=meta["metavar"])
-    name = spelling(item.name)
-    settings: dict[str, Any] = {
-        "help": meta["help"],
-        "required": required,
-        "show_default": default not in (None, False, ""),
-    }
-    if value_type(annotation) is bool:
-        if default is False:  # a switch
-            return click.Option([name, item.name, *meta["flags"]], is_flag=True, default=False, **settings)
-        settings["show_default"] = False if default is None else "on"
-        switch = f"{name}/--no-{name.removeprefix('--')}"
-        return click.Option([switch, item.name], default=default, **settings)
-    return click.Option(
-        [*meta["flags"], name, item.name],
-        default=default,
-        type=_click_type(annotation, meta),
-        metavar=meta["metavar"],
-        **settings,
-    )
-
-
 def build_command(name: str, command: Command) -> click.Command:
     """The click command of one options class."""
+    from deit_pipe.stages.options.click_command import OptionsCommand
+
     options_class = _resolve(command.options)
-    annotations = typing.get_type_hints(options_class)
-    # a command's own options before those that it shares with others
-    own = inspect.get_annotations(options_class)
-    fields = sorted(dataclasses.fields(options_class), key=lambda item: item.name not in own)
-    params: list[click.Parameter] = [_parameter(item, annotations[item.name]) for item in fields]
-    params.append(
-        click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON on stdout.")
-    )
 
     def callback(as_json: bool, **values: Any) -> None:
         sys.exit(call(lambda: _resolve(command.run)(options_class(**values)), as_json))
 
-    doc, _, examples = inspect.cleandoc(options_class.__doc__ or "").partition("Examples:")
-    arguments = "".join(
-        f"\n\n{item.metadata['metavar'] or item.name.upper()}: {item.metadata['help']}"
-        for item in fields
-        if item.metadata["argument"]
-    )
-    return click.Command(
-        name,
-        params=params,
-        callback=callback,
-        help=doc.strip() + arguments,
-        epilog="\b\nExamples:" + examples.rstrip() if examples else None,
-        context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
-    )
+    return OptionsCommand(name, options_class, callback)
 
 
 def call(run: Callable[[], Any], as_json: bool) -> int:

@@ -12,6 +12,9 @@ from stage_fakes import cache_options, write_idx, write_recipe
 
 from deit_pipe.cli import COMMANDS, _resolve, main
 from deit_pipe.stages import cache_teacher
+from deit_pipe.stages.options.click_command import parameters
+from deit_pipe.stages.options.fields import spoken
+from deit_pipe.stages.options.set_values import read_set_values
 
 
 def call(*words: str) -> Result:
@@ -42,7 +45,7 @@ def test_every_command_has_help_with_examples_and_every_option_is_explained(name
     for item in dataclasses.fields(_resolve(COMMANDS[name].options)):
         assert len(item.metadata["help"]) > 3, item.name
         if not item.metadata["argument"]:
-            assert f"--{item.name.replace('_', '-')}" in result.output
+            assert spoken(item) in result.output
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -53,10 +56,11 @@ def test_examples_in_help_use_options_that_exist(name: str) -> None:
         if not match:
             continue
         command, rest = (match[1], match[2]) if match[1] else (match[3], match[4])
-        known = {
-            f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(_resolve(COMMANDS[command].options))
-        }
-        assert set(re.findall(r"--[a-z][a-z-]*", rest)) <= known | {"--json"}, line
+        options = _resolve(COMMANDS[command].options)
+        assert set(re.findall(r"--[a-z][a-z-]*", rest)) <= {
+            word for parameter in parameters(options) for word in parameter.opts
+        }, line
+        read_set_values(options, re.findall(r"--set (\S+)", rest))
 
 
 def test_version_names_the_libraries() -> None:
@@ -91,7 +95,9 @@ def test_defaults_come_from_the_config_file(tmp_path: Path, made: dict[str, Path
 
 
 def test_printed_config_is_a_config_file(tmp_path: Path, made: dict[str, Path]) -> None:
-    printed = call("train-student", "--cache", str(made["cache"]), "--ema", "0.9", "--print-config").output
+    printed = call(
+        "train-student", "--cache", str(made["cache"]), "--set", "ema=0.9", "--print-config"
+    ).output
     config = tmp_path / "printed.toml"
     config.write_text(printed)
     again = call("--config", str(config), "train-student", "--print-config").output
@@ -122,7 +128,7 @@ def test_cache_teacher_without_weights_exits_3_with_the_cures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("deit_pipe.stages.weights._can_fetch", lambda hub_id: False)
+    monkeypatch.setattr("deit_pipe.stages.networks.weights._can_fetch", lambda hub_id: False)
     result = call("cache-teacher", "--teacher", "regnety_160")
     assert result.exit_code == 3
     assert "regnety_160.deit_in1k" in result.output
@@ -160,7 +166,7 @@ BAD: list[tuple[str, str, int, list[str]]] = [
     ("unknown recipe", "{ct} --data {data} --recipe diet", 2, ["deit"]),
     ("bad targets", "{ct} --data {data} --logits topk:9", 2, ["topk:K", "4"]),
     ("bad taus", "{ct} --data {data} --taus x", 2, ["--taus 1,3"]),
-    ("block cuts groups", "{ct} --data {data} --recipe {recipe} --block 30", 2, ["--block 28"]),
+    ("block cuts groups", "{ct} --data {data} --recipe {recipe} --set block=30", 2, ["--set block=28"]),
     ("batch cuts groups", "{ct} --data {data} --recipe {recipe} --batch-size 18", 2, ["16 or 20"]),
     ("no such device", "cache-teacher --teacher test_resnet --device cude", 2, ["--device cude"]),
     (
@@ -220,9 +226,9 @@ BAD: list[tuple[str, str, int, list[str]]] = [
     ),
     (
         "smoothing with bce",
-        "train-student --cache {cache} --label-loss bce --out {tmp}/r7",
+        "train-student --cache {cache} --set label-loss=bce --out {tmp}/r7",
         2,
-        ["--smoothing 0"],
+        ["--set smoothing=0"],
     ),
     (
         "batch cuts groups in training",
@@ -230,7 +236,12 @@ BAD: list[tuple[str, str, int, list[str]]] = [
         2,
         ["16 or 20"],
     ),
-    ("ema not averaged", "train-student --cache {cache} --select ema --out {tmp}/r9", 2, ["--ema 0.9999"]),
+    (
+        "ema not averaged",
+        "train-student --cache {cache} --set select=ema --out {tmp}/r9",
+        2,
+        ["--set ema=0.9999"],
+    ),
     ("not a run", "evaluate {tmp}/empty", 3, ["train-student --out"]),
 ]
 
@@ -293,7 +304,7 @@ def test_an_unexpected_error_keeps_its_traceback(
     def broken(*args: object) -> None:
         raise ZeroDivisionError("boom")
 
-    monkeypatch.setattr("deit_pipe.stages.train_student.read_manifest", broken)
+    monkeypatch.setattr("deit_pipe.stages.train_student.open_cache", broken)
     with pytest.raises(ZeroDivisionError):
         CliRunner().invoke(main, ["train-student", "--cache", str(made["cache"])], catch_exceptions=False)
 

@@ -117,14 +117,14 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
         good = all(math.isfinite(weight) and weight >= 0 for weight in weights)
         if len(weights) != teachers or not good or not sum(weights):
             raise UsageProblem(
-                f"--teacher-loss-weights {options.teacher_loss_weights!r} does not fit\n"
+                f"teacher-loss-weights {options.teacher_loss_weights!r} does not fit\n"
                 f"  expected {teachers} numbers of at least 0, one per teacher of --teacher, not all 0\n"
-                "  give for example --teacher-loss-weights 2,1"
+                "  give for example --set teacher-loss-weights=2,1"
             )
     if settings.label_loss == "bce" and settings.smoothing > 0:
         raise UsageProblem(
-            "--label-loss bce counts every class with a positive target, so smoothing would make all of them positive\n"
-            "use --smoothing 0"
+            "label-loss bce counts every class with a positive target, so smoothing would make all of them positive\n"
+            "use --set smoothing=0"
         )
     return DistillationLoss(
         kind=options.loss,
@@ -139,9 +139,9 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
 def check_options(options: TrainStudentOptions, settings: TrainingSettings) -> None:
     """Refuse options that contradict each other, before anything is opened."""
     if options.select == "ema" and not options.ema:
-        raise UsageProblem("--select ema needs averaged weights\n  give for example --ema 0.9999")
+        raise UsageProblem("select ema needs averaged weights\n  give for example --set ema=0.9999")
     if options.online_teacher and options.teacher and "," in options.teacher:
-        raise UsageProblem("--online-teacher runs one teacher\n  name one with --teacher")
+        raise UsageProblem("online-teacher runs one teacher\n  name one with --teacher")
     sizes = (options.patch_size, options.width, options.depth, options.heads)
     if options.student not in (None, CUSTOM) and sizes != (None, 64, 3, 2):
         raise UsageProblem(
@@ -150,10 +150,11 @@ def check_options(options: TrainStudentOptions, settings: TrainingSettings) -> N
         )
     if options.teacher_weights and not options.online_teacher:
         raise UsageProblem(
-            "--teacher-weights goes with --online-teacher\n  answers come from the cache otherwise"
+            "teacher-weights goes with online-teacher\n  answers come from the cache otherwise\n"
+            "  give --set online-teacher=true too, or leave it out"
         )
     if settings.lr_batch and settings.scaled_lr < settings.min_lr:
         note(
-            f"note: the scaled learning rate {settings.scaled_lr:.2g} is below --min-lr {settings.min_lr:.2g}; "
-            "for small batches use --lr-batch 0"
+            f"note: the scaled learning rate {settings.scaled_lr:.2g} is below min-lr {settings.min_lr:.2g}; "
+            "for small batches use --set lr-batch=0"
         )

@@ -145,7 +145,7 @@ class Metrics:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise Missing(
-                    f"--tensorboard needs {error.name or 'tensorboard'}\n"
+                    f"--set tensorboard=true needs {error.name or 'tensorboard'}\n"
                     "  install it with: pip install 'deit-pipe[tensorboard]'"
                 ) from error
             self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)

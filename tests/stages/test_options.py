@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from deit_pipe.cli import COMMANDS, _resolve, main
 from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.options.evaluate import EvaluateOptions
-from deit_pipe.stages.options.fields import CheckedOptions, value_type
+from deit_pipe.stages.options.fields import CheckedOptions, spoken, value_type
 from deit_pipe.stages.options.pack import PackOptions
+from deit_pipe.stages.options.set_values import settable
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 
 ALL = sorted({command.options for command in COMMANDS.values()})
@@ -24,8 +25,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("lr", math.inf, "--lr cannot be inf: expected a finite number of at least 0"),
     ("lr", -0.5, "--lr cannot be -0.5: expected a finite number of at least 0"),
     ("tau", math.inf, "--tau cannot be inf: expected a finite number of at least 0.01"),
-    ("smoothing", 0.95, "--smoothing cannot be 0.95: expected a finite number from 0 to 0.9"),
-    ("ema", math.nan, "--ema cannot be nan: expected a finite number from 0 to 1"),
+    ("smoothing", 0.95, "smoothing cannot be 0.95: expected a finite number from 0 to 0.9"),
+    ("ema", math.nan, "ema cannot be nan: expected a finite number from 0 to 1"),
     ("epochs", 0, "--epochs cannot be 0: expected a whole number of at least 1"),
     ("epochs", 7.5, "--epochs cannot be 7.5: expected a whole number of at least 1"),
     ("seed", -1, "--seed cannot be -1: expected a whole number from 0 to 1,099,511,627,776"),
@@ -43,7 +44,8 @@ def test_one_message_from_python_toml_and_the_command_line(
     assert str(error.value) == message
     config = tmp_path / "deit-pipe.toml"
     config.write_text(f"[train-student]\n{name} = {value!r}\n")
-    for words in (["train-student", f"--{name}={value}"], ["--config", str(config), "train-student"]):
+    typed = [f"--set={name}={value}"] if name in settable(TrainStudentOptions) else [f"--{name}={value}"]
+    for words in (["train-student", *typed], ["--config", str(config), "train-student"]):
         result = CliRunner().invoke(main, words)
         assert result.exit_code == 2
         said = message.replace("be 7.5:", "be '7.5':") if "--config" not in words else message
@@ -56,7 +58,7 @@ def test_one_message_from_python_toml_and_the_command_line(
         ({"lr": "fast"}, "--lr cannot be 'fast'"),
         ({"lr": True}, "--lr cannot be True"),
         ({"epochs": "3"}, "--epochs cannot be '3'"),
-        ({"compile": 1}, "--compile cannot be 1: expected true or false"),
+        ({"compile": 1}, "^compile cannot be 1: expected true or false"),
         ({"cache": None}, "--cache cannot be nothing: expected text"),
         ({"student": 3}, "--student cannot be 3: expected text"),
         ({"width": None}, "--width cannot be nothing"),
@@ -100,5 +102,5 @@ def test_every_options_class_checks_itself_and_every_float_refuses_what_is_not_f
         if kind in (int, float):
             assert field.metadata["minimum"] is not None, field.name  # the help shows it
         for bad in (math.nan, math.inf, -math.inf) if kind is float else ():
-            with pytest.raises(UsageProblem, match=f"--{field.name.replace('_', '-')} cannot be"):
+            with pytest.raises(UsageProblem, match=f"^{spoken(field)} cannot be"):
                 options(**needed, **{field.name: bad})
