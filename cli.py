@@ -4,7 +4,6 @@ Nothing heavy is imported before a command runs: a command's options come from a
 `stages/options`, and its stage is imported only when it is called.
 """
 
-import dataclasses
 import importlib
 import json
 import os
@@ -167,6 +166,8 @@ def read_config(path: Path, *, must_exist: bool) -> dict[str, dict[str, Any]]:
         if must_exist:
             raise click.UsageError(f"no file {path}")
         return {}
+    from deit_pipe.stages.options.set_values import unknown_table_key
+
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -175,12 +176,10 @@ def read_config(path: Path, *, must_exist: bool) -> dict[str, dict[str, Any]]:
     for table, values in tables.items():
         if table not in COMMANDS or not isinstance(values, dict):
             raise click.UsageError(f"{path}: [{table}] is not a command; commands: {', '.join(COMMANDS)}")
-        known = {item.name for item in dataclasses.fields(_resolve(COMMANDS[table].options))}
         for key in values:
-            if key.replace("-", "_") not in known:
-                near = get_close_matches(key.replace("-", "_"), known, n=1)
-                hint = f"; nearest: {near[0].replace('_', '-')}" if near else ""
-                raise click.UsageError(f"{path}: [{table}] has no option {key!r}{hint}")
+            problem = unknown_table_key(_resolve(COMMANDS[table].options), key)
+            if problem is not None:
+                raise click.UsageError(f"{path}: [{table}] {problem}")
         defaults[table] = {key.replace("-", "_"): value for key, value in values.items()}
     return defaults
 

@@ -41,6 +41,7 @@ from deit_pipe.stages.opened.plain_views import default_image_size, is_small
 from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for, sample_index
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.fields import spoken
+from deit_pipe.stages.options.logits import read_logits
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.teaching.estimate import estimate
 from deit_pipe.stages.teaching.gate import pass_gate
@@ -179,14 +180,9 @@ def identity_of(
     options: CacheTeacherOptions, teacher: Teacher, table: SampleTable, recipe: Recipe, image_size: int
 ) -> TeacherIdentity:
     """What must be the same for two runs to write one teacher's targets."""
-    try:
-        taus = tuple(float(part) for part in options.taus.split(","))
-    except ValueError as error:
-        raise UsageProblem(
-            f"--taus {options.taus!r} is not a list of numbers\n  give for example --taus 1,3"
-        ) from error
+    text, taus = read_logits(options.logits)
     classes = len(table.class_names)
-    targets = TargetFormat.parse(options.logits, taus, classes)
+    targets = TargetFormat.parse(text, taus, classes)
     block = options.block or block_slots_for(targets, classes, recipe.mix_group, len(table))
     if block % recipe.mix_group:
         raise UsageProblem(
@@ -204,7 +200,7 @@ def identity_of(
         precision=teacher.precision,
         num_classes=classes,
         batch_size=options.batch_size,
-        targets=options.logits,
+        targets=text,
         taus=targets.taus,
         block_slots=block,
     )

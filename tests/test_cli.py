@@ -165,7 +165,7 @@ BAD: list[tuple[str, str, int, list[str]]] = [
     ("undecodable image", "{ct} --data {tmp}/broken --cache {tmp}/c1", 6, ["broken.png", "sample"]),
     ("unknown recipe", "{ct} --data {data} --recipe diet", 2, ["deit"]),
     ("bad targets", "{ct} --data {data} --logits topk:9", 2, ["topk:K", "4"]),
-    ("bad taus", "{ct} --data {data} --taus x", 2, ["--taus 1,3"]),
+    ("bad taus", "{ct} --data {data} --logits topk:2@x", 2, ["--logits topk:10@1,3"]),
     ("block cuts groups", "{ct} --data {data} --recipe {recipe} --set block=30", 2, ["--set block=28"]),
     ("batch cuts groups", "{ct} --data {data} --recipe {recipe} --batch-size 18", 2, ["16 or 20"]),
     ("no such device", "cache-teacher --teacher test_resnet --device cude", 2, ["--device cude"]),
@@ -205,7 +205,12 @@ BAD: list[tuple[str, str, int, list[str]]] = [
         3,
         ["test_resnet"],
     ),
-    ("patch does not fit", "train-student --cache {cache} --patch-size 5 --out {tmp}/r3", 2, ["divides 32"]),
+    (
+        "patch does not fit",
+        "train-student --cache {cache} --student custom/5 --out {tmp}/r3",
+        2,
+        ["divides 32"],
+    ),
     (
         "student for another size",
         "train-student --cache {cache} --student resnet1 --out {tmp}/r4",
@@ -316,8 +321,8 @@ def test_json_is_the_result_and_nothing_else_on_stdout(made: dict[str, Path], tm
     run = tmp_path / "run"
     result = CliRunner().invoke(
         main,
-        ["train-student", "--cache", str(made["cache"]), "--out", str(run), "--epochs", "1", "--width", "16",
-         "--depth", "1", "--json", *QUICK],
+        ["train-student", "--cache", str(made["cache"]), "--out", str(run), "--epochs", "1", "--student",
+         "custom:16x1x2", "--json", *QUICK],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)

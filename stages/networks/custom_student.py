@@ -1,4 +1,4 @@
-"""How a student of sizes of one's own is typed: `custom:64x3x2/8` is width x depth x heads, patches of 8 px. No torch."""
+"""How a student of your own sizes is typed: `custom:64x3x2/8` is width x depth x heads, patches of 8 px. No torch."""
 
 import re
 from dataclasses import dataclass
@@ -47,7 +47,10 @@ def read_custom(student: str, otherwise: CustomSizes | None = None) -> CustomSiz
         )
     width, depth, heads, patch = (None if part is None else int(part) for part in found.groups())
     return CustomSizes(
-        width or otherwise.width, depth or otherwise.depth, heads or otherwise.heads, patch or otherwise.patch_size
+        width or otherwise.width,
+        depth or otherwise.depth,
+        heads or otherwise.heads,
+        patch or otherwise.patch_size,
     )
 
 

@@ -1,6 +1,8 @@
 """Options of `deit-pipe cache-teacher`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deit_pipe.stages.options.data import DataOptions
 from deit_pipe.stages.options.fields import option, setting
@@ -24,10 +26,15 @@ class CacheTeacherOptions(DataOptions):
     Examples:
       deit-pipe cache-teacher --teacher regnety_160
       deit-pipe cache-teacher --teacher regnety_160 --data imagenet/ --cache cache/ --epochs 30 --device cuda
-      deit-pipe cache-teacher --teacher resnet18 --teacher-weights my.safetensors --data photos/ --logits topk:10
+      deit-pipe cache-teacher --teacher resnet18 --teacher-weights my.safetensors --data photos/ --logits topk:10@1,3
       deit-pipe cache-teacher --teacher regnety_160 --data imagenet/ --estimate
       deit-pipe cache-teacher --teacher resnet18 --data photos/ --labelled-fraction 0.1
     """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "taus": "--logits topk:K@T,T, such as topk:10@1,3",
+        "head_only": "--fit-head",
+    }
 
     teacher: str = option(
         "regnety_160", "A timm model; regnety_160 means DeiT's own teacher, regnety_160.deit_in1k.", metavar="T",
@@ -68,15 +75,9 @@ class CacheTeacherOptions(DataOptions):
         group=CACHE,
     )  # fmt: skip
     logits: str = option(
-        "dense", "What is kept beside labels: dense (fp16 logits), topk:K, or none.", metavar="dense|topk:K|none",
-        group=CACHE,
+        "dense", "What is kept beside labels: dense (fp16 logits, serves every temperature), topk:K, or none. Behind "
+        "an @ the temperatures a topk cache must serve: topk:10@1,3.", metavar="dense|topk:K[@T,T]|none", group=CACHE,
     )  # fmt: skip
-    taus: str = option(
-        "1",
-        "Temperatures a topk cache must serve, such as 1,3 (dense serves all).",
-        metavar="T,T",
-        group=CACHE,
-    )
     seed: int = option(
         0, "Seed of all views; recorded, so that stage two cannot mistype it.", minimum=0, group=CACHE
     )

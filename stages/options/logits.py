@@ -1,4 +1,4 @@
-"""How `--logits` is typed: `dense`, `topk:10`, `none`, and behind an @ the temperatures that a top-k cache must serve."""
+"""How `--logits` is typed: `dense`, `topk:10`, `none`, and behind an @ the temperatures that top-k must serve."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,8 @@ def read_logits(text: str) -> tuple[str, tuple[float, ...]]:
         return targets, tuple(float(part) for part in tail.split(",")) if sign else (1.0,)
     except ValueError as error:
         raise UsageProblem(
-            f"--logits {text!r} is not usable\n  expected numbers, the temperatures, behind the @\n  got      {tail!r}\n"
+            f"--logits {text!r} is not usable\n  expected numbers, the temperatures, behind the @\n"
+            f"  got      {tail!r}\n"
             "give for example --logits topk:10@1,3"
         ) from error
 

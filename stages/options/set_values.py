@@ -93,6 +93,19 @@ def unknown_option(options: type[CheckedOptions], typed: str) -> str | None:
     return f"no option {typed}; nearest: {', '.join(spoken[word] for word in near)}" if near else None
 
 
+def unknown_table_key(options: type[CheckedOptions], typed: str) -> str | None:
+    """What to say of a key that a command's table in deit-pipe.toml cannot have; None if it can."""
+    name, known = key(typed), {key(item.name) for item in dataclasses.fields(options)}
+    if name in known:
+        return None
+    if name in renamed(options):
+        return (
+            f"has no option {typed!r} any more\n  say it as the command line does: {renamed(options)[name]}"
+        )
+    near = get_close_matches(name, known, n=1)
+    return f"has no option {typed!r}" + (f"; nearest: {near[0]}" if near else "")
+
+
 def renamed(options: type[CheckedOptions]) -> Mapping[str, str]:
     """The class's names that are gone, by key."""
     return {key(name): now for name, now in options.RENAMED.items()}

@@ -1,6 +1,8 @@
 """Options of `deit-pipe train-student`. An option whose default is None takes its value from the preset."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deit_pipe.stages.options.fields import CheckedOptions, option, setting
 
@@ -37,6 +39,13 @@ class TrainStudentOptions(CheckedOptions):
       torchrun --nproc-per-node 8 -m deit_pipe.cli train-student --cache cache/ --out runs/b
     """
 
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "width": "--student custom:WIDTHxDEPTHxHEADS, such as custom:64x3x2",
+        "depth": "--student custom:WIDTHxDEPTHxHEADS, such as custom:64x3x2",
+        "heads": "--student custom:WIDTHxDEPTHxHEADS, such as custom:64x3x2",
+        "patch_size": "--student custom:WIDTHxDEPTHxHEADS/PATCH, such as custom:64x3x2/8",
+    }
+
     cache: str = option(
         "./teacher-cache", "The cache to train from: a folder, or an fsspec URL.", metavar="C", group=DATA
     )
@@ -58,15 +67,10 @@ class TrainStudentOptions(CheckedOptions):
     )
     # -- student
     student: str | None = option(
-        None, "A timm model, or 'custom' with the sizes below.  [default: deit_tiny_distilled_patch16_224; "
-        "custom below 160 px]", metavar="M", group=STUDENT,
+        None, "A timm model, or one of your own sizes: custom:64x3x2 is width x depth x heads, custom:64x3x2/8 has "
+        "patches of 8 px.  [default: deit_tiny_distilled_patch16_224; custom, which is custom:64x3x2 with patches of a "
+        "quarter of the view, below 160 px]", metavar="M", group=STUDENT,
     )  # fmt: skip
-    patch_size: int | None = option(
-        None, "custom: patch side in pixels.  [default: a quarter of the view]", minimum=1, group=STUDENT
-    )
-    width: int = option(64, "custom: token width.", minimum=1, group=STUDENT)
-    depth: int = option(3, "custom: blocks.", minimum=1, group=STUDENT)
-    heads: int = option(2, "custom: attention heads; must divide the width.", minimum=1, group=STUDENT)
     init_from: str | None = option(
         None, "Start from another run's student (another resolution or other classes are fine).", metavar="RUN",
         group=STUDENT,

@@ -1,6 +1,8 @@
 """Options of `deit-pipe train-teacher`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deit_pipe.stages.options.data import DataOptions
 from deit_pipe.stages.options.fields import option, setting
@@ -19,8 +21,10 @@ class TrainTeacherOptions(DataOptions):
     Examples:
       deit-pipe train-teacher --teacher resnet10t --init scratch
       deit-pipe train-teacher --teacher regnety_160 --data photos/ --epochs 20 --device cuda
-      deit-pipe train-teacher --teacher regnety_160 --data photos/ --head-only
+      deit-pipe train-teacher --teacher regnety_160 --data photos/ --fit-head
     """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"head_only": "--fit-head"}
 
     teacher: str = option("regnety_160", "A timm model.", metavar="T", group=TEACHER)
     data: str = option(
@@ -34,10 +38,10 @@ class TrainTeacherOptions(DataOptions):
         "auto", "Starting weights: pretrained, scratch, a file, or auto (pretrained if reachable, else scratch; said).",
         metavar="auto|pretrained|scratch|FILE", group=TEACHER,
     )  # fmt: skip
-    head_only: bool = option(
+    fit_head: bool = option(
         False, "Keep the network frozen and fit a new classifier on its features.", group=TEACHER
     )
-    epochs: int = option(10, "Passes over the data (not with --head-only).", minimum=1, group=RUN)
+    epochs: int = option(10, "Passes over the data (not with --fit-head).", minimum=1, group=RUN)
     recipe: str | None = option(None, "Views.  [default: basic; small up to 64 px]", metavar="R", group=RUN)
     img_size: int | None = option(
         None, "Side of a view.  [default: 224; 32 where images are at most 64 px]", minimum=8, group=RUN

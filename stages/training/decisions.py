@@ -8,13 +8,12 @@ from typing import Any
 from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.machine.distributed import Processes
-from deit_pipe.stages.networks.student import CUSTOM
 from deit_pipe.stages.opened.cache import OpenedCache
 from deit_pipe.stages.opened.images import absolute
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.adapted_settings import SETTINGS_RULES, adapt_settings
 from deit_pipe.stages.training.cached_run import cached_epochs, teacher_names
-from deit_pipe.stages.training.chosen_student import chosen_student, token_width
+from deit_pipe.stages.training.chosen_student import chosen_student, student_text, token_width
 from deit_pipe.stages.training.losses import DistillationLoss
 from deit_pipe.stages.training.run_folder import begun_config
 from deit_pipe.stages.training.settings import (
@@ -66,7 +65,7 @@ def decide(options: TrainStudentOptions, cache: OpenedCache, group: Processes) -
     precision = options.precision or ("bf16" if group.device.type == "cuda" else "fp32")
     config = resolved_config(
         options, settings, preset=preset.name, alpha=loss.alpha, precision=precision, teacher=",".join(names),
-        student=chosen_student(options, cache.manifest.image_size)[0],
+        student=student_text(options, cache.manifest.image_size),
         data=absolute(options.data or cache.data),
         val_data=absolute(options.val_data) if options.val_data else None,
         cache_digest=cache.manifest.digest, world=group.world,
@@ -142,12 +141,6 @@ def check_options(options: TrainStudentOptions, settings: TrainingSettings) -> N
         raise UsageProblem("select ema needs averaged weights\n  give for example --set ema=0.9999")
     if options.online_teacher and options.teacher and "," in options.teacher:
         raise UsageProblem("online-teacher runs one teacher\n  name one with --teacher")
-    sizes = (options.patch_size, options.width, options.depth, options.heads)
-    if options.student not in (None, CUSTOM) and sizes != (None, 64, 3, 2):
-        raise UsageProblem(
-            f"--patch-size, --width, --depth and --heads are for --student custom\n  {options.student} has its own"
-            "\n  leave them out, or use --student custom"
-        )
     if options.teacher_weights and not options.online_teacher:
         raise UsageProblem(
             "teacher-weights goes with online-teacher\n  answers come from the cache otherwise\n"

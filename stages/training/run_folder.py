@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_pipe.stages.console.errors import Mismatch, Missing
+from deit_pipe.stages.networks.custom_student import CUSTOM, CustomSizes, custom_text
 from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
 
 CONFIG = "config.json"
@@ -33,7 +34,11 @@ def begun_config(run: Path) -> dict[str, Any] | None:
     A run that failed before its first checkpoint left nothing to protect.
     """
     there = (run / CHECKPOINTS / POINTER).is_file() or (run / RESULT).is_file()
-    return read_json(run / CONFIG) if there else None
+    config = read_json(run / CONFIG) if there else None
+    if config is not None and "width" in config and config.get("student") == CUSTOM:  # as it was said before
+        sizes = CustomSizes(*(config[name] for name in ("width", "depth", "heads", "patch_size")))
+        config["student"] = custom_text(sizes)
+    return config
 
 
 def begin(run: Path, config: dict[str, Any], given: Collection[str] = ()) -> None:

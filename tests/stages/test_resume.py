@@ -126,7 +126,7 @@ def test_sigkill_of_the_command_loses_no_step_that_was_saved(
     ]
     command = [
         sys.executable, "-c", HELD, f"{step:08d}", "train-student", f"--cache={cache}", f"--out={run}",
-        "--batch-size=16", "--width=16", "--depth=2", "--heads=2", "--workers=0", "--device=cpu",
+        "--batch-size=16", "--student=custom:16x2x2", "--workers=0", "--device=cpu",
         *words,
     ]  # fmt: skip
     with subprocess.Popen(

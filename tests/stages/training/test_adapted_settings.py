@@ -181,8 +181,7 @@ def test_runs_that_used_to_go_silently_wrong(
     words = [f"--{name}={value}" for name, value in given.items()]
     common = [
         "--epochs=2",
-        "--width=16",
-        "--depth=1",
+        "--student=custom:16x1x2",
         "--workers=0",
         "--device=cpu",
         f"--out={tmp_path / 'a b'}",
