@@ -30,63 +30,75 @@ class Command(NamedTuple):
     summary: str
 
 
-# In the order in which a newcomer needs them.
-COMMANDS: dict[str, Command] = {
-    "quickstart": Command(
-        "options.quickstart:QuickstartOptions",
-        "quickstart:run",
-        "The whole job on embedded data, in minutes.",
-    ),
-    "cache-teacher": Command(
-        "options.cache_teacher:CacheTeacherOptions",
-        "cache_teacher:run",
-        "Stage one: run the teacher once, write its answers to a cache.",
-    ),
-    "train-student": Command(
-        "options.train_student:TrainStudentOptions",
-        "train_student:run",
-        "Stage two: train a DeiT student from a cache, on the same views.",
-    ),
-    "inspect-cache": Command(
-        "options.inspect_cache:InspectCacheOptions", "inspect_cache:run", "Show and prove what is in a cache."
-    ),
-    "train-teacher": Command(
-        "options.train_teacher:TrainTeacherOptions",
-        "train_teacher:run",
-        "Fine-tune a CNN teacher on your classes.",
-    ),
-    "evaluate": Command(
-        "options.evaluate:EvaluateOptions", "evaluate:run", "Accuracy of a trained student's heads."
-    ),
-    "report": Command(
-        "options.run_report:RunReportOptions", "report:run", "A page about a training run, or two."
-    ),
-    "list-teachers": Command(
-        "options.list_models:ListTeachersOptions",
-        "list_models:run_teachers",
-        "Models that can teach: size, cost, weights.",
-    ),
-    "list-students": Command(
-        "options.list_models:ListStudentsOptions",
-        "list_models:run_students",
-        "Models that can learn: size, cost, weights.",
-    ),
-    "show-recipe": Command(
-        "options.show_recipe:ShowRecipeOptions", "show_recipe:run", "Every number of a view recipe."
-    ),
-    "show-views": Command(
-        "options.show_views:ShowViewsOptions", "show_views:run", "A picture of the views that are trained on."
-    ),
-    "export": Command(
-        "options.export:ExportOptions", "export:run", "Write a student as a timm or ONNX file."
-    ),
-    "pack": Command("options.pack:PackOptions", "pack:run", "Copy images into one Arrow file per split."),
-    "remove-teacher": Command(
-        "options.remove_teacher:RemoveTeacherOptions",
-        "remove_teacher:run",
-        "Free one teacher's space in a cache.",
-    ),
+# Under their headings, each in the order in which a newcomer needs them.
+GROUPS: dict[str, dict[str, Command]] = {
+    "The job": {
+        "quickstart": Command(
+            "options.quickstart:QuickstartOptions",
+            "quickstart:run",
+            "The whole job on embedded data, in minutes.",
+        ),
+        "cache-teacher": Command(
+            "options.cache_teacher:CacheTeacherOptions",
+            "cache_teacher:run",
+            "Stage one: run the teacher once, write its answers to a cache.",
+        ),
+        "train-student": Command(
+            "options.train_student:TrainStudentOptions",
+            "train_student:run",
+            "Stage two: train a DeiT student from a cache, on the same views.",
+        ),
+    },
+    "Look and prove": {
+        "inspect-cache": Command(
+            "options.inspect_cache:InspectCacheOptions",
+            "inspect_cache:run",
+            "Show and prove what is in a cache.",
+        ),
+        "report": Command(
+            "options.run_report:RunReportOptions", "report:run", "A page about a training run, or two."
+        ),
+        "show-views": Command(
+            "options.show_views:ShowViewsOptions",
+            "show_views:run",
+            "A picture of the views that are trained on.",
+        ),
+    },
+    "Use a student": {
+        "evaluate": Command(
+            "options.evaluate:EvaluateOptions", "evaluate:run", "Accuracy of a trained student's heads."
+        ),
+        "export": Command(
+            "options.export:ExportOptions", "export:run", "Write a student as a timm or ONNX file."
+        ),
+    },
+    "Models and recipes": {
+        "train-teacher": Command(
+            "options.train_teacher:TrainTeacherOptions",
+            "train_teacher:run",
+            "Fine-tune a CNN teacher on your classes.",
+        ),
+        "list-models": Command(
+            "options.list_models:ListModelsOptions",
+            "list_models:run",
+            "Models that can teach or learn: size, cost, weights.",
+        ),
+        "show-recipe": Command(
+            "options.show_recipe:ShowRecipeOptions", "show_recipe:run", "Every number of a view recipe."
+        ),
+    },
+    "Upkeep": {
+        "pack": Command("options.pack:PackOptions", "pack:run", "Copy images into one Arrow file per split."),
+        "remove-teacher": Command(
+            "options.remove_teacher:RemoveTeacherOptions",
+            "remove_teacher:run",
+            "Free one teacher's space in a cache.",
+        ),
+    },
 }
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+# Commands that are gone -> what to type now.
+RENAMED = {"list-teachers": "list-models --role teacher", "list-students": "list-models --role student"}
 
 
 class CommandGroup(click.Group):
@@ -104,15 +116,21 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Name the nearest commands where click would only say that there is none."""
+        if args and args[0] in RENAMED:
+            ctx.fail(f"no command {args[0]!r} any more: use deit-pipe {RENAMED[args[0]]}")
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             near = get_close_matches(args[0], COMMANDS, n=2, cutoff=0.4)
             ctx.fail(f"no command {args[0]!r}" + (f"; nearest: {', '.join(near)}" if near else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List commands from the table, without importing their options."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+        """List commands from the table, group by group, without importing their options."""
+        width = max(map(len, COMMANDS))
+        for heading, commands in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(f"{name:<{width}}", command.summary) for name, command in commands.items()]
+                )
 
 
 def _resolve(spec: str) -> Any:
@@ -127,9 +145,21 @@ def build_command(name: str, command: Command) -> click.Command:
     options_class = _resolve(command.options)
 
     def callback(as_json: bool, **values: Any) -> None:
+        say_defaults(click.get_current_context())
         sys.exit(call(lambda: _resolve(command.run)(options_class(**values)), as_json))
 
     return OptionsCommand(name, options_class, callback)
+
+
+def say_defaults(ctx: click.Context) -> None:
+    """Name, on stderr, the options whose values came from the defaults file."""
+    taken = [
+        name.replace("_", "-")
+        for name in ctx.default_map or {}
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT_MAP
+    ]
+    if taken and os.environ.get("RANK", "0") == "0":
+        click.echo(f"note: from {ctx.meta[CONFIG_FILE]}: {', '.join(taken)}", err=True)
 
 
 def call(run: Callable[[], Any], as_json: bool) -> int:
@@ -174,6 +204,8 @@ def read_config(path: Path, *, must_exist: bool) -> dict[str, dict[str, Any]]:
         raise click.UsageError(f"{path} is not TOML: {error}") from error
     defaults: dict[str, dict[str, Any]] = {}
     for table, values in tables.items():
+        if table in RENAMED:
+            raise click.UsageError(f"{path}: [{table}] is no command any more: it is {RENAMED[table]} now")
         if table not in COMMANDS or not isinstance(values, dict):
             raise click.UsageError(f"{path}: [{table}] is not a command; commands: {', '.join(COMMANDS)}")
         for key in values:
@@ -225,6 +257,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
     # that is busy: a small convolution ran 3 x slower. Must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     ctx.default_map = read_config(config or Path(CONFIG_FILE), must_exist=config is not None)
+    ctx.meta[CONFIG_FILE] = config or f"./{CONFIG_FILE}"
 
 
 if __name__ == "__main__":

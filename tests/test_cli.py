@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from stage_fakes import cache_options, write_idx, write_recipe
 
-from deit_pipe.cli import COMMANDS, _resolve, main
+from deit_pipe.cli import COMMANDS, GROUPS, _resolve, main
 from deit_pipe.stages import cache_teacher
 from deit_pipe.stages.options.click_command import parameters
 from deit_pipe.stages.options.fields import spoken
@@ -89,20 +89,66 @@ def test_defaults_come_from_the_config_file(tmp_path: Path, made: dict[str, Path
     config = tmp_path / "deit-pipe.toml"
     config.write_text(f'[train-student]\ncache = "{made["cache"]}"\nepochs = 7\nlr = 0.125\n')
     result = call("--config", str(config), "train-student", "--lr", "0.5", "--print-config", "--json")
-    values = json.loads(result.output)
+    values = json.loads(result.stdout)
     assert values["epochs"] == 7
     assert values["lr"] == 0.5
+    assert result.stderr == f"note: from {config}: cache, epochs\n"
+
+
+def test_use_of_the_defaults_file_is_said_only_where_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deit-pipe.toml").write_text('[show-recipe]\nrecipe = "basic"\n[train-student]\nema = 0.5\n')
+    assert call("show-recipe").stderr == "note: from ./deit-pipe.toml: recipe\n"
+    assert call("show-recipe", "deit").stderr == ""
+    assert call("pack", "--help").stderr == ""
+    assert "note: from ./deit-pipe.toml: ema\n" in call("train-student").stderr
+    assert "note:" not in call("train-student", "--set", "ema=0.1").stderr
+
+
+def test_commands_are_listed_in_groups() -> None:
+    output = call("--help").output
+    for heading, commands in GROUPS.items():
+        section = output.partition(f"{heading}:\n")[2].partition("\n\n")[0]
+        found = [line.split()[0] for line in section.splitlines() if re.match(r"  \S", line)]
+        assert found == list(commands)
+
+
+def test_options_are_listed_in_groups_and_the_keys_of_set_below() -> None:
+    output = call("train-student", "--help").output
+    headings = re.findall(r"^(\S.*):$", output, flags=re.MULTILINE)
+    assert headings[:6] == ["Data and cache", "Student", "Distillation", "Run", "Machine", "More"]
+    assert "--loss" in output.partition("Distillation:")[2].partition("Run:")[0]
+    assert "clip-grad" in output.partition("Keys of --set")[2]
+    assert "--clip-grad" not in output
+    for command in ("cache-teacher", "train-teacher"):
+        assert "--val-fraction" in call(command, "--help").output.partition("Which images:")[2]
+    assert "subset-seed  Seed of the draws" in call("cache-teacher", "--help").output
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_a_command_that_is_gone_names_the_one_to_use(role: str, tmp_path: Path) -> None:
+    result = call(f"list-{role}s", "resnet*")
+    assert result.exit_code == 2
+    assert f"use deit-pipe list-models --role {role}" in result.output
+    config = tmp_path / "deit-pipe.toml"
+    config.write_text(f"[list-{role}s]\nlimit = 3\n")
+    result = call("--config", str(config), "list-models")
+    assert result.exit_code == 2
+    assert f"it is list-models --role {role} now" in result.output
 
 
 def test_printed_config_is_a_config_file(tmp_path: Path, made: dict[str, Path]) -> None:
     printed = call(
         "train-student", "--cache", str(made["cache"]), "--set", "ema=0.9", "--print-config"
-    ).output
+    ).stdout
     config = tmp_path / "printed.toml"
     config.write_text(printed)
-    again = call("--config", str(config), "train-student", "--print-config").output
+    again = call("--config", str(config), "train-student", "--print-config").stdout
     assert again == printed
-    assert "ema = 0.9" in printed
+    assert "ema = 0.9  # Decay of averaged weights" in printed
+    assert "# layer-decay is not set: Learning-rate factor per layer" in printed
 
 
 @pytest.mark.parametrize(
@@ -151,7 +197,7 @@ def test_train_student_and_inspect_cache_without_a_cache_exit_3_with_the_command
 
 CT = "cache-teacher --teacher test_resnet --teacher-weights random"
 BAD: list[tuple[str, str, int, list[str]]] = [
-    ("unknown teacher", "cache-teacher --teacher regnety_16", 2, ["regnety_160", "list-teachers"]),
+    ("unknown teacher", "cache-teacher --teacher regnety_16", 2, ["regnety_160", "list-models"]),
     ("unknown tag", "cache-teacher --teacher regnety_160.nope", 2, ["deit_in1k"]),
     ("no weights file", "cache-teacher --teacher test_resnet --teacher-weights {tmp}/w.pth", 3, ["w.pth"]),
     (

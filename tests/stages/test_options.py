@@ -50,7 +50,8 @@ def test_one_message_from_python_toml_and_the_command_line(
         result = CliRunner().invoke(main, words)
         assert result.exit_code == 2
         said = message.replace("be 7.5:", "be '7.5':") if "--config" not in words else message
-        assert result.output == f"error: {said}\n"
+        note = f"note: from {config}: {name}\n" if "--config" in words else ""
+        assert result.output == f"{note}error: {said}\n"
 
 
 @pytest.mark.parametrize(
