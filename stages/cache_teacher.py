@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ from deit_pipe.stages.opened.images import absolute, given_choice, open_images
 from deit_pipe.stages.opened.plain_views import default_image_size, is_small
 from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for, sample_index
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
+from deit_pipe.stages.options.fields import spoken
+from deit_pipe.stages.options.logits import read_logits
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.teaching.estimate import estimate
 from deit_pipe.stages.teaching.fitted_folders import (
@@ -108,8 +111,9 @@ def open_for_cache(options: CacheTeacherOptions, there: OpenedCache | None) -> D
     found = open_images(options.data, there.choice if there and given == DataChoice() else given)
     if there is not None and found.choice != there.choice:
         was, now = there.choice.to_json(), found.choice.to_json()
+        known = {item.name: item for item in fields(options)}
         lines = [
-            f"  --{name.replace('_', '-')}: cached {was[name]}   given {now[name]}"
+            f"  {spoken(known[name])}: cached {was[name]}   given {now[name]}"
             for name in was
             if was[name] != now[name]
         ]
@@ -173,19 +177,14 @@ def identity_of(
     options: CacheTeacherOptions, teacher: Teacher, table: SampleTable, recipe: Recipe, image_size: int
 ) -> TeacherIdentity:
     """What must be the same for two runs to write one teacher's targets."""
-    try:
-        taus = tuple(float(part) for part in options.taus.split(","))
-    except ValueError as error:
-        raise UsageProblem(
-            f"--taus {options.taus!r} is not a list of numbers\n  give for example --taus 1,3"
-        ) from error
+    text, taus = read_logits(options.logits)
     classes = len(table.class_names)
-    targets = TargetFormat.parse(options.logits, taus, classes)
+    targets = TargetFormat.parse(text, taus, classes)
     block = options.block or block_slots_for(targets, classes, recipe.mix_group, len(table))
     if block % recipe.mix_group:
         raise UsageProblem(
-            f"--block {block} cuts mix groups apart\n  expected a multiple of {recipe.mix_group}\n"
-            f"  use --block {block // recipe.mix_group * recipe.mix_group or recipe.mix_group}"
+            f"block {block} cuts mix groups apart\n  expected a multiple of {recipe.mix_group}\n"
+            f"  use --set block={block // recipe.mix_group * recipe.mix_group or recipe.mix_group}"
         )
     return TeacherIdentity(
         name=options.name or slug(teacher.tag),
@@ -198,7 +197,7 @@ def identity_of(
         precision=teacher.precision,
         num_classes=classes,
         batch_size=options.batch_size,
-        targets=options.logits,
+        targets=text,
         taus=targets.taus,
         block_slots=block,
     )

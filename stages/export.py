@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from deit_pipe.stages.console.errors import Corrupt, Missing, UsageProblem
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
-from deit_pipe.stages.networks.student import CUSTOM, StudentFacts, load_student
+from deit_pipe.stages.networks.custom_student import CUSTOM
+from deit_pipe.stages.networks.student import StudentFacts, load_student
 from deit_pipe.stages.options.export import ExportOptions
 from deit_pipe.stages.training.run_folder import weights_file
 

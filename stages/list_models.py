@@ -1,4 +1,4 @@
-"""`deit-pipe list-teachers` and `list-students`: which timm models there are, how large, how fast."""
+"""`deit-pipe list-models`: which timm models can teach or learn, how large they are, how fast."""
 
 import time
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import choose_device
 from deit_pipe.stages.networks.weights import PUBLISHED_TAGS
-from deit_pipe.stages.options.list_models import ListStudentsOptions, ListTeachersOptions
+from deit_pipe.stages.options.list_models import ListModelsOptions
 
 # DeiT's own teacher first, then networks that distillation papers use, from large to small.
 TEACHERS = (
@@ -27,47 +27,47 @@ STUDENTS = (
     "deit_tiny_distilled_patch16_224", "deit_small_distilled_patch16_224", "deit_base_distilled_patch16_224",
     "deit_base_distilled_patch16_384",
 )  # fmt: skip
+TEACHER, STUDENT = "teacher", "student"
+USUAL = {TEACHER: TEACHERS, STUDENT: STUDENTS}
 MEASURED_SECONDS = 1.5
 SHOWN_TAGS = 3
 
 
-def run_teachers(options: ListTeachersOptions) -> CommandResult:
-    """List teachers."""
-    return list_models(options, TEACHERS, training=False)
-
-
-def run_students(options: ListStudentsOptions) -> CommandResult:
-    """List students."""
-    return list_models(options, STUDENTS, training=True)
-
-
-def list_models(
-    options: ListTeachersOptions | ListStudentsOptions, usual: Sequence[str], *, training: bool
-) -> CommandResult:
-    """Facts of the chosen models, as a table.
+def run(options: ListModelsOptions) -> CommandResult:
+    """Facts of the chosen models, as a table for each role.
 
     Raises:
         UsageProblem: no model matches.
     """
-    names = choose_models(options.pattern, usual)
-    shown = names[: options.limit or None]
+    chosen = [
+        (role, name) for role in roles_of(options) for name in choose_models(options.pattern, USUAL[role])
+    ]
+    shown = chosen[: options.limit or None]
     device = choose_device(options.device) if options.measure else None
     models = []
     with progress(
         "measuring" if device else "counting", len(shown), "models", quiet=len(shown) < 4 and not device
     ) as bar:
-        for name in shown:
+        for role, name in shown:
             facts = model_facts(name, options.img_size)
+            facts["role"] = role if options.pattern is None or options.role else None
             if device is not None and facts["gmacs"] is not None:
                 facts["images_per_second"] = measure(
-                    name, facts["image_size"], options.batch_size, device, training
+                    name, facts["image_size"], options.batch_size, device, role == STUDENT
                 )
             models.append(facts)
             bar.advance(1, name)
-    text = table_text(models, measured=device is not None)
-    if len(shown) < len(names):
-        text.append(f"\nand {len(names) - len(shown)} more; list them with --limit 0", "dim")
-    return CommandResult(text, {"models": models, "matches": len(names)})
+    text = tables_text(models, measured=device is not None)
+    if len(shown) < len(chosen):
+        text.append(f"\nand {len(chosen) - len(shown)} more; list them with --limit 0", "dim")
+    return CommandResult(text, {"models": models, "matches": len(chosen)})
+
+
+def roles_of(options: ListModelsOptions) -> tuple[str, ...]:
+    """The roles whose lists are shown; a pattern has one list, whose models are measured as teachers unless asked."""
+    if options.role is not None:
+        return (options.role,)
+    return (TEACHER, STUDENT) if options.pattern is None else (TEACHER,)
 
 
 def choose_models(pattern: str | None, usual: Sequence[str]) -> list[str]:
@@ -99,7 +99,7 @@ def model_facts(name: str, image_size: int | None = None) -> dict[str, Any]:
     try:
         with torch.device("meta"):  # shapes only: no memory, no arithmetic
             model = build(name, size).eval()
-            with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            with FlopCounterMode(display=False) as counter:
                 model(torch.empty(1, 3, size, size))
     except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError):
         return facts
@@ -149,6 +149,19 @@ def measure(name: str, size: int, batch_size: int, device: torch.device, trainin
 def images_per_second(rate: float | None) -> str:
     """Whole images; with a decimal where they are few."""
     return "-" if rate is None else f"{rate:,.0f}" if rate >= 20 else f"{rate:.1f}"
+
+
+def tables_text(models: Sequence[dict[str, Any]], *, measured: bool) -> Text:
+    """A table of each role, under its name where there are two."""
+    roles = list(dict.fromkeys(facts["role"] for facts in models))
+    tables = [
+        table_text([facts for facts in models if facts["role"] == role], measured=measured) for role in roles
+    ]
+    if len(roles) < 2:
+        return tables[0]
+    return Text("\n\n").join(
+        Text.assemble((f"{role}s\n", "bold"), table) for role, table in zip(roles, tables, strict=True)
+    )
 
 
 def table_text(models: Sequence[dict[str, Any]], *, measured: bool) -> Text:

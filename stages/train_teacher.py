@@ -53,7 +53,7 @@ def run(options: TrainTeacherOptions) -> CommandResult:
         check_same_classes(validation, table.class_names, f"the training images {table.name}")
     image_size = options.img_size or default_image_size(table)
     device, workers = choose_device(options.device), choose_workers(options.workers)
-    if options.head_only:
+    if options.fit_head:
         weights = (
             None if options.init in ("auto", "pretrained") else options.init.replace("scratch", "random")
         )

@@ -54,7 +54,7 @@ class TargetFormat:
         for tau in taus:
             if not (np.isfinite(tau) and tau > 0):
                 raise FormatInvalid(
-                    f"temperature {tau} is not a positive number\ngive for example --taus 1,3"
+                    f"temperature {tau} is not a positive number\ngive for example --logits topk:10@1,3"
                 )
         served = (1.0, *sorted({float(tau) for tau in taus} - {1.0}))
         if text in ("dense", "none"):

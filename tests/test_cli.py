@@ -10,8 +10,11 @@ import pytest
 from click.testing import CliRunner, Result
 from stage_fakes import cache_options, write_idx, write_recipe
 
-from deit_pipe.cli import COMMANDS, _resolve, main
+from deit_pipe.cli import COMMANDS, GROUPS, _resolve, main
 from deit_pipe.stages import cache_teacher
+from deit_pipe.stages.options.click_command import parameters
+from deit_pipe.stages.options.fields import spoken
+from deit_pipe.stages.options.set_values import read_set_values
 
 
 def call(*words: str) -> Result:
@@ -42,7 +45,7 @@ def test_every_command_has_help_with_examples_and_every_option_is_explained(name
     for item in dataclasses.fields(_resolve(COMMANDS[name].options)):
         assert len(item.metadata["help"]) > 3, item.name
         if not item.metadata["argument"]:
-            assert f"--{item.name.replace('_', '-')}" in result.output
+            assert spoken(item) in result.output
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -53,10 +56,11 @@ def test_examples_in_help_use_options_that_exist(name: str) -> None:
         if not match:
             continue
         command, rest = (match[1], match[2]) if match[1] else (match[3], match[4])
-        known = {
-            f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(_resolve(COMMANDS[command].options))
-        }
-        assert set(re.findall(r"--[a-z][a-z-]*", rest)) <= known | {"--json"}, line
+        options = _resolve(COMMANDS[command].options)
+        assert set(re.findall(r"--[a-z][a-z-]*", rest)) <= {
+            word for parameter in parameters(options) for word in parameter.opts
+        }, line
+        read_set_values(options, re.findall(r"--set (\S+)", rest))
 
 
 def test_version_names_the_libraries() -> None:
@@ -85,18 +89,66 @@ def test_defaults_come_from_the_config_file(tmp_path: Path, made: dict[str, Path
     config = tmp_path / "deit-pipe.toml"
     config.write_text(f'[train-student]\ncache = "{made["cache"]}"\nepochs = 7\nlr = 0.125\n')
     result = call("--config", str(config), "train-student", "--lr", "0.5", "--print-config", "--json")
-    values = json.loads(result.output)
+    values = json.loads(result.stdout)
     assert values["epochs"] == 7
     assert values["lr"] == 0.5
+    assert result.stderr == f"note: from {config}: cache, epochs\n"
+
+
+def test_use_of_the_defaults_file_is_said_only_where_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deit-pipe.toml").write_text('[show-recipe]\nrecipe = "basic"\n[train-student]\nema = 0.5\n')
+    assert call("show-recipe").stderr == "note: from ./deit-pipe.toml: recipe\n"
+    assert call("show-recipe", "deit").stderr == ""
+    assert call("pack", "--help").stderr == ""
+    assert "note: from ./deit-pipe.toml: ema\n" in call("train-student").stderr
+    assert "note:" not in call("train-student", "--set", "ema=0.1").stderr
+
+
+def test_commands_are_listed_in_groups() -> None:
+    output = call("--help").output
+    for heading, commands in GROUPS.items():
+        section = output.partition(f"{heading}:\n")[2].partition("\n\n")[0]
+        found = [line.split()[0] for line in section.splitlines() if re.match(r"  \S", line)]
+        assert found == list(commands)
+
+
+def test_options_are_listed_in_groups_and_the_keys_of_set_below() -> None:
+    output = call("train-student", "--help").output
+    headings = re.findall(r"^(\S.*):$", output, flags=re.MULTILINE)
+    assert headings[:6] == ["Data and cache", "Student", "Distillation", "Run", "Machine", "More"]
+    assert "--loss" in output.partition("Distillation:")[2].partition("Run:")[0]
+    assert "clip-grad" in output.partition("Keys of --set")[2]
+    assert "--clip-grad" not in output
+    for command in ("cache-teacher", "train-teacher"):
+        assert "--val-fraction" in call(command, "--help").output.partition("Which images:")[2]
+    assert "subset-seed  Seed of the draws" in call("cache-teacher", "--help").output
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_a_command_that_is_gone_names_the_one_to_use(role: str, tmp_path: Path) -> None:
+    result = call(f"list-{role}s", "resnet*")
+    assert result.exit_code == 2
+    assert f"use deit-pipe list-models --role {role}" in result.output
+    config = tmp_path / "deit-pipe.toml"
+    config.write_text(f"[list-{role}s]\nlimit = 3\n")
+    result = call("--config", str(config), "list-models")
+    assert result.exit_code == 2
+    assert f"it is list-models --role {role} now" in result.output
 
 
 def test_printed_config_is_a_config_file(tmp_path: Path, made: dict[str, Path]) -> None:
-    printed = call("train-student", "--cache", str(made["cache"]), "--ema", "0.9", "--print-config").output
+    printed = call(
+        "train-student", "--cache", str(made["cache"]), "--set", "ema=0.9", "--print-config"
+    ).stdout
     config = tmp_path / "printed.toml"
     config.write_text(printed)
-    again = call("--config", str(config), "train-student", "--print-config").output
+    again = call("--config", str(config), "train-student", "--print-config").stdout
     assert again == printed
-    assert "ema = 0.9" in printed
+    assert "ema = 0.9  # Decay of averaged weights" in printed
+    assert "# layer-decay is not set: Learning-rate factor per layer" in printed
 
 
 @pytest.mark.parametrize(
@@ -145,7 +197,7 @@ def test_train_student_and_inspect_cache_without_a_cache_exit_3_with_the_command
 
 CT = "cache-teacher --teacher test_resnet --teacher-weights random"
 BAD: list[tuple[str, str, int, list[str]]] = [
-    ("unknown teacher", "cache-teacher --teacher regnety_16", 2, ["regnety_160", "list-teachers"]),
+    ("unknown teacher", "cache-teacher --teacher regnety_16", 2, ["regnety_160", "list-models"]),
     ("unknown tag", "cache-teacher --teacher regnety_160.nope", 2, ["deit_in1k"]),
     ("no weights file", "cache-teacher --teacher test_resnet --teacher-weights {tmp}/w.pth", 3, ["w.pth"]),
     (
@@ -159,8 +211,8 @@ BAD: list[tuple[str, str, int, list[str]]] = [
     ("undecodable image", "{ct} --data {tmp}/broken --cache {tmp}/c1", 6, ["broken.png", "sample"]),
     ("unknown recipe", "{ct} --data {data} --recipe diet", 2, ["deit"]),
     ("bad targets", "{ct} --data {data} --logits topk:9", 2, ["topk:K", "4"]),
-    ("bad taus", "{ct} --data {data} --taus x", 2, ["--taus 1,3"]),
-    ("block cuts groups", "{ct} --data {data} --recipe {recipe} --block 30", 2, ["--block 28"]),
+    ("bad taus", "{ct} --data {data} --logits topk:2@x", 2, ["--logits topk:10@1,3"]),
+    ("block cuts groups", "{ct} --data {data} --recipe {recipe} --set block=30", 2, ["--set block=28"]),
     ("batch cuts groups", "{ct} --data {data} --recipe {recipe} --batch-size 18", 2, ["16 or 20"]),
     ("no such device", "cache-teacher --teacher test_resnet --device cude", 2, ["--device cude"]),
     (
@@ -199,7 +251,12 @@ BAD: list[tuple[str, str, int, list[str]]] = [
         3,
         ["test_resnet"],
     ),
-    ("patch does not fit", "train-student --cache {cache} --patch-size 5 --out {tmp}/r3", 2, ["divides 32"]),
+    (
+        "patch does not fit",
+        "train-student --cache {cache} --student custom/5 --out {tmp}/r3",
+        2,
+        ["divides 32"],
+    ),
     (
         "student for another size",
         "train-student --cache {cache} --student resnet1 --out {tmp}/r4",
@@ -220,9 +277,9 @@ BAD: list[tuple[str, str, int, list[str]]] = [
     ),
     (
         "smoothing with bce",
-        "train-student --cache {cache} --label-loss bce --out {tmp}/r7",
+        "train-student --cache {cache} --set label-loss=bce --out {tmp}/r7",
         2,
-        ["--smoothing 0"],
+        ["--set smoothing=0"],
     ),
     (
         "batch cuts groups in training",
@@ -230,7 +287,12 @@ BAD: list[tuple[str, str, int, list[str]]] = [
         2,
         ["16 or 20"],
     ),
-    ("ema not averaged", "train-student --cache {cache} --select ema --out {tmp}/r9", 2, ["--ema 0.9999"]),
+    (
+        "ema not averaged",
+        "train-student --cache {cache} --set select=ema --out {tmp}/r9",
+        2,
+        ["--set ema=0.9999"],
+    ),
     ("not a run", "evaluate {tmp}/empty", 3, ["train-student --out"]),
 ]
 
@@ -305,8 +367,8 @@ def test_json_is_the_result_and_nothing_else_on_stdout(made: dict[str, Path], tm
     run = tmp_path / "run"
     result = CliRunner().invoke(
         main,
-        ["train-student", "--cache", str(made["cache"]), "--out", str(run), "--epochs", "1", "--width", "16",
-         "--depth", "1", "--json", *QUICK],
+        ["train-student", "--cache", str(made["cache"]), "--out", str(run), "--epochs", "1", "--student",
+         "custom:16x1x2", "--json", *QUICK],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)

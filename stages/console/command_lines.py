@@ -23,7 +23,12 @@ def command_line(command: str, options: type[Any], **given: Any) -> str:
             words.append(_text(value))
             continue
         spelling = "--" + name.replace("_", "-")
-        if isinstance(value, bool):
+        if not field.metadata["common"]:
+            words += [
+                "--set",
+                f"{spelling[2:]}={str(value).lower() if isinstance(value, bool) else _text(value)}",
+            ]
+        elif isinstance(value, bool):
             words.append(spelling if value else f"--no-{spelling[2:]}")
         else:
             words += [spelling, _text(value)]

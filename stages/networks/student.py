@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from deit_pipe.stages.console.errors import Missing, UsageProblem
 from deit_pipe.stages.networks.begun_command import begun_command
+from deit_pipe.stages.networks.custom_student import CUSTOM
 from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.networks.weights import classifier_name, load_into, normalisation, resolve_tag
 
-CUSTOM = "custom"
 DEIT3_LAYER_SCALE = 1e-4  # facebookresearch/deit models_v2.py; timm's deit3 models begin at 1e-6
 
 
@@ -88,13 +88,14 @@ def describe_student(
     if image_size % patch:
         raise UsageProblem(
             f"a student with {patch} px patches cannot see {image_size} px images\n"
-            f"  expected a --patch-size that divides {image_size}\n  got      {patch}\n"
-            f"use one of --patch-size {', '.join(str(p) for p in range(2, image_size + 1) if image_size % p == 0)}"
+            f"  expected patches whose side divides {image_size}\n  got      {patch}\n"
+            f"give behind the slash of --student custom:{width}x{depth}x{heads}/PATCH one of "
+            f"{', '.join(str(p) for p in range(2, image_size + 1) if image_size % p == 0)}"
         )
     if width % heads:
         raise UsageProblem(
-            f"--width {width} cannot be shared by --heads {heads}\n  expected a multiple of {heads}\n"
-            f"use --width {-(-width // heads) * heads}"
+            f"a width of {width} cannot be shared by {heads} heads\n  expected a multiple of {heads}\n"
+            f"use --student custom:{-(-width // heads) * heads}x{depth}x{heads}"
         )
     mean, std = normalisation("deit_tiny_distilled_patch16_224")
     sizes = {"patch_size": patch, "embed_dim": width, "depth": depth, "num_heads": heads}

@@ -69,7 +69,7 @@ def resolve_tag(name: str) -> str:
         raise UsageProblem(
             f"timm {timm.__version__} has no model {architecture!r}\n"
             f"  nearest: {', '.join(near) or 'none'}\n"
-            "list names with: deit-pipe list-teachers"
+            "list names with: deit-pipe list-models"
         )
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:

@@ -5,6 +5,7 @@ from typing import Any
 
 from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
+from deit_pipe.stages.options.logits import logits_text
 from deit_pipe.store.layout import block_slots_for
 from deit_pipe.store.ledger import read_ledger
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, read_manifest, read_provenance, read_teacher
@@ -43,8 +44,7 @@ def continue_command(
         img_size=None if usual else size,
         epochs=epochs or None,
         seed=manifest.seed,
-        logits=teacher.targets,
-        taus=",".join(f"{tau:g}" for tau in teacher.taus),
+        logits=logits_text(teacher.targets, teacher.taus),
         batch_size=teacher.batch_size,
         precision=teacher.precision,
         block=None if teacher.block_slots == block else teacher.block_slots,

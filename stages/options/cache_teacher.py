@@ -1,9 +1,14 @@
 """Options of `deit-pipe cache-teacher`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deit_pipe.stages.options.data import DataOptions
-from deit_pipe.stages.options.fields import option
+from deit_pipe.stages.options.fields import option, setting
+
+# Headings of the help.
+TEACHER, CACHE, MACHINE = "Teacher", "Data, views and cache", "Machine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,69 +26,79 @@ class CacheTeacherOptions(DataOptions):
     Examples:
       deit-pipe cache-teacher --teacher regnety_160
       deit-pipe cache-teacher --teacher regnety_160 --data imagenet/ --cache cache/ --epochs 30 --device cuda
-      deit-pipe cache-teacher --teacher resnet18 --teacher-weights my.safetensors --data photos/ --logits topk:10
+      deit-pipe cache-teacher --teacher resnet18 --teacher-weights my.safetensors --data photos/ --logits topk:10@1,3
       deit-pipe cache-teacher --teacher regnety_160 --data imagenet/ --estimate
       deit-pipe cache-teacher --teacher resnet18 --data photos/ --labelled-fraction 0.1
     """
 
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "taus": "--logits topk:K@T,T, such as topk:10@1,3",
+        "head_only": "--fit-head",
+    }
+
     teacher: str = option(
-        "regnety_160",
-        "A timm model; regnety_160 means DeiT's own teacher, regnety_160.deit_in1k.",
-        metavar="T",
+        "regnety_160", "A timm model; regnety_160 means DeiT's own teacher, regnety_160.deit_in1k.", metavar="T",
+        group=TEACHER,
+    )  # fmt: skip
+    teacher_weights: str | None = option(
+        None, "Weights file or train-teacher folder; 'random' for untrained weights.  [default: ./teacher-run "
+        "when it holds this teacher, else timm's hub]", metavar="FILE", group=TEACHER,
+    )  # fmt: skip
+    fit_head: bool | None = option(
+        None, "Fit a new classifier on the frozen teacher for your classes.  [default: on for digits, else off]",
+        group=TEACHER,
+    )  # fmt: skip
+    accept_teacher: bool = option(
+        False,
+        "Cache a teacher that hardly knows these classes all the same; recorded in the cache.",
+        group=TEACHER,
+    )
+    name: str | None = option(
+        None, "Name of this teacher inside the cache.  [default: from the model's tag]", group=TEACHER
     )
     data: str = option(
         "digits", "Images: class folders (or train/ and val/ of them), Parquet, IDX or CIFAR folder; or 'digits'.",
-        metavar="D",
+        metavar="D", group=CACHE,
     )  # fmt: skip
-    cache: str = option("./teacher-cache", "Where the cache lies: a folder, or an fsspec URL.", metavar="C")
-    teacher_weights: str | None = option(
-        None, "Weights file or train-teacher folder; 'random' for untrained weights.  [default: ./teacher-run "
-        "when it holds this teacher, else timm's hub]", metavar="FILE",
-    )  # fmt: skip
+    cache: str = option(
+        "./teacher-cache", "Where the cache lies: a folder, or an fsspec URL.", metavar="C", group=CACHE
+    )
     recipe: str | None = option(
-        None,
-        "Views: deit, deit3, basic, small, eval, or a TOML file.  [default: deit; small up to 64 px]",
-        metavar="R",
+        None, "Views: deit, deit3, basic, small, eval, or a TOML file.  [default: deit; small up to 64 px]",
+        metavar="R", group=CACHE,
+    )  # fmt: skip
+    epochs: int = option(
+        30, "Passes over the data to cache; longer training reuses them in turn.", minimum=1, group=CACHE
     )
-    epochs: int = option(30, "Passes over the data to cache; longer training reuses them in turn.", minimum=1)
     img_size: int | None = option(
-        None,
-        "Side of a view in pixels.  [default: 224; 32 where images are at most 64 px]",
-        minimum=8,
-        metavar="S",
-    )
+        None, "Side of a view in pixels.  [default: 224; 32 where images are at most 64 px]", minimum=8, metavar="S",
+        group=CACHE,
+    )  # fmt: skip
     logits: str = option(
-        "dense",
-        "What is kept beside labels: dense (fp16 logits), topk:K, or none.",
-        metavar="dense|topk:K|none",
+        "dense", "What is kept beside labels: dense (fp16 logits, serves every temperature), topk:K, or none. Behind "
+        "an @ the temperatures a topk cache must serve: topk:10@1,3.", metavar="dense|topk:K[@T,T]|none", group=CACHE,
+    )  # fmt: skip
+    seed: int = option(
+        0, "Seed of all views; recorded, so that stage two cannot mistype it.", minimum=0, group=CACHE
     )
-    taus: str = option(
-        "1", "Temperatures a topk cache must serve, such as 1,3 (dense serves all).", metavar="T,T"
-    )
-    seed: int = option(0, "Seed of all views; recorded, so that stage two cannot mistype it.", minimum=0)
-    batch_size: int = option(64, "Views the teacher sees at once.", minimum=1, metavar="B")
-    workers: int | None = option(
-        None,
-        "Processes that make views; 0 works in this one.  [default: one per core, at most 16]",
-        minimum=0,
-    )
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
-    precision: str = option(
-        "fp32", "Of the teacher's body; its head always runs in fp32.", choices=("fp32", "bf16")
-    )
-    fit_head: bool | None = option(
-        None,
-        "Fit a new classifier on the frozen teacher for your classes.  [default: on for digits, else off]",
-    )
-    accept_teacher: bool = option(
-        False, "Cache a teacher that hardly knows these classes all the same; recorded in the cache."
-    )
-    name: str | None = option(None, "Name of this teacher inside the cache.  [default: from the model's tag]")
-    block: int | None = option(
+    block: int | None = setting(
         None, "Slots per block, the unit of commit and repair.  [default: 16 MB an object before compression, at most "
         "an eighth of an epoch, at least 256]", minimum=1,
     )  # fmt: skip
     plan_only: bool = option(
-        False, "Write the cache's identity, run nothing (for --online-teacher baselines)."
+        False, "Write the cache's identity, run nothing: enough for --loss none and for online-teacher baselines.",
+        group=CACHE,
+    )  # fmt: skip
+    estimate: bool = option(False, "Say views, time, bytes and free disk, then stop.", group=CACHE)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", group=MACHINE)
+    workers: int | None = option(
+        None, "Processes that make views; 0 works in this one.  [default: one per core, at most 16]", minimum=0,
+        group=MACHINE,
+    )  # fmt: skip
+    batch_size: int = option(64, "Views the teacher sees at once.", minimum=1, metavar="B", group=MACHINE)
+    precision: str = option(
+        "fp32",
+        "Of the teacher's body; its head always runs in fp32.",
+        choices=("fp32", "bf16"),
+        group=MACHINE,
     )
-    estimate: bool = option(False, "Say views, time, bytes and free disk, then stop.")

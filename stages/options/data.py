@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from deit_pipe.stages.options.fields import CheckedOptions, option
+from deit_pipe.stages.options.fields import CheckedOptions, option, setting
+
+WHICH = "Which images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,15 +12,16 @@ class SourceOptions(CheckedOptions):
     """How files become splits; only needed where that is ambiguous."""
 
     train_split: str | None = option(
-        None, "Name of the training split, where the usual names do not decide.", metavar="NAME"
+        None, "Name of the training split, where the usual names do not decide.", metavar="NAME", group=WHICH
     )
     val_split: str | None = option(
         None,
         "Name of the split that selects among epochs; 'test' uses the test images for it.",
         metavar="NAME",
+        group=WHICH,
     )
-    image_column: str | None = option(None, "Parquet: column of the images.", metavar="NAME")
-    label_column: str | None = option(None, "Parquet: column of the labels.", metavar="NAME")
+    image_column: str | None = option(None, "Parquet: column of the images.", metavar="NAME", group=WHICH)
+    label_column: str | None = option(None, "Parquet: column of the labels.", metavar="NAME", group=WHICH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +29,20 @@ class DataOptions(SourceOptions):
     """Which of the training images are used, and which keep their label."""
 
     val_data: str | None = option(
-        None, "Validation images elsewhere: their val split, else test, else all.", metavar="D"
+        None, "Validation images elsewhere: their val split, else test, else all.", metavar="D", group=WHICH
     )
     val_fraction: float | None = option(
         None, "Part of the training images held out for validation.  [default: 0.1 where the data have neither a "
-        "val nor a test split, else 0]", minimum=0.0, maximum=0.9,
+        "val nor a test split, else 0]", minimum=0.0, maximum=0.9, group=WHICH,
     )  # fmt: skip
     fraction: float = option(
-        1.0, "Use this part of the training images, the same part of every class.", minimum=0.0, maximum=1.0
-    )
+        1.0, "Use this part of the training images, the same part of every class.", minimum=0.0, maximum=1.0,
+        group=WHICH,
+    )  # fmt: skip
     labelled_fraction: float = option(
         1.0, "Keep the labels of this part of the training images; the others are taught by the teacher only.",
-        minimum=0.0, maximum=1.0,
+        minimum=0.0, maximum=1.0, group=WHICH,
     )  # fmt: skip
-    subset_seed: int = option(0, "Seed of these three draws.", minimum=0)
+    subset_seed: int = setting(
+        0, "Seed of the draws of val-fraction, fraction and labelled-fraction.  [default: 0]", minimum=0
+    )

@@ -11,8 +11,8 @@ import numbers
 import os
 import types
 import typing
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from deit_pipe.stages.console.errors import UsageProblem
 
@@ -28,8 +28,12 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     flags: Sequence[str] = (),
+    group: str = "",
+    common: bool = True,
 ) -> Any:
     """A named option: field `img_size` is `--img-size`; a bool field is `--name/--no-name`.
+
+    What few people change is no option of its own: with `common` False it is a key of `--set KEY=VALUE`.
 
     Args:
         default: value when not given; `REQUIRED` makes the option mandatory; None means "decided by the stage",
@@ -40,6 +44,8 @@ def option(
         minimum: smallest number allowed, inclusive.
         maximum: largest number allowed, inclusive.
         flags: further spellings, such as `-o`.
+        group: heading in `--help`.
+        common: whether the command line has an option for it.
     """
     metadata = {
         "help": help,
@@ -49,15 +55,22 @@ def option(
         "maximum": maximum,
         "flags": tuple(flags),
         "argument": False,
+        "group": group,
+        "common": common,
     }
     if default is REQUIRED:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def setting(default: Any, help: str, **facts: Any) -> Any:
+    """An option that few people change: a key of `--set KEY=VALUE` and of deit-pipe.toml; `facts` as in `option`."""
+    return option(default, help, common=False, **facts)
+
+
 def argument(default: Any, help: str, *, metavar: str | None = None) -> Any:
     """A positional argument; `default` `REQUIRED` makes it mandatory."""
-    metadata = {"help": help, "metavar": metavar, "argument": True}
+    metadata = {"help": help, "metavar": metavar, "argument": True, "group": "", "common": True}
     if default is REQUIRED:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -66,6 +79,9 @@ def argument(default: Any, help: str, *, metavar: str | None = None) -> Any:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckedOptions:
     """What every options class is: its values have the type, the range and the choices that their fields declare."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Names that are gone -> how the same is said now."""
 
     def __post_init__(self) -> None:
         """Check every field; a whole number for a float, or a path for a string, is turned into it.
@@ -101,15 +117,29 @@ def checked_value(field: "dataclasses.Field[Any]", annotation: Any, value: Any) 
     right = plain is not None and not (isinstance(plain, float) and not math.isfinite(plain))
     right = right and (low is None or plain >= low) and (high is None or plain <= high)
     if not right or (choices and plain not in choices):
-        name = meta.get("metavar") or field.name.upper() if meta["argument"] else spelling(field.name)
         said = "nothing" if value is None else repr(value) if isinstance(value, str) else str(value)
-        raise UsageProblem(f"{name} cannot be {said}: expected {_expected(kind, choices, low, high)}")
+        raise UsageProblem(
+            f"{spoken(field)} cannot be {said}: expected {_expected(kind, choices, low, high)}"
+        )
     return plain
+
+
+def key(name: str) -> str:
+    """`img_size` -> `img-size`, as in deit-pipe.toml and in `--set`."""
+    return name.replace("_", "-")
 
 
 def spelling(name: str) -> str:
     """`img_size` -> `--img-size`."""
-    return "--" + name.replace("_", "-")
+    return "--" + key(name)
+
+
+def spoken(field: "dataclasses.Field[Any]") -> str:
+    """How messages name it: `--img-size`, `[RUN]`, or the key that `--set` takes."""
+    if field.metadata["argument"]:
+        name: str = field.metadata["metavar"] or field.name.upper()
+        return name
+    return spelling(field.name) if field.metadata["common"] else key(field.name)
 
 
 def _as_type(kind: type, value: Any) -> Any:

@@ -1,9 +1,14 @@
 """Options of `deit-pipe train-teacher`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deit_pipe.stages.options.data import DataOptions
-from deit_pipe.stages.options.fields import option
+from deit_pipe.stages.options.fields import option, setting
+
+# Headings of the help.
+TEACHER, RUN, MACHINE = "Teacher", "Run", "Machine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,33 +21,44 @@ class TrainTeacherOptions(DataOptions):
     Examples:
       deit-pipe train-teacher --teacher resnet10t --init scratch
       deit-pipe train-teacher --teacher regnety_160 --data photos/ --epochs 20 --device cuda
-      deit-pipe train-teacher --teacher regnety_160 --data photos/ --head-only
+      deit-pipe train-teacher --teacher regnety_160 --data photos/ --fit-head
     """
 
-    teacher: str = option("regnety_160", "A timm model.", metavar="T")
+    RENAMED: ClassVar[Mapping[str, str]] = {"head_only": "--fit-head"}
+
+    teacher: str = option("regnety_160", "A timm model.", metavar="T", group=TEACHER)
     data: str = option(
-        "digits",
-        "Images, as in cache-teacher; its accuracy is measured on the val split, else on test.",
-        metavar="D",
+        "digits", "Images, as in cache-teacher; its accuracy is measured on the val split, else on test.", metavar="D",
+        group=TEACHER,
+    )  # fmt: skip
+    out: str = option(
+        "./teacher-run", "Folder for the trained teacher.", metavar="DIR", flags=("-o",), group=TEACHER
     )
-    out: str = option("./teacher-run", "Folder for the trained teacher.", metavar="DIR", flags=("-o",))
     init: str = option(
         "auto", "Starting weights: pretrained, scratch, a file, or auto (pretrained if reachable, else scratch; said).",
-        metavar="auto|pretrained|scratch|FILE",
+        metavar="auto|pretrained|scratch|FILE", group=TEACHER,
     )  # fmt: skip
-    head_only: bool = option(False, "Keep the network frozen and fit a new classifier on its features.")
-    epochs: int = option(10, "Passes over the data (not with --head-only).", minimum=1)
-    recipe: str | None = option(None, "Views.  [default: basic; small up to 64 px]", metavar="R")
+    fit_head: bool = option(
+        False, "Keep the network frozen and fit a new classifier on its features.", group=TEACHER
+    )
+    epochs: int = option(10, "Passes over the data (not with --fit-head).", minimum=1, group=RUN)
+    recipe: str | None = option(None, "Views.  [default: basic; small up to 64 px]", metavar="R", group=RUN)
     img_size: int | None = option(
-        None, "Side of a view.  [default: 224; 32 where images are at most 64 px]", minimum=8
+        None, "Side of a view.  [default: 224; 32 where images are at most 64 px]", minimum=8, group=RUN
     )
-    lr: float = option(1e-3, "Peak learning rate (AdamW, one epoch of warmup, cosine to zero).", minimum=0.0)
-    weight_decay: float = option(0.05, "Weight decay.", minimum=0.0)
-    smoothing: float = option(0.1, "Label smoothing.", minimum=0.0, maximum=0.9)
-    batch_size: int = option(64, "Images a step.", minimum=1, metavar="B")
+    batch_size: int = option(64, "Images a step.", minimum=1, metavar="B", group=RUN)
+    lr: float = option(
+        1e-3, "Peak learning rate (AdamW, one epoch of warmup, cosine to zero).", minimum=0.0, group=RUN
+    )
+    seed: int = option(0, "Seed of weights and views.", minimum=0, group=RUN)
+    weight_decay: float = setting(0.05, "Weight decay.  [default: 0.05]", minimum=0.0)
+    smoothing: float = setting(
+        0.1, "Label smoothing, on true labels only.  [default: 0.1]", minimum=0.0, maximum=0.9
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", group=MACHINE)
     workers: int | None = option(
-        None, "Processes that make views.  [default: one per core, at most 16]", minimum=0
+        None, "Processes that make views.  [default: one per core, at most 16]", minimum=0, group=MACHINE
     )
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
-    precision: str = option("fp32", "Arithmetic of the forward pass.", choices=("fp32", "bf16"))
-    seed: int = option(0, "Seed of weights and views.", minimum=0)
+    precision: str = option(
+        "fp32", "Arithmetic of the forward pass.", choices=("fp32", "bf16"), group=MACHINE
+    )

@@ -22,7 +22,7 @@ def fitted_folder(tag: str) -> Path:
     raise Mismatch(
         f"no place for the fitted head of {tag}: {' and '.join(map(str, folders))} hold other teachers\n"
         "  expected one of them to be free\n"
-        f"move one away, or fit it elsewhere with: deit-pipe train-teacher --teacher {tag} --head-only --out DIR"
+        f"move one away, or fit it elsewhere with: deit-pipe train-teacher --teacher {tag} --fit-head --out DIR"
     )
 
 

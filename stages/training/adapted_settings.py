@@ -76,7 +76,7 @@ def adapt_warmup(
         return settings, []
     if options.warmup_epochs is not None:
         raise UsageProblem(
-            f"--warmup-epochs {warmup} is not shorter than the run of {epochs} epochs: "
+            f"warmup-epochs {warmup} is not shorter than the run of {epochs} epochs: "
             f"its peak learning rate would never be reached; use at most {epochs - 1}"
         )
     short = max(1, epochs // 5) if epochs > 1 else 0

@@ -85,7 +85,7 @@ def check_labelled(table: SampleTable, loss: DistillationLoss) -> None:
     unlabelled = int((table.labels < 0).sum())
     if not unlabelled or (loss.kind != "none" and loss.alpha > 0):
         return
-    asked = "--loss none" if loss.kind == "none" else f"--loss {loss.kind} --alpha 0"
+    asked = "--loss none" if loss.kind == "none" else f"--loss {loss.kind} --set alpha=0"
     raise Mismatch(
         f"{asked} learns from labels only, and {unlabelled:,} of the {len(table):,} training images have none\n"
         f"  expected a label for every image, or a teacher\n  got      {table.name}, {unlabelled:,} unlabelled\n"
@@ -139,8 +139,8 @@ def online_targets(
     )  # fmt: skip
     if teacher.weights_sha256 != identity.weights_sha256:
         raise Mismatch(
-            f"--online-teacher has other weights than {options.cache}\n"
+            f"online-teacher has other weights than {options.cache}\n"
             f"  weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}\n"
-            "give the weights the cache was made with: --teacher-weights FILE"
+            "give the weights the cache was made with: --set teacher-weights=FILE"
         )
     return OnlineTargets(teacher, identity.format, identity.batch_size)

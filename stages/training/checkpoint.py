@@ -113,7 +113,7 @@ def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 tensors[f"{index}.{name}"] = value
             elif isinstance(value, list | tuple) and any(isinstance(part, Tensor) for part in value):
                 raise UsageProblem(
-                    "this optimiser keeps state that a checkpoint cannot hold\n  use --optimizer adamw, lamb or sgd"
+                    "this optimiser keeps state that a checkpoint cannot hold\n  use --set optimizer=adamw, lamb or sgd"
                 )
             else:
                 numbers.setdefault(str(index), {})[name] = value

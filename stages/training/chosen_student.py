@@ -1,31 +1,42 @@
 """Which student a run trains: its name and sizes, as asked for or as the views suggest."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import timm
 
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.networks.student import CUSTOM, StudentFacts, describe_student, read_facts
+from deit_pipe.stages.networks.custom_student import CUSTOM, CustomSizes, custom_text, is_custom, read_custom
+from deit_pipe.stages.networks.student import StudentFacts, describe_student, read_facts
 from deit_pipe.stages.networks.weights import resolve_tag
 from deit_pipe.stages.opened.plain_views import default_crop_ratio
 from deit_pipe.stages.options.train_student import TrainStudentOptions
-from deit_pipe.stages.training.settings import FEW_WIDTH, TrainingSettings
+from deit_pipe.stages.training.settings import TrainingSettings
 from deit_pipe.store.manifest import Manifest
 
 
-def chosen_student(options: TrainStudentOptions, image_size: int) -> tuple[str, dict[str, int | None]]:
-    """Name and custom sizes: as asked; of the run this one starts from; else DeiT-Ti, or custom for small images."""
-    sizes: dict[str, int | None] = {
-        "patch_size": options.patch_size, "width": options.width, "depth": options.depth, "heads": options.heads
-    }  # fmt: skip
-    if options.student:
-        return options.student, sizes
+def chosen_student(options: TrainStudentOptions, image_size: int) -> tuple[str, CustomSizes]:
+    """Name and custom sizes: as asked; of the run this one starts from; else DeiT-Ti, or custom for small images.
+
+    Raises:
+        UsageProblem: custom sizes that cannot be read.
+    """
+    if options.student and not is_custom(options.student):
+        return options.student, CustomSizes()
+    model, sizes = ("deit_tiny_distilled_patch16_224" if image_size >= 160 else CUSTOM), CustomSizes()
     if options.init_from:
         old = read_facts(Path(options.init_from))
-        names = {"patch_size": "patch_size", "width": "embed_dim", "depth": "depth", "heads": "num_heads"}
-        kept = {name: old.sizes.get(theirs) for name, theirs in names.items()}
-        return old.model, {**kept, **({"patch_size": options.patch_size} if options.patch_size else {})}
-    return ("deit_tiny_distilled_patch16_224" if image_size >= 160 else CUSTOM), sizes
+        model = old.model
+        if old.model == CUSTOM:
+            names = ("embed_dim", "depth", "num_heads", "patch_size")
+            sizes = CustomSizes(*(old.sizes[name] for name in names))
+    return (CUSTOM, read_custom(options.student, sizes)) if options.student else (model, sizes)
+
+
+def student_text(options: TrainStudentOptions, image_size: int) -> str:
+    """The student as `--student` takes it; sizes that are those of another run are left out."""
+    model, _ = chosen_student(options, image_size)
+    return model if model != CUSTOM else custom_text(read_custom(options.student or CUSTOM))
 
 
 def student_facts(
@@ -36,13 +47,13 @@ def student_facts(
     return describe_student(
         model, image_size=manifest.image_size, class_names=table.class_names,
         crop_ratio=options.eval_crop_ratio or default_crop_ratio(manifest.image_size, model),
-        drop_path=settings.drop_path, **sizes,  # type: ignore[arg-type]
+        drop_path=settings.drop_path, **asdict(sizes),
     )  # fmt: skip
 
 
-def token_width(student: str, sizes: dict[str, int | None]) -> int:
+def token_width(student: str, sizes: CustomSizes) -> int:
     """Features of each token of a student: as asked for a custom one, else timm's."""
     if student == CUSTOM:
-        return sizes["width"] or FEW_WIDTH
+        return sizes.width
     model = timm.create_model(resolve_tag(student).partition(".")[0], pretrained=False)
     return int(model.num_features)

@@ -9,13 +9,12 @@ from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.machine.distributed import Processes
-from deit_pipe.stages.networks.student import CUSTOM
 from deit_pipe.stages.opened.cache import OpenedCache
 from deit_pipe.stages.opened.images import absolute
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.adapted_settings import SETTINGS_RULES, adapt_settings
 from deit_pipe.stages.training.cached_run import cached_epochs, teacher_names
-from deit_pipe.stages.training.chosen_student import chosen_student, token_width
+from deit_pipe.stages.training.chosen_student import chosen_student, student_text, token_width
 from deit_pipe.stages.training.losses import DistillationLoss
 from deit_pipe.stages.training.run_folder import begun_config
 from deit_pipe.stages.training.settings import (
@@ -70,7 +69,7 @@ def decide(options: TrainStudentOptions, cache: OpenedCache, group: Processes) -
     precision = options.precision or ("bf16" if group.device.type == "cuda" else "fp32")
     config = resolved_config(
         options, settings, preset=preset.name, alpha=loss.alpha, precision=precision, teacher=",".join(names),
-        student=chosen_student(options, cache.manifest.image_size)[0],
+        student=student_text(options, cache.manifest.image_size),
         data=absolute(options.data or cache.data),
         val_data=absolute(options.val_data) if options.val_data else None,
         cache_digest=cache.manifest.digest, world=group.world,
@@ -127,14 +126,14 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
         good = all(weight >= 0 for weight in weights) and math.isfinite(sum(weights))
         if len(weights) != teachers or not good or not sum(weights):
             raise UsageProblem(
-                f"--teacher-loss-weights {options.teacher_loss_weights!r} does not fit\n"
+                f"teacher-loss-weights {options.teacher_loss_weights!r} does not fit\n"
                 f"  expected {teachers} numbers of at least 0, one per teacher of --teacher, not all 0\n"
-                "  give for example --teacher-loss-weights 2,1"
+                "  give for example --set teacher-loss-weights=2,1"
             )
     if settings.label_loss == "bce" and settings.smoothing > 0:
         raise UsageProblem(
-            "--label-loss bce counts every class with a positive target, so smoothing would make all of them positive\n"
-            "use --smoothing 0"
+            "label-loss bce counts every class with a positive target, so smoothing would make all of them positive\n"
+            "use --set smoothing=0"
         )
     return DistillationLoss(
         kind=options.loss,
@@ -149,21 +148,16 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
 def check_options(options: TrainStudentOptions, settings: TrainingSettings) -> None:
     """Refuse options that contradict each other, before anything is opened."""
     if options.select == "ema" and not options.ema:
-        raise UsageProblem("--select ema needs averaged weights\n  give for example --ema 0.9999")
+        raise UsageProblem("select ema needs averaged weights\n  give for example --set ema=0.9999")
     if options.online_teacher and options.teacher and "," in options.teacher:
-        raise UsageProblem("--online-teacher runs one teacher\n  name one with --teacher")
-    sizes = (options.patch_size, options.width, options.depth, options.heads)
-    if options.student not in (None, CUSTOM) and sizes != (None, 64, 3, 2):
-        raise UsageProblem(
-            f"--patch-size, --width, --depth and --heads are for --student custom\n  {options.student} has its own"
-            "\n  leave them out, or use --student custom"
-        )
+        raise UsageProblem("online-teacher runs one teacher\n  name one with --teacher")
     if options.teacher_weights and not options.online_teacher:
         raise UsageProblem(
-            "--teacher-weights goes with --online-teacher\n  answers come from the cache otherwise"
+            "teacher-weights goes with online-teacher\n  answers come from the cache otherwise\n"
+            "  give --set online-teacher=true too, or leave it out"
         )
     if settings.lr_batch and settings.scaled_lr < settings.min_lr:
         note(
-            f"note: the scaled learning rate {settings.scaled_lr:.2g} is below --min-lr {settings.min_lr:.2g}; "
-            "for small batches use --lr-batch 0"
+            f"note: the scaled learning rate {settings.scaled_lr:.2g} is below min-lr {settings.min_lr:.2g}; "
+            "for small batches use --set lr-batch=0"
         )

@@ -238,7 +238,7 @@ class Fit:
         if not all(bool(torch.isfinite(value).all()) for value in trainer.student.parameters()):
             raise TrainingDiverged(
                 f"a weight is not finite after step {position.total} (epoch {position.epoch})\n"
-                "  the last good checkpoint is kept\nlower --lr, or set --clip-grad 1; then run again with a new --out"
+                "  the last good checkpoint is kept\nlower --lr, or --set clip-grad=1; then run again with a new --out"
             )
         random = random_states(group.device, group.rank)
         sums = [float(value) for value in trainer.sums]

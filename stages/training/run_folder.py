@@ -11,6 +11,7 @@ from typing import Any
 
 from deit_pipe.stages.console.errors import Mismatch, Missing
 from deit_pipe.stages.networks.begun_command import begun_command
+from deit_pipe.stages.networks.custom_student import CUSTOM, CustomSizes, custom_text
 from deit_pipe.stages.networks.file_names import RUN_CONFIG, STUDENT_FACTS, STUDENT_WEIGHTS
 
 CONFIG = RUN_CONFIG
@@ -34,7 +35,11 @@ def begun_config(run: Path) -> dict[str, Any] | None:
     A run that failed before its first checkpoint left nothing to protect.
     """
     there = (run / CHECKPOINTS / POINTER).is_file() or (run / RESULT).is_file()
-    return read_json(run / CONFIG) if there else None
+    config = read_json(run / CONFIG) if there else None
+    if config is not None and "width" in config and config.get("student") == CUSTOM:  # as it was said before
+        sizes = CustomSizes(*(config[name] for name in ("width", "depth", "heads", "patch_size")))
+        config["student"] = custom_text(sizes)
+    return config
 
 
 def begin(run: Path, config: dict[str, Any], given: Collection[str] = ()) -> None:
@@ -149,7 +154,7 @@ class Metrics:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise Missing(
-                    f"--tensorboard needs {error.name or 'tensorboard'}\n"
+                    f"--set tensorboard=true needs {error.name or 'tensorboard'}\n"
                     "  install it with: pip install 'deit-pipe[tensorboard]'"
                 ) from error
             self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from deit_pipe.pipeline.recipe import Recipe, preset_name
+from deit_pipe.stages.options.set_values import settable
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 
 LR_BATCH = 512
@@ -185,17 +186,27 @@ def resolved_config(
 
 
 def config_as_toml(config: dict[str, Any]) -> str:
-    """A `[train-student]` table that deit-pipe.toml takes as it is; options without a value are left as comments."""
+    """A `[train-student]` table that deit-pipe.toml takes as it is; options without a value are left as comments.
+
+    What is no option of its own on the command line is explained beside its value.
+    """
+    helps = {
+        key: item.metadata["help"].partition("[default")[0]
+        for key, item in settable(TrainStudentOptions).items()
+    }
     lines = ["[train-student]"]
     for name, value in config.items():
         key = name.replace("_", "-")
+        meaning = helps.get(key, "").strip().removesuffix(".")
         if value is None:
-            lines.append(f"# {key} is not set")
-        elif isinstance(value, bool):
-            lines.append(f"{key} = {str(value).lower()}")
+            lines.append(f"# {key} is not set" + (f": {meaning}" if meaning else ""))
+            continue
+        if isinstance(value, bool):
+            said = str(value).lower()
         elif isinstance(value, str):
             escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-            lines.append(f'{key} = "{escaped}"')
+            said = f'"{escaped}"'
         else:
-            lines.append(f"{key} = {value!r}")
+            said = repr(value)
+        lines.append(f"{key} = {said}" + (f"  # {meaning}" if meaning else ""))
     return "\n".join(lines)

@@ -204,7 +204,7 @@ class Trainer:
 
 def diverged(views: ViewBatch, epoch: int, precision: str) -> str:
     """The message when the loss of these views is not finite."""
-    cure = "use --precision bf16 or fp32" if precision == "fp16" else "lower --lr, or set --clip-grad 1"
+    cure = "use --set precision=bf16 or fp32" if precision == "fp16" else "lower --lr, or --set clip-grad=1"
     return (
         f"the loss is not finite in epoch {epoch}: cells of cached epoch {views.epoch}, "
         f"slots {views.slots.min()}..{views.slots.max()}\n"

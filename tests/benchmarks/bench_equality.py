@@ -79,7 +79,7 @@ def main() -> None:
             "batch_size": BATCH,
             "epochs": EPOCHS,
             "loss": "soft",
-            "width": 64,
+            "student": "custom:64x2x2",
             "alpha": 0.5,
         }
         online: dict[str, Any] = {**settings, "online_teacher": True, "teacher_weights": "random"}

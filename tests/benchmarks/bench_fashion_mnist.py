@@ -71,8 +71,8 @@ def main() -> None:
         environment_line(),
         "",
         f"Teacher {teacher['model']}, trained from scratch: {100 * teacher['val_top1']:.2f} % top-1 on the 10,000 test "
-        f"images. Student: patch {config['patch_size'] or 8}, width {config['width']}, depth {config['depth']}, "
-        f"{config['heads']} heads, {args.epochs} epochs, batch {args.batch_size}; "
+        f"images. Student: {config['student']} (custom is custom:64x3x2), "
+        f"{args.epochs} epochs, batch {args.batch_size}; "
         f"soft: tau {config['tau']:g}, alpha 0.5. "
         f"Top-1 in percent, mean ± standard deviation over {args.seeds} seeds of the student.",
         "",

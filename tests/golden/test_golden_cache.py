@@ -103,7 +103,9 @@ def test_a_student_learns_from_it_and_its_run_is_reported(
     cache: Path, name: str, loss: dict[str, Any], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    options = student_options(cache, run, teacher=name, epochs=1, batch_size=64, depth=1, **loss)
+    options = student_options(
+        cache, run, teacher=name, epochs=1, batch_size=64, student="custom:16x1x2", **loss
+    )
     train_student.run(options)  # compares every fingerprint
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["kind"] == "step"]

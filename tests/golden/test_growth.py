@@ -85,7 +85,9 @@ def inspect(cache: Path, **changed: Any) -> Any:
 
 
 def train(cache: Path, run: Path) -> Any:
-    return train_student.run(student_options(cache, run, teacher="dense", epochs=1, batch_size=64, depth=1))
+    return train_student.run(
+        student_options(cache, run, teacher="dense", epochs=1, batch_size=64, student="custom:16x1x2")
+    )
 
 
 def rewrite(cache: Path, change: Callable[[dict[str, Any]], None], *, new_digest: bool = True) -> None:

@@ -164,7 +164,7 @@ def test_a_teachers_answers_do_not_depend_on_where_a_batch_was_cut(data: Path) -
 
 def test_names_and_blocks() -> None:
     assert slug("regnety_160.deit_in1k") == "regnety_160.deit_in1k"
-    with pytest.raises(UsageProblem, match="--block 28"):
+    with pytest.raises(UsageProblem, match="--set block=28"):
         cache_teacher.identity_of(  # type: ignore[arg-type]
             cache_options(Path(), Path(), block=30),
             FakeTeacher(),

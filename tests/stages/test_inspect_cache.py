@@ -162,7 +162,7 @@ def test_help_shows_examples_that_are_accepted(made: Made) -> None:
         assert option in text
 
 
-@pytest.mark.parametrize("name", ["inspect-cache", "report", "list-teachers", "list-students"])
+@pytest.mark.parametrize("name", ["inspect-cache", "report", "list-models"])
 def test_every_example_of_the_help_can_be_typed(name: str) -> None:
     """Parsed, not run: an example with an option that is gone would mislead."""
     command = build_command(name, COMMANDS[name])

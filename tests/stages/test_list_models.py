@@ -6,6 +6,7 @@ import torch
 from click.testing import CliRunner
 
 from deit_pipe.cli import main
+from deit_pipe.stages import list_models
 from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.list_models import (
     STUDENTS,
@@ -15,6 +16,7 @@ from deit_pipe.stages.list_models import (
     model_facts,
     published_tags,
 )
+from deit_pipe.stages.options.list_models import ListModelsOptions
 
 
 def test_parameters_are_those_of_the_model_and_macs_those_of_its_layers() -> None:
@@ -62,20 +64,48 @@ def test_patterns_find_names_and_a_miss_is_a_usage_error() -> None:
         choose_models("no such thing", ())
 
 
-def test_the_commands_list_and_measure() -> None:
+def test_a_pattern_lists_and_measures() -> None:
     done = CliRunner().invoke(
-        main, ["list-teachers", "test_resnet*", "--measure", "--batch-size", "2", "--json"]
+        main, ["list-models", "test_resnet*", "--measure", "--batch-size", "2", "--json"]
     )
     assert done.exit_code == 0, done.output
     (facts,) = json.loads(done.stdout)["models"]
-    assert facts["name"] == "test_resnet"
+    assert (facts["name"], facts["role"]) == ("test_resnet", None)
     assert facts["images_per_second"] > 1
-    done = CliRunner().invoke(main, ["list-students", "deit_tiny_dist*"])
+    done = CliRunner().invoke(main, ["list-models", "deit_tiny_dist*"])
     assert done.exit_code == 0, done.output
     assert "deit_tiny_distilled_patch16_224" in done.stdout
-    done = CliRunner().invoke(main, ["list-teachers", "resnet1*", "--limit", "1"])
+    done = CliRunner().invoke(main, ["list-models", "resnet1*", "--limit", "1"])
     assert "more; list them with --limit 0" in done.stdout
-    assert CliRunner().invoke(main, ["list-teachers", "nothing like it"]).exit_code == 2
+    assert CliRunner().invoke(main, ["list-models", "nothing like it"]).exit_code == 2
+
+
+def test_without_a_pattern_both_roles_are_listed_or_the_one_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(list_models, "USUAL", {"teacher": ("test_resnet",), "student": ("test_vit",)})
+    both = list_models.run(ListModelsOptions())
+    assert [(facts["role"], facts["name"]) for facts in both.data["models"]] == [
+        ("teacher", "test_resnet"), ("student", "test_vit")
+    ]  # fmt: skip
+    lines = str(both.text).splitlines()
+    assert lines[0] == "teachers"
+    assert lines[2].startswith("test_resnet")
+    assert lines[4] == "students"
+    for role, name in (("teacher", "test_resnet"), ("student", "test_vit")):
+        one = list_models.run(ListModelsOptions(role=role))
+        assert [facts["name"] for facts in one.data["models"]] == [name]
+        assert str(one.text).startswith("model")
+
+
+@pytest.mark.parametrize(("role", "training"), [(None, False), ("teacher", False), ("student", True)])
+def test_the_role_says_which_passes_are_timed(
+    role: str | None, training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+    monkeypatch.setattr(list_models, "measure", lambda *given: said.append(given[-1]) or 1.0)
+    list_models.run(ListModelsOptions(pattern="test_vit3", role=role, measure=True, device="cpu"))
+    assert set(said) == {training}
 
 
 def test_measuring_a_student_runs_backwards_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def test_a_run_goes_on_although_its_teacher_was_completed_meanwhile(
 
 
 @pytest.mark.parametrize(
-    ("given", "asked"), [({"loss": "none"}, "--loss none"), ({"alpha": 0.0}, "--loss hard --alpha 0")]
+    ("given", "asked"), [({"loss": "none"}, "--loss none"), ({"alpha": 0.0}, "--loss hard --set alpha=0")]
 )
 def test_a_loss_of_labels_alone_is_refused_where_images_have_none(
     given: dict[str, Any], asked: str, data: Path, tmp_path: Path

@@ -17,6 +17,8 @@ from stage_fakes import student_options
 
 from deit_pipe.stages import train_student
 from deit_pipe.stages.console.errors import Mismatch, Terminated
+from deit_pipe.stages.options.set_values import settable
+from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training import trainer
 from deit_pipe.stages.training.checkpoint import load_checkpoint
 
@@ -117,10 +119,14 @@ def test_sigkill_of_the_command_loses_no_step_that_was_saved(
     cache: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run, step = tmp_path / "run", 7  # the first of the second epoch
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
+    given = {name.replace("_", "-"): value for name, value in {**SETTINGS, "log_steps": 1}.items()}
+    keys = settable(TrainStudentOptions)
+    words = [
+        f"--set={name}={value}" if name in keys else f"--{name}={value}" for name, value in given.items()
+    ]
     command = [
         sys.executable, "-c", HELD, f"{step:08d}", "train-student", f"--cache={cache}", f"--out={run}",
-        "--batch-size=16", "--width=16", "--depth=2", "--heads=2", "--workers=0", "--device=cpu", "--log-steps=1",
+        "--batch-size=16", "--student=custom:16x2x2", "--workers=0", "--device=cpu",
         *words,
     ]  # fmt: skip
     with subprocess.Popen(

@@ -52,7 +52,13 @@ def test_a_student_learns_what_the_teacher_says(tmp_path: Path) -> None:
     cache_teacher.run(cache_options(data, tmp_path / "cache", recipe="small"))
     train_student.run(
         student_options(
-            tmp_path / "cache", tmp_path / "run", epochs=30, eval_every=30, width=32, alpha=1.0, lr=3e-3
+            tmp_path / "cache",
+            tmp_path / "run",
+            epochs=30,
+            eval_every=30,
+            student="custom:32x2x2",
+            alpha=1.0,
+            lr=3e-3,
         )
     )
     last = lines(tmp_path / "run", "epoch")[-1]
@@ -98,9 +104,7 @@ def test_without_distillation_the_second_head_stays_as_it_was(cache: Path, tmp_p
 def test_a_student_without_token_gives_both_losses_to_its_only_head(
     cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = train_student.run(
-        student_options(cache, tmp_path / "run", student="test_vit", epochs=1, width=64, depth=3, heads=2)
-    )
+    result = train_student.run(student_options(cache, tmp_path / "run", student="test_vit", epochs=1))
     assert set(result.data["val"]) == {"class"}
     assert "both losses go to its only head" in capsys.readouterr().err
 
@@ -115,7 +119,7 @@ def test_finetuning_starts_from_another_run(
             cache,
             tmp_path / "second",
             init_from=str(first),
-            patch_size=8,
+            student="custom/8",
             epochs=1,
             lr=0.0,
             min_lr=0.0,

@@ -104,8 +104,8 @@ def test_a_half_finished_cache_says_how_far_it_is_and_how_to_go_on(tmp_path: Pat
     options = dict(zip(words[2::2], words[3::2], strict=True))
     assert options == {
         "--teacher": "resnet18.a1_in1k", "--data": str(made.data), "--recipe": "custom", "--img-size": "32",
-        "--epochs": "3", "--seed": "7", "--logits": "topk:2", "--batch-size": "8", "--block": "8", "--name": "known",
-        "--teacher-weights": "my weights.pt", "--cache": str(made.cache),
+        "--epochs": "3", "--seed": "7", "--logits": "topk:2", "--batch-size": "8", "--set": "block=8",
+        "--name": "known", "--teacher-weights": "my weights.pt", "--cache": str(made.cache),
     }  # fmt: skip
 
 

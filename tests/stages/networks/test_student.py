@@ -131,7 +131,7 @@ def test_other_classes_get_new_heads(tmp_path: Path) -> None:
     ("changed", "text"),
     [
         ({"patch_size": 7}, "patches cannot see 32 px"),
-        ({"heads": 3}, "cannot be shared by --heads 3"),
+        ({"heads": 3}, "cannot be shared by 3 heads"),
         ({"model": "deit_tinny_distilled_patch16_224"}, "deit_tiny_distilled_patch16_224"),
         ({"model": "deit_tiny_distilled_patch16_224", "image_size": 230}, "cannot be built for 230 px"),
     ],

@@ -147,7 +147,7 @@ def test_head_only_gives_a_teacher_that_knows_the_digits(
     monkeypatch.chdir(tmp_path)
     result = train_teacher.run(
         TrainTeacherOptions(
-            teacher="test_resnet", head_only=True, workers=0, device="cpu",
+            teacher="test_resnet", fit_head=True, workers=0, device="cpu",
             init=str(weights_file(tmp_path / "body.safetensors", body())),
         )
     )  # fmt: skip

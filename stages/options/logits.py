@@ -1,0 +1,31 @@
+"""How `--logits` is typed: `dense`, `topk:10`, `none`, and behind an @ the temperatures that top-k must serve."""
+
+from collections.abc import Sequence
+
+from deit_pipe.stages.console.errors import UsageProblem
+
+
+def read_logits(text: str) -> tuple[str, tuple[float, ...]]:
+    """`topk:10@1,3` -> ("topk:10", (1.0, 3.0)); without temperatures it is temperature 1.
+
+    The store judges both parts.
+
+    Raises:
+        UsageProblem: what is behind the @ is no list of numbers.
+    """
+    targets, sign, tail = text.partition("@")
+    try:
+        return targets, tuple(float(part) for part in tail.split(",")) if sign else (1.0,)
+    except ValueError as error:
+        raise UsageProblem(
+            f"--logits {text!r} is not usable\n  expected numbers, the temperatures, behind the @\n"
+            f"  got      {tail!r}\n"
+            "give for example --logits topk:10@1,3"
+        ) from error
+
+
+def logits_text(targets: str, taus: Sequence[float]) -> str:
+    """Inverse of `read_logits`, the shortest text."""
+    if tuple(taus) == (1.0,):
+        return targets
+    return f"{targets}@{','.join(str(int(tau)) if tau == int(tau) else repr(tau) for tau in taus)}"
