@@ -15,7 +15,7 @@ from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.inspection.screen import screen
 from deit_pipe.stages.inspection.summary import settle, summarise
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
-from deit_pipe.store.manifest import list_teachers, read_samples, read_teacher
+from deit_pipe.store.stored_cache import StoredCache
 
 if TYPE_CHECKING:
     from deit_pipe.stages.opened.arrays import CachedArrays
@@ -28,28 +28,29 @@ Styled = list[tuple[str, str]]
 def run(options: InspectCacheOptions) -> CommandResult:
     """One cell, one sample, a comparison, or the screen with whatever checks were asked for."""
     check_options(options)
+    stored = StoredCache(options.cache)
     if options.cell or options.sample:
-        return look_closer(options)
+        return look_closer(options, stored)
     if options.diff:
         from deit_pipe.stages.inspection.diff import diff, diff_lines
 
-        found = diff(options.cache, options.diff)
+        found = diff(stored, options.diff)
         return CommandResult(
             styled(diff_lines(found, options.cache)), found, OK if found["same_views"] else DIFFERS
         )
-    facts = summarise(options.cache)
+    facts = summarise(stored)
     if options.verify:
         from deit_pipe.store.verify import verify
 
         facts["verified"] = options.verify
-        settle(facts, [str(finding) for finding in verify(options.cache, options.verify)])  # type: ignore[arg-type]
+        settle(facts, [str(finding) for finding in verify(stored, options.verify)], stored)  # type: ignore[arg-type]
     extra: Styled = []
     if options.replay:
-        extra += prove(options, facts)
+        extra += prove(options, facts, stored)
     if options.report:
         from deit_pipe.stages.pages.cache_page import write_report
 
-        facts["report"] = write_report(options, facts)
+        facts["report"] = write_report(options, facts, stored)
         extra.append((f"report   {facts['report']['file']}", "bold"))
     return CommandResult(screen(facts, extra), facts, exit_code(facts))
 
@@ -79,11 +80,11 @@ def check_options(options: InspectCacheOptions) -> None:
         raise UsageProblem("--cell and --sample are two questions\ngive one of them")
 
 
-def prove(options: InspectCacheOptions, facts: dict[str, Any]) -> Styled:
+def prove(options: InspectCacheOptions, facts: dict[str, Any], stored: StoredCache) -> Styled:
     """Replay; adds `facts["replay"]`, returns lines for a person."""
     from deit_pipe.stages.inspection.replay import replay, replay_lines
 
-    views, teachers = open_all(options)
+    views, teachers = open_all(options, stored)
     checks = []
     if options.teacher_weights:
         from deit_pipe.stages.inspection.teacher_check import open_check
@@ -98,22 +99,18 @@ def prove(options: InspectCacheOptions, facts: dict[str, Any]) -> Styled:
     return replay_lines(facts["replay"], options.cache)
 
 
-def open_all(options: InspectCacheOptions) -> "tuple[CachedViews, list[CachedArrays]]":
+def open_all(options: InspectCacheOptions, stored: StoredCache) -> "tuple[CachedViews, list[CachedArrays]]":
     """The images of a cache, and its teachers (or the named one)."""
     from deit_pipe.stages.opened.arrays import CachedArrays
     from deit_pipe.stages.opened.views import open_views
 
-    names = (
-        [read_teacher(options.cache, options.teacher).name]
-        if options.teacher
-        else list_teachers(options.cache)
-    )
+    names = [stored.teacher(options.teacher).name] if options.teacher else stored.teacher_names
     if not names:
         raise Missing(
             f"no teacher in {options.cache} yet\n"
             f"add one with: deit-pipe cache-teacher --cache {shlex.quote(options.cache)} --teacher NAME"
         )
-    return open_views(options.cache, options.data), [CachedArrays(options.cache, n) for n in names]
+    return open_views(stored, options.data), [CachedArrays(stored, name) for name in names]
 
 
 def only_one(teachers: "list[CachedArrays]", option: str) -> "list[CachedArrays]":
@@ -130,7 +127,7 @@ def only_one(teachers: "list[CachedArrays]", option: str) -> "list[CachedArrays]
     return teachers
 
 
-def look_closer(options: InspectCacheOptions) -> CommandResult:
+def look_closer(options: InspectCacheOptions, stored: StoredCache) -> CommandResult:
     """One cell or one sample."""
     from deit_pipe.stages.inspection.cell import (
         cell_facts,
@@ -140,12 +137,10 @@ def look_closer(options: InspectCacheOptions) -> CommandResult:
         sample_lines,
     )
 
-    views, teachers = open_all(options)
+    views, teachers = open_all(options, stored)
     data: dict[str, Any] = {"cache": options.cache}
     if options.sample:
-        data["sample"] = sample_facts(
-            views, teachers, find_sample(read_samples(options.cache), options.sample)
-        )
+        data["sample"] = sample_facts(views, teachers, find_sample(stored.samples, options.sample))
         return CommandResult(styled(sample_lines(data["sample"])), data)
     from deit_pipe.stages.inspection.replay import parse_cells
 

@@ -72,6 +72,14 @@ class CacheCorrupt(StoreError):
     exit_code = 5
 
 
+def corrupt_file(path: str, key: str, what: str) -> CacheCorrupt:
+    """Build the message of a damaged file that nothing can be made again from."""
+    return CacheCorrupt(
+        f"cache corrupt: {key} of {path} {what}\n"
+        "restore that file from a copy, or make the cache again in a new directory"
+    )
+
+
 def mismatch(
     what: str, where: str, fields: Sequence[FieldDifference], cure: str = "give a new directory with --cache"
 ) -> CacheMismatch:

@@ -7,7 +7,7 @@ Measuring again gives other numbers for the same teacher, so nothing is compared
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from deit_pipe.store.manifest import TeacherIdentity
 from deit_pipe.store.places.location import Location, ObjectMissing
@@ -20,21 +20,25 @@ def gate_key(teacher: str) -> str:
     return f"ledger/{teacher}/gate.json"
 
 
+class GateFile(NamedTuple):
+    """A teacher's record, None where there is none or a damaged one; and what is wrong with it, None for nothing."""
+
+    record: dict[str, Any] | None
+    damage: str | None
+
+
+def read_gate_file(location: str | Path | Location, teacher: str) -> GateFile:
+    """Read the record of a teacher, and say what is wrong with it."""
+    try:
+        record = read_signed(open_location(location).get(gate_key(teacher)))
+    except ObjectMissing:
+        return GateFile(None, None)
+    return GateFile(record, "fails its SHA-256" if record is None else None)
+
+
 def read_gate(location: str | Path | Location, teacher: str) -> dict[str, Any] | None:
-    """The record of a teacher; None where there is none, or a damaged one (see `gate_damage`)."""
-    try:
-        return read_signed(open_location(location).get(gate_key(teacher)))
-    except ObjectMissing:
-        return None
-
-
-def gate_damage(location: str | Path | Location, teacher: str) -> str | None:
-    """What is wrong with the record; None where it is good, or not there."""
-    try:
-        data = open_location(location).get(gate_key(teacher))
-    except ObjectMissing:
-        return None
-    return "fails its SHA-256" if read_signed(data) is None else None
+    """The record of a teacher; None where there is none, or a damaged one."""
+    return read_gate_file(location, teacher).record
 
 
 def write_gate(location: str | Path | Location, teacher: TeacherIdentity, record: Mapping[str, Any]) -> bool:

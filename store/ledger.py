@@ -11,7 +11,8 @@ zarr cannot tell an absent block from a block of fill values, so nothing but thi
 """
 
 import shlex
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from deit_pipe.store import sealed
 from deit_pipe.store.errors import CacheCorrupt
 from deit_pipe.store.layout import blocks_per_epoch
-from deit_pipe.store.manifest import read_manifest, read_teacher
+from deit_pipe.store.manifest import Manifest, TeacherIdentity, read_manifest, read_teacher
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.record import BlockRecord, read_signed, record_stem, signed_json
@@ -52,12 +53,15 @@ class Ledger:
         class_counts: dict[int, NDArray[np.int64]],
         damage: list[Damage],
         sealed_keys: list[str],
+        keys: tuple[str, ...] = (),
     ) -> None:
         self.epochs = epochs
         self.loose = loose
         self.class_counts = class_counts
         self.damage = damage
         self.sealed_keys = sealed_keys
+        self.keys = keys
+        """Every file of the teacher's ledger when it was listed, also those of other modules."""
         self._columns = columns
         self._rows: dict[Cell, int] = {}
         if columns:
@@ -167,7 +171,7 @@ def _read_once(place: Location, teacher: str) -> Ledger:
         loose[record.epoch, record.index] = record
     columns, counts, sealed_keys, sealed_damage = sealed.read_sealed(place, root, keys, loose.keys())
     damage += [Damage(*entry) for entry in sealed_damage]
-    return Ledger(epochs, columns, loose, counts, damage, sealed_keys)
+    return Ledger(epochs, columns, loose, counts, damage, sealed_keys, tuple(keys))
 
 
 def _get_all(place: Location, keys: list[str]) -> list[bytes]:
@@ -180,6 +184,26 @@ def _get_all(place: Location, keys: list[str]) -> list[bytes]:
 def write_epochs(place: Location, teacher: str, epochs: int) -> None:
     """Say how many epochs are wanted."""
     place.put(f"ledger/{teacher}/epochs.json", signed_json({"epochs": epochs}))
+
+
+def read_runs(
+    location: str | Path | Location, teacher: str, listed: Iterable[str] | None = None
+) -> list[dict[str, Any]]:
+    """Records `{"time": ..., "world": ..., "provenance": {...}}`, oldest first; damaged ones are left out.
+
+    `listed` are the files of the teacher's ledger (`Ledger.keys`) where somebody has listed them already.
+    """
+    place = open_location(location)
+    folder = f"ledger/{teacher}/runs"
+    keys = place.sizes(folder) if listed is None else [key for key in listed if key.startswith(f"{folder}/")]
+    documents = [read_signed(place.get(key)) for key in sorted(keys)]
+    return [document for document in documents if document is not None]
+
+
+def write_run(place: Location, teacher: str, world: int, provenance: Mapping[str, str]) -> None:
+    """Add the record of a run that starts now."""
+    run = {"time": time.time(), "world": world, "provenance": dict(provenance)}
+    place.put(f"ledger/{teacher}/runs/{time.time_ns()}.json", signed_json(run))
 
 
 @dataclass(frozen=True)
@@ -214,16 +238,19 @@ def coverage(location: str | Path | Location, teacher: str) -> Coverage:
         CacheMissing: no such cache or teacher. CacheCorrupt: an identity is damaged (of the ledger: listed).
     """
     place = open_location(location)
-    manifest = read_manifest(place)
-    identity = read_teacher(place, teacher)
-    ledger = read_ledger(place, teacher, tolerant=True)
+    manifest, identity = read_manifest(place), read_teacher(place, teacher)
+    return coverage_of(manifest, identity, read_ledger(place, teacher, tolerant=True))
+
+
+def coverage_of(manifest: Manifest, identity: TeacherIdentity, ledger: Ledger) -> Coverage:
+    """How much of a teacher is there, of what has been read already."""
     columns = ledger.columns()
     last = int(columns["epoch"].max()) + 1 if len(columns["epoch"]) else 0
     epochs = max(ledger.epochs or 0, last)
     slots = np.zeros(epochs, np.int64)
     np.add.at(slots, columns["epoch"], columns["stop"] - columns["start"])
     return Coverage(
-        teacher=teacher,
+        teacher=identity.name,
         epochs=epochs,
         num_slots=manifest.num_samples,
         block_slots=identity.block_slots,

@@ -7,36 +7,36 @@ refused and never compared. Epochs so far are no identity and lie in the ledger.
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from deit_pipe.store.errors import (
-    CacheCorrupt,
     CacheMismatch,
     CacheMissing,
     FieldDifference,
     FormatInvalid,
+    corrupt_file,
     mismatch,
 )
 from deit_pipe.store.identity import FORMAT_VERSION, Identity, Manifest, TeacherIdentity, canonical_digest
 from deit_pipe.store.places.location import Location, ObjectExists, ObjectMissing
 from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.samples import SAMPLES, SampleIndex, decode_samples, encode_samples, sample_bytes
 
 __all__ = [
     "FORMAT_VERSION",
     "Manifest",
+    "ManifestFile",
     "SampleIndex",
     "TeacherIdentity",
     "create_cache",
     "list_teachers",
     "read_data_choice",
     "read_manifest",
+    "read_manifest_file",
     "read_provenance",
     "read_samples",
     "read_teacher",
@@ -48,19 +48,9 @@ IdentityType = TypeVar("IdentityType", bound=Identity)
 
 MANIFEST = "MANIFEST.json"
 PROVENANCE = "PROVENANCE.json"
-SAMPLES = "samples.parquet"
 ZARR_ROOT = "targets.zarr"
 _ROOT_METADATA = b'{"attributes":{},"zarr_format":3,"node_type":"group"}'
 _OURS = (MANIFEST, PROVENANCE, SAMPLES, "targets.zarr/", "teachers/", "ledger/", "locks/")
-
-
-class SampleIndex(NamedTuple):
-    """The sample table of the data: for sample i its key (path or row), label and encoded size in bytes."""
-
-    keys: Sequence[str]
-    labels: NDArray[np.int64]
-    byte_sizes: NDArray[np.int64]
-    class_names: tuple[str, ...]
 
 
 def create_cache(
@@ -86,7 +76,7 @@ def create_cache(
     place = open_location(location)
     if not place.exists(MANIFEST):
         _refuse_foreign(place)
-        table = _encode_samples(samples)
+        table = encode_samples(samples)
         place.put(SAMPLES, table)
         place.put(PROVENANCE, _pretty(dict(provenance)))
         place.put(f"{ZARR_ROOT}/zarr.json", _ROOT_METADATA)
@@ -104,8 +94,18 @@ def create_cache(
         raise mismatch("was made from other views", place.path, differences)
 
 
-def read_manifest(location: str | Path | Location) -> Manifest:
-    """Read the identity of a cache.
+class ManifestFile(NamedTuple):
+    """All that MANIFEST.json says: the identity, and what is kept with it and covered by its SHA-256."""
+
+    manifest: Manifest
+    files: Mapping[str, str]
+    """SHA-256 of files that never change, by key."""
+    data_choice: dict[str, Any] | None
+    """How the samples were chosen, as given to `create_cache`; None in caches that did not record it."""
+
+
+def read_manifest_file(location: str | Path | Location) -> ManifestFile:
+    """Read MANIFEST.json.
 
     Raises:
         CacheMissing: there is none. CacheCorrupt: it is damaged. CacheMismatch: a newer format.
@@ -118,23 +118,29 @@ def read_manifest(location: str | Path | Location) -> Manifest:
             f"no cache at {place.path}: it has no {MANIFEST}\n"
             f"make one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME"
         ) from None
-    manifest = _read_identity(place, MANIFEST, data, Manifest)
+    manifest, document = _read_identity(place, MANIFEST, data, Manifest)
     # the rule of format 1; of the recipe as it was written, whatever fields this program would write
     if canonical_digest(manifest.recipe) != manifest.recipe_digest:
-        raise _corrupt_file(place, MANIFEST, "holds a recipe that is not the one of its recipe_digest")
-    return manifest
+        raise corrupt_file(place.path, MANIFEST, "holds a recipe that is not the one of its recipe_digest")
+    return ManifestFile(manifest, document["files"], document.get("data"))
+
+
+def read_manifest(location: str | Path | Location) -> Manifest:
+    """Read the identity of a cache.
+
+    Raises:
+        CacheMissing, CacheCorrupt, CacheMismatch: as `read_manifest_file`.
+    """
+    return read_manifest_file(location).manifest
 
 
 def read_data_choice(location: str | Path | Location) -> dict[str, Any] | None:
     """How the samples were chosen, as given to `create_cache`; None in caches that did not record it.
 
     Raises:
-        CacheMissing, CacheCorrupt, CacheMismatch: as `read_manifest`.
+        CacheMissing, CacheCorrupt, CacheMismatch: as `read_manifest_file`.
     """
-    place = open_location(location)
-    read_manifest(place)
-    choice: dict[str, Any] | None = json.loads(place.get(MANIFEST)).get("data")
-    return choice
+    return read_manifest_file(location).data_choice
 
 
 def read_provenance(location: str | Path | Location) -> dict[str, str]:
@@ -151,26 +157,9 @@ def read_samples(location: str | Path | Location) -> SampleIndex:
     Raises:
         CacheCorrupt: it is damaged or gone.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     place = open_location(location)
-    read_manifest(place)
-    expected = json.loads(place.get(MANIFEST))["files"][SAMPLES]
-    try:
-        data = place.get(SAMPLES)
-    except ObjectMissing:
-        raise _corrupt_file(place, SAMPLES, "is gone") from None
-    if hashlib.sha256(data).hexdigest() != expected:
-        raise _corrupt_file(place, SAMPLES, "fails its SHA-256")
-    table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-    names = json.loads(table.schema.metadata[b"class_names"])
-    return SampleIndex(
-        table["key"].to_pylist(),
-        table["label"].to_numpy().astype(np.int64),
-        table["byte_size"].to_numpy().astype(np.int64),
-        tuple(names),
-    )
+    file = read_manifest_file(place)
+    return decode_samples(place.path, sample_bytes(place), file.files[SAMPLES])
 
 
 def list_teachers(location: str | Path | Location) -> list[str]:
@@ -194,7 +183,7 @@ def read_teacher(location: str | Path | Location, name: str) -> TeacherIdentity:
             f"no teacher {name!r} in {place.path}\n  teachers here: {known}\n"
             f"add one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME"
         ) from None
-    return _read_identity(place, teacher_key(name), data, TeacherIdentity)
+    return _read_identity(place, teacher_key(name), data, TeacherIdentity)[0]
 
 
 def write_teacher(place: Location, teacher: TeacherIdentity) -> None:
@@ -233,14 +222,17 @@ def _sealed(identity: Identity, beside: Mapping[str, Any]) -> dict[str, Any]:
     return {"deit_pipe": FORMAT_VERSION, **content, "sha256": canonical_digest(content)}
 
 
-def _read_identity(place: Location, key: str, data: bytes, kind: type[IdentityType]) -> IdentityType:
+def _read_identity(
+    place: Location, key: str, data: bytes, kind: type[IdentityType]
+) -> tuple[IdentityType, dict[str, Any]]:
+    """The identity in a file, and the file's whole content, both as its SHA-256 vouches for them."""
     try:
         document = json.loads(data)
         version = document.pop("deit_pipe")
         stated = document.pop("sha256")
         intact = canonical_digest(document) == stated
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise _corrupt_file(place, key, "cannot be read") from None
+        raise corrupt_file(place.path, key, "cannot be read") from None
     if version != FORMAT_VERSION:
         raise CacheMismatch(
             f"cache format {version} at {place.path}, this program reads {FORMAT_VERSION}\n"
@@ -248,22 +240,15 @@ def _read_identity(place: Location, key: str, data: bytes, kind: type[IdentityTy
             [FieldDifference("format_version", version, FORMAT_VERSION)],
         )
     if not intact:
-        raise _corrupt_file(place, key, "fails its SHA-256")
+        raise corrupt_file(place.path, key, "fails its SHA-256")
     try:
-        return kind.from_json(document["identity"])
+        return kind.from_json(document["identity"]), document
     except TypeError as error:
         known = ", ".join(field.name for field in fields(kind))  # type: ignore[arg-type]
         raise CacheMismatch(
             f"{place.path}/{key} has other fields than this program knows: {error}\n  known: {known}\n"
             "use the deit-pipe that wrote it"
         ) from None
-
-
-def _corrupt_file(place: Location, key: str, what: str) -> CacheCorrupt:
-    return CacheCorrupt(
-        f"cache corrupt: {key} of {place.path} {what}\n"
-        "restore that file from a copy, or make the cache again in a new directory"
-    )
 
 
 def _refuse_foreign(place: Location) -> None:
@@ -273,24 +258,6 @@ def _refuse_foreign(place: Location) -> None:
             f"{place.path} holds files that are no cache, for example {min(foreign)}\n"
             "give a new or empty directory with --cache"
         )
-
-
-def _encode_samples(samples: SampleIndex) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.table(
-        {
-            "key": pa.array([str(key) for key in samples.keys], pa.string()),
-            "label": pa.array(np.asarray(samples.labels, np.int64)),
-            "byte_size": pa.array(np.asarray(samples.byte_sizes, np.int64)),
-        },
-        metadata={"class_names": json.dumps([str(name) for name in samples.class_names])},
-    )
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
 
 
 def _pretty(data: Mapping[str, Any]) -> bytes:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,21 +18,14 @@ from numpy.typing import NDArray
 from deit_pipe.store.blocks import ObjectDamaged, decode_rows, fetch_bytes
 from deit_pipe.store.errors import CacheCorrupt, FormatInvalid
 from deit_pipe.store.formats import TargetFormat
-from deit_pipe.store.gates import gate_damage, gate_key
+from deit_pipe.store.gates import gate_key
 from deit_pipe.store.layout import array_specs, metadata_key, object_key, teacher_root
-from deit_pipe.store.ledger import Ledger, read_ledger
-from deit_pipe.store.manifest import (
-    SAMPLES,
-    Manifest,
-    TeacherIdentity,
-    list_teachers,
-    read_manifest,
-    read_samples,
-    read_teacher,
-)
+from deit_pipe.store.ledger import Ledger
+from deit_pipe.store.manifest import Manifest, TeacherIdentity
 from deit_pipe.store.places.location import Location, ObjectMissing
-from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.record import BlockRecord
+from deit_pipe.store.samples import SAMPLES
+from deit_pipe.store.stored_cache import Source, StoredTeacher, stored_cache
 
 Level = Literal["sizes", "hash", "deep"]
 
@@ -77,8 +69,8 @@ class Findings:
         return len(self.damaged)
 
 
-def verify(location: str | Path | Location, level: Level = "hash", teacher: str | None = None) -> Findings:
-    """Check a cache, or one teacher of it.
+def verify(cache: Source, level: Level = "hash", teacher: str | None = None) -> Findings:
+    """Check a cache, or one teacher of it; small files that `cache` has read already are not read again.
 
     Raises:
         CacheMissing: no cache or no such teacher. CacheCorrupt: the manifest or an identity cannot be
@@ -86,32 +78,30 @@ def verify(location: str | Path | Location, level: Level = "hash", teacher: str 
     """
     if level not in ("sizes", "hash", "deep"):
         raise FormatInvalid(f"unknown level {level!r}\ngive --verify sizes, hash or deep")
-    place = open_location(location)
-    manifest = read_manifest(place)
+    stored = stored_cache(cache)
+    _ = stored.manifest
     findings = Findings(level)
     if level != "sizes":
         try:
-            read_samples(place)
+            _ = stored.samples
         except CacheCorrupt as error:
             what = str(error).partition("\n")[0]
             findings.damaged.append(Finding(None, SAMPLES, None, None, what, SAMPLES))
-    for name in [teacher] if teacher is not None else list_teachers(place):
-        _verify_teacher(place, manifest, read_teacher(place, name), findings)
+    for name in [teacher] if teacher is not None else stored.teacher_names:
+        _verify_teacher(stored.teacher(name), findings)
     return findings
 
 
-def _verify_teacher(
-    place: Location, manifest: Manifest, teacher: TeacherIdentity, findings: Findings
-) -> None:
-    ledger = read_ledger(place, teacher.name, tolerant=True)
+def _verify_teacher(stored: StoredTeacher, findings: Findings) -> None:
+    place, teacher, ledger = stored.cache.place, stored.identity, stored.ledger
     for damage in ledger.damage:
         copy = "" if damage.lost else "; its copy is good"
         findings.damaged.append(
             Finding(teacher.name, "ledger", damage.epochs[0], None, damage.what + copy, damage.key)
         )
-    if (what := gate_damage(place, teacher.name)) is not None:
+    if (what := stored.gate.damage) is not None:
         findings.damaged.append(Finding(teacher.name, "gate", None, None, what, gate_key(teacher.name)))
-    findings.damaged += _check_metadata(place, manifest, teacher, ledger)
+    findings.damaged += _check_metadata(place, stored.cache.manifest, teacher, ledger)
     if findings.level == "sizes":
         findings.damaged += check_sizes(place, teacher, ledger)
         return

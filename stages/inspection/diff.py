@@ -10,38 +10,38 @@ from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.opened.arrays import CachedArrays
 from deit_pipe.store.errors import FieldDifference
-from deit_pipe.store.manifest import list_teachers, read_manifest, read_provenance, read_teacher
+from deit_pipe.store.stored_cache import Source, stored_cache
 
 WIDTH = 36
 
 
-def diff(cache: str, other: str) -> dict[str, Any]:
+def diff(cache: Source, other: Source) -> dict[str, Any]:
     """Differences of identity, teachers and provenance; label agreement where both answered the same views.
 
     Raises:
         CacheMissing: one of them is no cache.
     """
-    one, two = read_manifest(cache), read_manifest(other)
-    names = (list_teachers(cache), list_teachers(other))
-    differences = one.differences(two, Recipe.later_defaults())
+    one, two = stored_cache(cache), stored_cache(other)
+    differences = one.manifest.differences(two.manifest, Recipe.later_defaults())
+    names = (one.teacher_names, two.teacher_names)
     same_views = not differences
     shared = [name for name in names[0] if name in names[1]]
     pairs = [(name, name) for name in shared] or (
         [(names[0][0], names[1][0])] if len(names[0]) == len(names[1]) == 1 else []
     )
     return {
-        "other": other,
+        "other": two.path,
         "same_views": same_views,
         "manifest": _fields(differences),
-        "provenance": _mapping_fields(read_provenance(cache), read_provenance(other)),
+        "provenance": _mapping_fields(one.provenance, two.provenance),
         "teachers": {"here": names[0], "there": names[1]},
         "pairs": [
             {
                 "here": here, "there": there,
-                "identity": _fields(read_teacher(cache, here).differences(read_teacher(other, there))),
+                "identity": _fields(one.teacher(here).identity.differences(two.teacher(there).identity)),
                 "answers": None
                 if not same_views
-                else compare_answers(CachedArrays(cache, here), CachedArrays(other, there)),
+                else compare_answers(CachedArrays(one, here), CachedArrays(two, there)),
             }
             for here, there in pairs
         ],

@@ -34,44 +34,36 @@ from numpy.typing import NDArray
 from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.inspection.agreement import agreement_facts
 from deit_pipe.stages.inspection.outliers import blamed_ranks, find_outliers
-from deit_pipe.stages.opened.continue_line import continue_command
+from deit_pipe.stages.opened.continue_line import continue_teacher
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
-from deit_pipe.store.gates import gate_damage, gate_key, read_gate
+from deit_pipe.store.gates import gate_key
 from deit_pipe.store.layout import array_specs
-from deit_pipe.store.ledger import Coverage, coverage
-from deit_pipe.store.manifest import (
-    Manifest,
-    TeacherIdentity,
-    list_teachers,
-    read_manifest,
-    read_provenance,
-    read_teacher,
-)
-from deit_pipe.store.runs import read_runs
-from deit_pipe.store.sample_labels import read_labels
+from deit_pipe.store.ledger import Coverage
+from deit_pipe.store.manifest import Manifest, TeacherIdentity
+from deit_pipe.store.stored_cache import Source, StoredCache, StoredTeacher, stored_cache
 
 
-def summarise(cache: str) -> dict[str, Any]:
+def summarise(cache: Source) -> dict[str, Any]:
     """All facts of a cache; see the module's text for the keys.
 
     Raises:
         CacheMissing: no cache there. CacheCorrupt: its identity, or a teacher's, is damaged.
     """
-    manifest = read_manifest(cache)
-    labels = read_labels(cache)
-    teachers = [teacher_facts(cache, name, manifest, labels) for name in list_teachers(cache)]
+    stored = stored_cache(cache)
+    manifest = stored.manifest
+    teachers = [teacher_facts(stored.teacher(name)) for name in stored.teacher_names]
     damage = [line for teacher in teachers for line in teacher["damage"]]
     facts: dict[str, Any] = {
-        "cache": cache, "digest": manifest.digest, "state": "", "complete": False, "manifest": manifest.to_json(),
-        "provenance": read_provenance(cache), "teachers": teachers, "verified": None, "damage": [], "next": "",
+        "cache": stored.path, "digest": manifest.digest, "state": "", "complete": False, "manifest": manifest.to_json(),
+        "provenance": stored.provenance, "teachers": teachers, "verified": None, "damage": [], "next": "",
     }  # fmt: skip
-    return settle(facts, damage)
+    return settle(facts, damage, stored)
 
 
-def settle(facts: dict[str, Any], damage: list[str]) -> dict[str, Any]:
+def settle(facts: dict[str, Any], damage: list[str], stored: StoredCache) -> dict[str, Any]:
     """Add damage, and what follows from it: state and next command."""
-    facts["damage"] = [*facts["damage"], *(line for line in damage if line not in facts["damage"])]
+    facts["damage"] = list(dict.fromkeys([*facts["damage"], *damage]))
     teachers = facts["teachers"]
     facts["complete"] = bool(teachers) and all(teacher["complete"] for teacher in teachers)
     if facts["damage"]:
@@ -80,45 +72,37 @@ def settle(facts: dict[str, Any], damage: list[str]) -> dict[str, Any]:
         facts["state"] = "complete"
     else:
         facts["state"] = "incomplete" if any(teacher["views"] for teacher in teachers) else "empty"
-    facts["next"] = next_command(facts)
+    facts["next"] = next_command(facts, stored)
     return facts
 
 
-def next_command(facts: Mapping[str, Any]) -> str:
+def next_command(facts: Mapping[str, Any], stored: StoredCache) -> str:
     """The command that a person wants now."""
     teachers = facts["teachers"]
-    cache = facts["cache"]
     if not teachers:
-        return command_line("cache-teacher", CacheTeacherOptions, cache=cache)
+        return command_line("cache-teacher", CacheTeacherOptions, cache=stored.path)
     if facts["damage"] or not facts["complete"]:
         named = [t for t in teachers if any(line.startswith(f"{t['name']}:") for line in facts["damage"])]
         unfinished = [t for t in teachers if not t["complete"]]
-        one = (named or unfinished or teachers)[0]
-        return continue_command(
-            cache, Manifest.from_json(facts["manifest"]), facts["provenance"],
-            TeacherIdentity.from_json(one["identity"]), one["epochs"], one["runs"],
-        )  # fmt: skip
-    return command_line("train-student", TrainStudentOptions, cache=cache)
+        return continue_teacher(stored, (named or unfinished or teachers)[0]["name"])
+    return command_line("train-student", TrainStudentOptions, cache=stored.path)
 
 
-def teacher_facts(
-    cache: str, name: str, manifest: Manifest, labels: NDArray[np.int64] | None
-) -> dict[str, Any]:
-    """The facts of one teacher; `labels` int64 [N] are those of the samples, where they can be read."""
-    identity = read_teacher(cache, name)
-    state = coverage(cache, name)
+def teacher_facts(stored: StoredTeacher) -> dict[str, Any]:
+    """The facts of one teacher."""
+    name, identity, state = stored.name, stored.identity, stored.coverage
+    manifest = stored.cache.manifest
     well = health(state.columns)
     if well is not None:
         well |= agreement_facts(
             well["agrees_with_label_or_partner"],
-            labels,
+            stored.cache.labels,
             state.class_counts,
             identity.num_classes,
             manifest.recipe,
         )
-    gate_lost = gate_damage(cache, name)
     views, wanted = int(state.slots_committed.sum()), state.epochs * state.num_slots
-    stored = {key.removeprefix("bytes."): int(column.sum()) for key, column in state.columns.items()
+    sizes = {key.removeprefix("bytes."): int(column.sum()) for key, column in state.columns.items()
               if key.startswith("bytes.")}  # fmt: skip
     outliers = find_outliers(state.columns, identity.num_classes)
     committed, total = int(state.blocks_committed.sum()), state.blocks_total * state.epochs
@@ -134,24 +118,24 @@ def teacher_facts(
         "views": views,
         "views_total": wanted,
         "coverage": coverage_facts(state),
-        "arrays": array_facts(identity, manifest, state.epochs, stored, views),
-        "stored_bytes": stored,
-        "bytes": sum(stored.values()),
-        "bytes_per_view": sum(stored.values()) / views if views else None,
+        "arrays": array_facts(identity, manifest, state.epochs, sizes, views),
+        "stored_bytes": sizes,
+        "bytes": sum(sizes.values()),
+        "bytes_per_view": sum(sizes.values()) / views if views else None,
         "health": well,
         "per_epoch": per_epoch(state),
         "classes": class_balance(state.class_counts),
         "outliers": [outlier.to_json() for outlier in outliers],
         "blamed_ranks": blamed_ranks(outliers, state.columns),
-        "runs": read_runs(cache, name),
-        "gate": read_gate(cache, name),
+        "runs": stored.runs,
+        "gate": stored.gate.record,
         "left": {
             "blocks": total - committed, "views": wanted - views,
             "seconds": seconds_left(state.columns, wanted - views),
         },
         "damage": [
             *(f"{name}: ledger: {d.what} ({d.key})" for d in state.damage if d.lost),
-            *([] if gate_lost is None else [f"{name}: gate: {gate_lost} ({gate_key(name)})"]),
+            *([f"{name}: gate: {stored.gate.damage} ({gate_key(name)})"] if stored.gate.damage else []),
         ],
         "notes": [f"{d.key} {d.what}; its copy is good" for d in state.damage if not d.lost],
     }  # fmt: skip

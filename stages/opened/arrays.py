@@ -13,10 +13,8 @@ from deit_pipe.store.blocks import ObjectDamaged, fetch_rows
 from deit_pipe.store.errors import CacheCorrupt
 from deit_pipe.store.formats import Arrays, Targets, decode
 from deit_pipe.store.layout import ArraySpec, array_specs
-from deit_pipe.store.ledger import read_ledger
-from deit_pipe.store.manifest import read_manifest, read_teacher
-from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.shards import ShardCodec
+from deit_pipe.store.stored_cache import Source, stored_cache
 from deit_pipe.store.verify import Finding
 
 KEPT_BLOCKS = 16
@@ -31,16 +29,17 @@ class CachedArrays:
         damage: what `epoch` could not read, a line each.
     """
 
-    def __init__(self, cache: str, teacher: str) -> None:
-        """Open for reading; nothing but the ledger is read.
+    def __init__(self, cache: Source, teacher: str) -> None:
+        """Open for reading; nothing but the ledger is read, unless `cache` has read it already.
 
         Raises:
             CacheMissing: no such cache or teacher. CacheCorrupt: an identity is damaged.
         """
-        self._place = open_location(cache)
-        self.manifest = read_manifest(self._place)
-        self.identity = read_teacher(self._place, teacher)
-        self._ledger = read_ledger(self._place, teacher, tolerant=True)
+        stored = stored_cache(cache)
+        self._place = stored.place
+        self.manifest = stored.manifest
+        self.identity = stored.teacher(teacher).identity
+        self._ledger = stored.teacher(teacher).ledger
         self.blocks = sorted(self._ledger.cells())
         self.epochs = max(self._ledger.epochs or 0, self.blocks[-1][0] + 1 if self.blocks else 0)
         self._specs = {spec.name: spec for spec in array_specs(self.identity.format)}

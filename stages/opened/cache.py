@@ -10,7 +10,8 @@ from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.stages.opened.images import open_images, with_other_validation
 from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for
 from deit_pipe.store.errors import CacheMismatch, CacheMissing
-from deit_pipe.store.manifest import Manifest, read_data_choice, read_manifest, read_provenance
+from deit_pipe.store.manifest import Manifest
+from deit_pipe.store.stored_cache import StoredCache, stored_cache
 
 # What a cache of the version before choices were recorded did: it held nothing out.
 UNRECORDED = DataChoice(val_fraction=0.0)
@@ -21,20 +22,31 @@ class OpenedCache:
     """What a cache says of its views; nothing of this changes while it is open.
 
     Attributes:
-        place: folder or URL, as it was given.
-        manifest: identity of the views.
-        provenance: what it was made with; no identity.
+        stored: its small files, each read once: also its teachers and their ledgers, when they are asked for.
         choice: how its images were chosen from their data.
         recipe: which views may be drawn.
         plan: which sample sits in which slot.
     """
 
-    place: str
-    manifest: Manifest
-    provenance: Mapping[str, str]
+    stored: StoredCache
     choice: DataChoice
     recipe: Recipe
     plan: ViewPlan
+
+    @property
+    def place(self) -> str:
+        """Folder or URL, as it was given."""
+        return self.stored.path
+
+    @property
+    def manifest(self) -> Manifest:
+        """Identity of the views."""
+        return self.stored.manifest
+
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """What it was made with; no identity."""
+        return self.stored.provenance
 
     @property
     def data(self) -> str:
@@ -57,21 +69,20 @@ class OpenedCache:
         return with_other_validation(found, val_data) if val_data else found
 
 
-def open_cache(place: str) -> OpenedCache:
-    """Read everything but teachers and images.
+def open_cache(place: str | StoredCache) -> OpenedCache:
+    """Read everything but teachers and images; what `place` has read already is not read again.
 
     Raises:
         CacheMissing: no cache there. CacheCorrupt: it is damaged. CacheMismatch: of a later format, or recipe.
     """
-    manifest, recorded = read_manifest(place), read_data_choice(place)
+    stored = stored_cache(place)
+    manifest, _, recorded = stored.manifest_file
     try:
         recipe = Recipe.from_json(dict(manifest.recipe))
     except RecipeError as error:
         raise CacheMismatch(f"{place} cannot be read by this program: {error}") from error
     return OpenedCache(
-        place=place,
-        manifest=manifest,
-        provenance=read_provenance(place),
+        stored=stored,
         choice=UNRECORDED if recorded is None else DataChoice.from_json(recorded),
         recipe=recipe,
         plan=ViewPlan.for_recipe(manifest.num_samples, recipe, manifest.seed),

@@ -7,29 +7,14 @@ from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.logits import logits_text
 from deit_pipe.store.layout import block_slots_for
-from deit_pipe.store.ledger import read_ledger
-from deit_pipe.store.manifest import Manifest, TeacherIdentity, read_manifest, read_provenance, read_teacher
-from deit_pipe.store.runs import read_runs
+from deit_pipe.store.stored_cache import Source, stored_cache
 
 
-def continue_command(
-    cache: str,
-    manifest: Manifest,
-    provenance: Mapping[str, str],
-    teacher: TeacherIdentity,
-    epochs: int,
-    runs: Sequence[Mapping[str, Any]],
-) -> str:
-    """The `cache-teacher` line that makes what is missing.
-
-    Args:
-        cache: folder or URL.
-        manifest: of the cache.
-        provenance: of the cache.
-        teacher: whose blocks are missing.
-        epochs: how many are wanted; 0 is unknown.
-        runs: who wrote it, oldest first; the last one's weights are given again.
-    """
+def continue_teacher(cache: Source, name: str) -> str:
+    """The `cache-teacher` line that makes what is missing of a teacher."""
+    stored = stored_cache(cache)
+    manifest, provenance = stored.manifest, stored.provenance
+    teacher, epochs = stored.teacher(name).identity, stored.teacher(name).coverage.epochs
     data, recipe, size = provenance.get("data", "digits"), provenance.get("recipe"), manifest.image_size
     usual = (data == "digits" and (recipe, size) == ("small", 32)) or (recipe, size) == ("deit", 224)
     block = block_slots_for(
@@ -49,17 +34,9 @@ def continue_command(
         precision=teacher.precision,
         block=None if teacher.block_slots == block else teacher.block_slots,
         name=None if teacher.name == teacher.model.lower() else teacher.name,
-        teacher_weights=weights_source(runs),
-        cache=cache,
+        teacher_weights=weights_source(stored.teacher(name).runs),
+        cache=stored.path,
     )
-
-
-def continue_teacher(cache: str, name: str) -> str:
-    """`continue_command` of a teacher by name, with everything read from the cache."""
-    return continue_command(
-        cache, read_manifest(cache), read_provenance(cache), read_teacher(cache, name),
-        read_ledger(cache, name, tolerant=True).epochs or 0, read_runs(cache, name),
-    )  # fmt: skip
 
 
 def weights_source(runs: Sequence[Mapping[str, Any]]) -> str | None:

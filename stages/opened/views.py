@@ -11,6 +11,7 @@ from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.opened.cache import open_cache
 from deit_pipe.store.manifest import Manifest
+from deit_pipe.store.stored_cache import StoredCache
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class CachedViews:
         return render_cells(self.table, self.recipe, self.plan, Cells(epoch, slots), self.manifest.image_size)
 
 
-def open_views(cache: str, data: str | None) -> CachedViews:
+def open_views(cache: str | StoredCache, data: str | None) -> CachedViews:
     """Open the images that a cache was made from: `data`, else the place that the cache recorded.
 
     Raises:

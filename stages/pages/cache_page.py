@@ -29,11 +29,11 @@ from deit_pipe.stages.pages.cache_gallery import disagreed_samples, gallery
 from deit_pipe.stages.pages.html import Child, page, tag
 from deit_pipe.stages.pages.style import STYLE
 from deit_pipe.store.errors import StoreError
-from deit_pipe.store.ledger import coverage
-from deit_pipe.store.manifest import SampleIndex, read_samples, read_teacher
+from deit_pipe.store.manifest import SampleIndex
+from deit_pipe.store.stored_cache import StoredCache
 
 
-def write_report(options: InspectCacheOptions, facts: dict[str, Any]) -> dict[str, Any]:
+def write_report(options: InspectCacheOptions, facts: dict[str, Any], stored: StoredCache) -> dict[str, Any]:
     """Write the page; damage that is met on the way is added to `facts` and left out of the plots.
 
     Returns:
@@ -48,23 +48,23 @@ def write_report(options: InspectCacheOptions, facts: dict[str, Any]) -> dict[st
         raise UsageProblem(
             f"--report {target} cannot be written\n  expected a file in an existing folder\ngive another name"
         )
-    samples = read_samples(options.cache)
+    samples = stored.samples
     if options.teacher:
-        read_teacher(options.cache, options.teacher)
+        stored.teacher(options.teacher)
     chosen = [one for one in facts["teachers"] if options.teacher in (None, one["name"])]
-    readers = {one["name"]: CachedArrays(options.cache, one["name"]) for one in chosen if one["views"]}
-    opened = open_cache(options.cache)
+    readers = {one["name"]: CachedArrays(stored, one["name"]) for one in chosen if one["views"]}
+    opened = open_cache(stored)
     recipe, plan = opened.recipe, opened.plan
     analyses = {name: analyse(arrays, recipe, plan, samples.labels) for name, arrays in readers.items()}
-    views, trouble = images(options, facts)
+    views, trouble = images(stored, options.data)
     shown = pictures(views, trouble, list(readers.values()), list(analyses.values()))
-    settle(facts, [line for arrays in readers.values() for line in arrays.damage])
+    settle(facts, [line for arrays in readers.values() for line in arrays.damage], stored)
     body: list[Child] = [*heading(facts, chosen)]
     for teacher in chosen:
         name = teacher["name"]
         body.append(tag("h2", f"Teacher {name}" if len(chosen) > 1 else "Was the teacher healthy?"))
         if name in analyses:
-            body += teacher_sections(teacher, coverage(options.cache, name).columns, analyses[name], samples)
+            body += teacher_sections(teacher, stored.teacher(name).coverage.columns, analyses[name], samples)
         else:
             body.append(tag("p", "No block is cached yet.", class_="soft"))
     body += shown
@@ -89,12 +89,12 @@ def analysis_facts(found: Analysis) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def images(options: InspectCacheOptions, facts: Mapping[str, Any]) -> tuple[CachedViews | None, str | None]:
+def images(stored: StoredCache, data: str | None) -> tuple[CachedViews | None, str | None]:
     """The images, or why there are none: the page is worth having without them."""
     try:
-        return open_views(options.cache, options.data), None
+        return open_views(stored, data), None
     except (PipelineError, StoreError) as error:
-        if options.data:
+        if data:
             raise
         return None, str(error).partition("\n")[0]
 

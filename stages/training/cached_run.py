@@ -14,10 +14,9 @@ from deit_pipe.stages.training.target_sources import OnlineTargets
 from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.layout import block_slots_for
-from deit_pipe.store.ledger import coverage, read_ledger
+from deit_pipe.store.ledger import coverage, read_ledger, read_runs
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, list_teachers, read_teacher
 from deit_pipe.store.reader import TargetReader
-from deit_pipe.store.runs import read_runs
 
 
 def teacher_names(options: TrainStudentOptions, begun: dict[str, Any] | None = None) -> list[str]:

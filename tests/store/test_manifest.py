@@ -6,6 +6,7 @@ import pytest
 from store_fakes import create, fill, make_manifest, make_samples, make_teacher
 
 from deit_pipe.store.errors import CacheCorrupt, CacheMismatch, CacheMissing, FormatInvalid
+from deit_pipe.store.ledger import read_runs
 from deit_pipe.store.manifest import (
     create_cache,
     list_teachers,
@@ -15,7 +16,6 @@ from deit_pipe.store.manifest import (
     read_teacher,
 )
 from deit_pipe.store.recovery import remove_teacher
-from deit_pipe.store.runs import read_runs
 
 
 def test_creating_twice_is_a_no_op(tmp_path):
@@ -143,9 +143,9 @@ def test_reading_what_a_cache_is_needs_no_zarr_and_no_torch(tmp_path):
     create(tmp_path / "c")
     fill(tmp_path / "c", make_teacher("none"), 1)
     program = (
-        "import sys; from deit_pipe.store import ledger, manifest, runs\n"
+        "import sys; from deit_pipe.store import ledger, manifest\n"
         "c = ledger.coverage(sys.argv[1], 'none'); assert c.complete\n"
-        "manifest.read_samples(sys.argv[1]); runs.read_runs(sys.argv[1], 'none')\n"
+        "manifest.read_samples(sys.argv[1]); ledger.read_runs(sys.argv[1], 'none')\n"
         "print([m for m in ('torch', 'zarr', 'PIL') if m in sys.modules])"
     )
     out = subprocess.run(

@@ -9,7 +9,7 @@ from deit_pipe.stages.inspection.agreement import agreement_facts
 from deit_pipe.stages.inspection.screen import screen
 from deit_pipe.stages.inspection.summary import summarise
 from deit_pipe.store.gates import gate_key, write_gate
-from deit_pipe.store.sample_labels import read_labels
+from deit_pipe.store.stored_cache import StoredCache
 
 MIXES = {"mix_group": 2, "mixup_alpha": 0.8, "cutmix_alpha": 1.0, "mix_prob": 1.0}
 PLAIN = {**MIXES, "mix_prob": 0.0}
@@ -123,11 +123,11 @@ def test_inspect_shows_the_gate_of_every_kind(tmp_path) -> None:
 
 def test_labels_are_read_without_their_keys_and_damage_is_left_to_verify(tmp_path) -> None:
     made = make_cache(tmp_path, count=40)
-    labels = read_labels(made.cache)
+    labels = StoredCache(made.cache).labels
     assert labels is not None
     np.testing.assert_array_equal(labels, made.table.labels)
     path = made.cache / "samples.parquet"
     path.write_bytes(path.read_bytes()[:-30])
-    assert read_labels(made.cache) is None
+    assert StoredCache(made.cache).labels is None
     (teacher,) = summarise(str(made.cache))["teachers"]
     assert teacher["health"]["chance_agreement"] == pytest.approx(1 / len(CLASSES))

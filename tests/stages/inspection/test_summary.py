@@ -11,6 +11,7 @@ from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.stages.inspection import summary as cache_summary
 from deit_pipe.stages.inspection.summary import settle, summarise
 from deit_pipe.store.layout import Block
+from deit_pipe.store.stored_cache import StoredCache
 
 
 @pytest.fixture(
@@ -146,8 +147,9 @@ def test_a_planted_block_of_wrong_answers_is_the_first_outlier(tmp_path: Path) -
 
 
 def test_damage_decides_the_state_and_the_next_command(tmp_path: Path) -> None:
-    facts = summarise(str(make_cache(tmp_path).cache))
-    settle(facts, ["known: logits, epoch 0, slots 0..7: is missing"])
+    stored = StoredCache(make_cache(tmp_path).cache)
+    facts = summarise(stored)
+    settle(facts, ["known: logits, epoch 0, slots 0..7: is missing"], stored)
     assert facts["state"] == "damaged"
     assert facts["next"].startswith("deit-pipe cache-teacher --teacher resnet18.a1_in1k")
 

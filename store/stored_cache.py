@@ -1,0 +1,142 @@
+"""A cache as it lies in its place: every small file is read once, when it is first asked for, and kept.
+
+Small files are the manifest, the provenance, the sample table, the teachers' identities and their ledgers. Nothing is
+read again: what a writer adds meanwhile is seen by the next `StoredCache`.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deit_pipe.store.gates import GateFile, read_gate_file
+from deit_pipe.store.ledger import Coverage, Ledger, coverage_of, read_ledger, read_runs
+from deit_pipe.store.manifest import (
+    Manifest,
+    ManifestFile,
+    TeacherIdentity,
+    list_teachers,
+    read_manifest_file,
+    read_provenance,
+    read_teacher,
+)
+from deit_pipe.store.places.location import Location
+from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.samples import SAMPLES, SampleIndex, decode_labels, decode_samples, sample_bytes
+
+
+class StoredCache:
+    """The small files of a cache, each read once.
+
+    Attributes:
+        place: where it lies.
+        path: its folder or URL, as it was given.
+    """
+
+    def __init__(self, location: str | Path | Location) -> None:
+        """Nothing is read yet, so a cache that is not there is missed by whoever asks for its manifest."""
+        self.place = open_location(location)
+        self.path = str(location)
+        self._teachers: dict[str, StoredTeacher] = {}
+
+    @cached_property
+    def manifest_file(self) -> ManifestFile:
+        """All that MANIFEST.json says.
+
+        Raises:
+            CacheMissing: no cache there. CacheCorrupt: it is damaged. CacheMismatch: of a newer format.
+        """
+        return read_manifest_file(self.place)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The identity of the views; raises as `manifest_file`."""
+        return self.manifest_file.manifest
+
+    @cached_property
+    def provenance(self) -> dict[str, str]:
+        """Library versions at creation (no identity); empty if they were lost."""
+        return read_provenance(self.place)
+
+    @cached_property
+    def samples(self) -> SampleIndex:
+        """The sample table.
+
+        Raises:
+            CacheCorrupt: it is damaged or gone.
+        """
+        return decode_samples(self.place.path, self._sample_bytes, self.manifest_file.files[SAMPLES])
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64] | None:
+        """True classes, int64 [N], -1 for unlabelled samples; None where the table is gone or damaged."""
+        return decode_labels(self._sample_bytes)
+
+    @cached_property
+    def _sample_bytes(self) -> bytes | None:
+        return sample_bytes(self.place)
+
+    @cached_property
+    def teacher_names(self) -> list[str]:
+        """Names of its teachers, sorted."""
+        return list_teachers(self.place)
+
+    def teacher(self, name: str) -> "StoredTeacher":
+        """One of its teachers, the same object each time.
+
+        Raises:
+            CacheMissing: there is none of this name. CacheCorrupt: its identity is damaged.
+        """
+        if name not in self._teachers:
+            self._teachers[name] = StoredTeacher(self, read_teacher(self.place, name))
+        return self._teachers[name]
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class StoredTeacher:
+    """The small files of one teacher.
+
+    Attributes:
+        cache: that it belongs to.
+        identity: whose answers these are.
+    """
+
+    def __init__(self, cache: StoredCache, identity: TeacherIdentity) -> None:
+        self.cache, self.identity = cache, identity
+
+    @property
+    def name(self) -> str:
+        """Its name in the cache."""
+        return self.identity.name
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Which blocks there are; damage is listed in it, not raised."""
+        return read_ledger(self.cache.place, self.name, tolerant=True)
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """How much of it is there."""
+        return coverage_of(self.cache.manifest, self.identity, self.ledger)
+
+    @cached_property
+    def runs(self) -> list[dict[str, Any]]:
+        """Who wrote it, oldest first."""
+        return read_runs(self.cache.place, self.name, self.ledger.keys)
+
+    @cached_property
+    def gate(self) -> GateFile:
+        """What was measured of it before it was cached."""
+        return read_gate_file(self.cache.place, self.name)
+
+
+Source = str | Path | Location | StoredCache
+
+
+def stored_cache(source: Source) -> StoredCache:
+    """The small files of a cache; those that are opened already pass through."""
+    return source if isinstance(source, StoredCache) else StoredCache(source)
