@@ -55,9 +55,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "inspect_cache:run",
             "Show and prove what is in a cache.",
         ),
-        "report": Command(
-            "options.run_report:RunReportOptions", "report:run", "A page about a training run, or two."
-        ),
+        "report": Command("options.run_report:RunReportOptions", "report:run", "A page about a training run, or two."),
         "show-views": Command(
             "options.show_views:ShowViewsOptions",
             "show_views:run",
@@ -68,9 +66,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "evaluate": Command(
             "options.evaluate:EvaluateOptions", "evaluate:run", "Accuracy of a trained student's heads."
         ),
-        "export": Command(
-            "options.export:ExportOptions", "export:run", "Write a student as a timm or ONNX file."
-        ),
+        "export": Command("options.export:ExportOptions", "export:run", "Write a student as a timm or ONNX file."),
     },
     "Models and recipes": {
         "train-teacher": Command(
@@ -128,9 +124,7 @@ class CommandGroup(click.Group):
         width = max(map(len, COMMANDS))
         for heading, commands in GROUPS.items():
             with formatter.section(heading):
-                formatter.write_dl(
-                    [(f"{name:<{width}}", command.summary) for name, command in commands.items()]
-                )
+                formatter.write_dl([(f"{name:<{width}}", command.summary) for name, command in commands.items()])
 
 
 def _resolve(spec: str) -> Any:
@@ -247,8 +241,14 @@ def print_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     "Exit codes: 0 ok, 2 usage, 3 missing or incomplete, 4 mismatch, 5 corrupt, 6 bad image, 7 diverged, "
     "130 interrupted, 143 terminated.",
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version,
-              help="Show versions of deit-pipe and its libraries.")  # fmt: skip
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Show versions of deit-pipe and its libraries.",
+)
 @click.option("--config", type=click.Path(path_type=Path), help=f"Defaults file instead of ./{CONFIG_FILE}.")
 @click.pass_context
 def main(ctx: click.Context, config: Path | None) -> None:

@@ -94,9 +94,7 @@ def render_cells(
     for sample, positions in _by_sample(samples):
         image = decode_sample(table, sample)
         drawn = [
-            draw_view(
-                recipe, plan.stream(cells.epoch, int(slots[i]), Purpose.VIEW), size_of(image), image_size
-            )
+            draw_view(recipe, plan.stream(cells.epoch, int(slots[i]), Purpose.VIEW), size_of(image), image_size)
             for i in positions
         ]
         left_to_pillow += render_views(image, drawn, positions, pixels)

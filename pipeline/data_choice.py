@@ -52,9 +52,7 @@ class DataChoice:
         if self.val_fraction is not None:
             _check_part("val_fraction", self.val_fraction, "0 <= part < 1", lambda part: 0 <= part < 1)
         _check_part("fraction", self.fraction, "0 < part <= 1", lambda part: 0 < part <= 1)
-        _check_part(
-            "labelled_fraction", self.labelled_fraction, "0 <= part <= 1", lambda part: 0 <= part <= 1
-        )
+        _check_part("labelled_fraction", self.labelled_fraction, "0 <= part <= 1", lambda part: 0 <= part <= 1)
         if type(self.subset_seed) is not int or not 0 <= self.subset_seed <= MAX_SEED:
             raise ChoiceError(f"{_option('subset_seed')} {self.subset_seed!r} is not in 0..{MAX_SEED}")
 

@@ -121,9 +121,7 @@ def _draw(whole: SampleTable, choice: DataChoice) -> tuple[SampleTable, SampleTa
     return SelectedSamples(whole, positions=used, labels=new_labels), held_out
 
 
-def _train_line(
-    splits: DataSplits, choice: DataChoice, train: SampleTable, held_out: SampleTable | None
-) -> str:
+def _train_line(splits: DataSplits, choice: DataChoice, train: SampleTable, held_out: SampleTable | None) -> str:
     unlabelled = len(train) - train.num_labelled
     about = [_files(splits.train)]
     if held_out is not None:

@@ -66,9 +66,7 @@ def open_splits(data: str, choice: DataChoice) -> DataSplits:
     other = None if choice.val_data is None else find_data(choice.val_data)
     columns = Columns(choice.image_column, choice.label_column)
     check_columns(columns, found, *([] if other is None else [other]))
-    chosen = choose_splits(
-        found, choice.train_split, None if other else choice.val_split, own_val=other is None
-    )
+    chosen = choose_splits(found, choice.train_split, None if other else choice.val_split, own_val=other is None)
     if chosen.train is None:
         raise missing_split(found, "train")
     left_out = found.left_out
@@ -78,9 +76,7 @@ def open_splits(data: str, choice: DataChoice) -> DataSplits:
     parts: dict[Kind, NamedSplit | None] = {"val": None, "test": None}
     for kind in parts:
         if (split := chosen.of(kind)) is not None:
-            parts[kind] = _labelled(
-                _same_classes(_open(found, split, columns, left_out), train), kind, left_out
-            )
+            parts[kind] = _labelled(_same_classes(_open(found, split, columns, left_out), train), kind, left_out)
     if choice.val_split is not None and other is None and parts["val"] is None:
         raise DataMissing(
             f"no labelled images in the split {choice.val_split} of {data}\n"
@@ -137,9 +133,7 @@ def _open_elsewhere(
         opened = _labelled(_same_classes(_open(other, split, columns, left_out), train), "val", left_out)
         if opened is not None:
             return opened
-    raise DataMissing(
-        f"no labelled images in {other.path}\n  give images with labels: --val-data PATH, or none"
-    )
+    raise DataMissing(f"no labelled images in {other.path}\n  give images with labels: --val-data PATH, or none")
 
 
 def _without_shared_files(splits: DataSplits) -> DataSplits:

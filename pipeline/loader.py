@@ -208,9 +208,7 @@ class _CellDataset(Dataset[Any]):
     def __getitems__(self, task: _Task) -> ViewBatch | PipelineError:
         """Make a batch; errors travel as values, because torch would bury their message in a traceback."""
         try:
-            return to_batch(
-                render_cells(self.table, self.recipe, self.plan, task.cells, self.image_size, task.samples)
-            )
+            return to_batch(render_cells(self.table, self.recipe, self.plan, task.cells, self.image_size, task.samples))
         except PipelineError as error:
             return error
 

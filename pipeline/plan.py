@@ -65,9 +65,7 @@ class ViewPlan:
         if num_samples < 1:
             raise PlanError("a plan needs at least one sample\n  give a folder with images")
         if not 0 <= seed <= MAX_SEED:
-            raise PlanError(
-                f"seed {seed} is out of range\n  expected  0..{MAX_SEED}\n  choose another --seed"
-            )
+            raise PlanError(f"seed {seed} is out of range\n  expected  0..{MAX_SEED}\n  choose another --seed")
         if repeats < 1 or mix_group < 1 or window < 1:
             raise PlanError("repeats, mix_group and window must be 1 or more\n  change the recipe")
         self.num_slots = num_samples
@@ -82,9 +80,7 @@ class ViewPlan:
     @classmethod
     def for_recipe(cls, num_samples: int, recipe: Recipe, seed: int) -> Self:
         """Make the plan of a recipe."""
-        return cls(
-            num_samples, seed=seed, repeats=recipe.repeats, mix_group=recipe.mix_group, window=recipe.window
-        )
+        return cls(num_samples, seed=seed, repeats=recipe.repeats, mix_group=recipe.mix_group, window=recipe.window)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_epochs": OrderedDict()}

@@ -128,19 +128,13 @@ class Recipe:
         So a recipe that does not use a later field has the JSON, the digest and the caches that it always had.
         """
         unused = self.later_defaults()
-        return {
-            name: value
-            for name, value in self.numbers().items()
-            if name not in unused or unused[name] != value
-        }
+        return {name: value for name, value in self.numbers().items() if name not in unused or unused[name] != value}
 
     @classmethod
     def later_defaults(cls) -> dict[str, Any]:
         """Return the fields that a recorded recipe may lack, with what their absence means, as JSON values."""
         return {
-            field.name: _plain(field.default)
-            for field in fields(cls)
-            if field.name not in FIRST_FIELDS[VIEWS_VERSION]
+            field.name: _plain(field.default) for field in fields(cls) if field.name not in FIRST_FIELDS[VIEWS_VERSION]
         }
 
     @classmethod
@@ -260,16 +254,12 @@ def load_recipe(name_or_path: str) -> Recipe:
     if path.suffix not in (".toml", ".json"):
         near = get_close_matches(name_or_path, PRESETS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise RecipeError(
-            f"no recipe {name_or_path!r}\n  {hint}choose {', '.join(PRESETS)} or give a .toml file"
-        )
+        raise RecipeError(f"no recipe {name_or_path!r}\n  {hint}choose {', '.join(PRESETS)} or give a .toml file")
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"cannot read the recipe {path}: {error}\n  see: deit-pipe show-recipe deit"
-        ) from error
+        raise RecipeError(f"cannot read the recipe {path}: {error}\n  see: deit-pipe show-recipe deit") from error
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {path} holds no fields\n  see: deit-pipe show-recipe deit")
     base = values.pop("base", None)

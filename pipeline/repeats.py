@@ -34,9 +34,7 @@ def spread_repeats(
     stop = full * window
     shuffle = np.argsort(words[:stop].reshape(shape), axis=2, kind="stable")
     head = np.take_along_axis(views[:stop].reshape(shape), shuffle, axis=2)
-    return np.concatenate(
-        [head.transpose(0, 2, 1).reshape(-1), _deal_tail(views[stop:], words[stop:], group)]
-    )
+    return np.concatenate([head.transpose(0, 2, 1).reshape(-1), _deal_tail(views[stop:], words[stop:], group)])
 
 
 def _deal_tail(views: NDArray[np.int64], words: NDArray[np.uint64], group: int) -> NDArray[np.int64]:

@@ -58,9 +58,7 @@ class SampleTable(ABC):
         class_names: in the order of the labels.
     """
 
-    def __init__(
-        self, name: str, keys: Sequence[str], labels: NDArray[np.int64], class_names: Sequence[str]
-    ) -> None:
+    def __init__(self, name: str, keys: Sequence[str], labels: NDArray[np.int64], class_names: Sequence[str]) -> None:
         self.name = name
         self.keys = keys
         self.labels = np.ascontiguousarray(labels, dtype=np.int64)

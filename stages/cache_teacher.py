@@ -23,8 +23,7 @@ from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.machine.distributed import Processes, processes
 from deit_pipe.stages.machine.workers import choose_workers
-from deit_pipe.stages.networks.teacher import RANDOM, Teacher, facts_of, load_teacher
-from deit_pipe.stages.networks.weights import write_teacher_run
+from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
 from deit_pipe.stages.opened.gate_result import GateResult, gate_lines
 from deit_pipe.stages.opened.images import absolute, given_choice, open_images
@@ -35,14 +34,8 @@ from deit_pipe.stages.options.fields import spoken
 from deit_pipe.stages.options.logits import read_logits
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.teaching.estimate import estimate
-from deit_pipe.stages.teaching.fitted_folders import (
-    fitted_folder,
-    is_fitted_for,
-    knows_classes,
-    was_fitted_from,
-)
 from deit_pipe.stages.teaching.gate import pass_gate
-from deit_pipe.stages.teaching.head_fit import fit_head
+from deit_pipe.stages.teaching.prepared_teacher import prepare_teacher
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.gates import read_gate, write_gate
 from deit_pipe.store.layout import Block, block_slots_for
@@ -78,9 +71,13 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                 **library_versions(),
             }
             create_cache(
-                options.cache, manifest, sample_index(table), provenance, Recipe.later_defaults(),
+                options.cache,
+                manifest,
+                sample_index(table),
+                provenance,
+                Recipe.later_defaults(),
                 data.choice.to_json(),
-            )  # fmt: skip
+            )
         writer = open_writer(options, group, teacher, identity)
         with writer:
             total = len(writer.blocks)
@@ -90,9 +87,14 @@ def run(options: CacheTeacherOptions) -> CommandResult:
             group.barrier()  # nobody writes before everybody has listed what is missing
             if not options.plan_only and writer.mine:
                 views = load_views(
-                    table, recipe, plan, cells_of(writer.mine, options.batch_size),
-                    image_size=image_size, workers=workers, pin_memory=group.device.type == "cuda",
-                )  # fmt: skip
+                    table,
+                    recipe,
+                    plan,
+                    cells_of(writer.mine, options.batch_size),
+                    image_size=image_size,
+                    workers=workers,
+                    pin_memory=group.device.type == "cuda",
+                )
                 try:
                     fill(writer, teacher, recipe, views, options.batch_size, quiet=not group.first)
                 finally:
@@ -113,64 +115,14 @@ def open_for_cache(options: CacheTeacherOptions, there: OpenedCache | None) -> D
         was, now = there.choice.to_json(), found.choice.to_json()
         known = {item.name: item for item in fields(options)}
         lines = [
-            f"  {spoken(known[name])}: cached {was[name]}   given {now[name]}"
-            for name in was
-            if was[name] != now[name]
+            f"  {spoken(known[name])}: cached {was[name]}   given {now[name]}" for name in was if was[name] != now[name]
         ]
         raise Mismatch(
-            f"the images of {options.cache} were chosen otherwise\n" + "\n".join(lines)
+            f"the images of {options.cache} were chosen otherwise\n"
+            + "\n".join(lines)
             + "\nleave these options out to go on with the cached choice, or give a new folder with --cache"
-        )  # fmt: skip
-    return found
-
-
-def prepare_teacher(
-    options: CacheTeacherOptions, group: Processes, table: SampleTable, image_size: int, workers: int
-) -> Teacher:
-    """The frozen teacher; with a head fitted to the data's classes where that was asked for (rank 0 fits, all load)."""
-    names = table.class_names
-    wants_fit = options.fit_head or (options.fit_head is None and options.data == "digits")
-
-    def load(weights: str | None, any_head: bool) -> Teacher:
-        return load_teacher(
-            options.teacher, weights=weights, num_classes=len(names), class_names=names, device=group.device,
-            precision=options.precision, seed=options.seed, any_head=any_head,
-        )  # fmt: skip
-
-    teacher = load(options.teacher_weights, any_head=wants_fit)
-    check_size(teacher, image_size)
-    if options.fit_head:  # asked for by name: also where it knows the classes, or knows nothing
-        fits = not is_fitted_for(teacher, table, image_size)
-    else:
-        fits = wants_fit and not knows_classes(teacher, names)
-    folder = fitted_folder(teacher.tag) if fits else None
-    group.barrier()  # all have looked for a teacher's folder before one makes it
-    if folder is None:
-        return teacher
-    if group.first and not was_fitted_from(folder, teacher, table, image_size):
-        why = "has random weights" if teacher.head == RANDOM else "gets a new head for these classes"
-        note(f"teacher {teacher.tag} {why}: fitting a head on its frozen features, kept in {folder}")
-        fitted = fit_head(
-            teacher, table, image_size=image_size, batch_size=options.batch_size, workers=workers
         )
-        write_teacher_run(folder, facts_of(fitted, image_size, None), fitted.model)
-    group.barrier()
-    return load(str(folder), any_head=False)
-
-
-def check_size(teacher: Teacher, image_size: int) -> None:
-    """Refuse views that the network cannot take, before anything is written.
-
-    Raises:
-        UsageProblem: transformers have one size.
-    """
-    try:
-        teacher(torch.zeros(1, 3, image_size, image_size, device=teacher.device))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise UsageProblem(
-            f"teacher {teacher.tag} cannot take views of {image_size} px\n  {str(error).splitlines()[0][:160]}\n"
-            "give the size it takes with --img-size, or choose a convolutional teacher"
-        ) from error
+    return found
 
 
 def identity_of(
@@ -221,9 +173,11 @@ def open_writer(
     if not group.first:
         group.barrier()
     provenance = {
-        "weights": absolute(teacher.source), "torch": torch.__version__, "device": device_name(group.device),
+        "weights": absolute(teacher.source),
+        "torch": torch.__version__,
+        "device": device_name(group.device),
         **library_versions(),
-    }  # fmt: skip
+    }
     writer = TargetWriter.open(
         options.cache,
         identity,
@@ -274,15 +228,15 @@ def fill(
                 asked = time.perf_counter()
                 batch = next(views)
                 waited += time.perf_counter() - asked
-                logits = teacher.padded(
-                    compose(batch.to(teacher.device, non_blocking=True), recipe), batch_size
-                )
+                logits = teacher.padded(compose(batch.to(teacher.device, non_blocking=True), recipe), batch_size)
                 parts.append(
                     (
-                        logits.cpu().numpy(), batch.fingerprints,
-                        dominant_labels(batch).numpy(), partner_labels(batch).numpy(),
+                        logits.cpu().numpy(),
+                        batch.fingerprints,
+                        dominant_labels(batch).numpy(),
+                        partner_labels(batch).numpy(),
                     )
-                )  # fmt: skip
+                )
                 shown.advance(len(batch), f"data wait {waited / (time.perf_counter() - started):.0%}")
             if pending is not None:
                 pending.result()
@@ -310,9 +264,13 @@ def gate_teacher(
         gate = GateResult.from_json(there)
     else:
         gate = pass_gate(
-            teacher, data, image_size=identity.image_size, batch_size=options.batch_size, workers=workers,
+            teacher,
+            data,
+            image_size=identity.image_size,
+            batch_size=options.batch_size,
+            workers=workers,
             accept=options.accept_teacher,
-        )  # fmt: skip
+        )
     for line in gate_lines(gate):
         note(line)
     return gate if there is None else None
@@ -323,10 +281,15 @@ def summary(
 ) -> CommandResult:
     """What was done, and what to type next."""
     data = {
-        "cache": options.cache, "teacher": identity.name, "model": identity.model, "epochs": options.epochs,
-        "blocks": total, "written": 0 if options.plan_only else todo, "targets": identity.targets,
+        "cache": options.cache,
+        "teacher": identity.name,
+        "model": identity.model,
+        "epochs": options.epochs,
+        "blocks": total,
+        "written": 0 if options.plan_only else todo,
+        "targets": identity.targets,
         "weights_sha256": identity.weights_sha256,
-    }  # fmt: skip
+    }
     if options.plan_only:
         text = f"{options.cache}: planned, {total - todo} of {total} blocks are there"
     elif todo == 0:

@@ -47,14 +47,24 @@ def run(options: EvaluateOptions) -> CommandResult:
                     f"{options.teacher_weights} is no train-teacher folder\n  make one with: deit-pipe train-teacher"
                 )
             teacher = load_teacher(
-                known.model, weights=options.teacher_weights, num_classes=len(table.class_names),
-                class_names=table.class_names, device=group.device,
-            )  # fmt: skip
+                known.model,
+                weights=options.teacher_weights,
+                num_classes=len(table.class_names),
+                class_names=table.class_names,
+                device=group.device,
+            )
         started = time.perf_counter()
         scores = evaluate_student(
-            model, facts, table, group, batch_size=options.batch_size, workers=choose_workers(options.workers),
-            crop_ratio=options.eval_crop_ratio, teacher=teacher, quiet=False,
-        )  # fmt: skip
+            model,
+            facts,
+            table,
+            group,
+            batch_size=options.batch_size,
+            workers=choose_workers(options.workers),
+            crop_ratio=options.eval_crop_ratio,
+            teacher=teacher,
+            quiet=False,
+        )
         rate = len(table) / (time.perf_counter() - started)
     ratio = options.eval_crop_ratio or facts.crop_ratio
     lines = [

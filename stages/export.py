@@ -50,13 +50,16 @@ def run(options: ExportOptions) -> CommandResult:
         )
     size = out.stat().st_size
     data: dict[str, Any] = {
-        "out": str(out), "format": options.format, "model": facts.model, "bytes": size,
-        "largest_difference": difference, "checked": CHECKED,
-    }  # fmt: skip
+        "out": str(out),
+        "format": options.format,
+        "model": facts.model,
+        "bytes": size,
+        "largest_difference": difference,
+        "checked": CHECKED,
+    }
     text = (
         f"{out}: {facts.model} {facts.image_size} px, {human_bytes(size)}; "
-        f"largest difference of a logit on {CHECKED} inputs: {difference:.2g}\n"
-        + usage(facts, options.format, out)
+        f"largest difference of a logit on {CHECKED} inputs: {difference:.2g}\n" + usage(facts, options.format, out)
     )
     return CommandResult(text, data)
 
@@ -69,12 +72,18 @@ def write_timm(model: nn.Module, facts: StudentFacts, out: Path, pixels: Tensor,
     out.with_suffix(".json").write_text(
         json.dumps(
             {
-                "architecture": architecture, "model_args": settings, "class_names": facts.class_names,
-                "mean": facts.mean, "std": facts.std, "crop_ratio": facts.crop_ratio,
+                "architecture": architecture,
+                "model_args": settings,
+                "class_names": facts.class_names,
+                "mean": facts.mean,
+                "std": facts.std,
+                "crop_ratio": facts.crop_ratio,
                 "interpolation": "bicubic",
-            }, indent=2,
-        ) + "\n"
-    )  # fmt: skip
+            },
+            indent=2,
+        )
+        + "\n"
+    )
     copy: nn.Module
     if facts.model == CUSTOM:
         copy = VisionTransformerDistilled(**settings)
@@ -100,10 +109,17 @@ def write_onnx(model: nn.Module, facts: StudentFacts, out: Path, pixels: Tensor,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         torch.onnx.export(
-            model, (pixels[:2],), str(out), input_names=["pixels"], output_names=["logits"], dynamo=True,
-            dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=65536)}}, opset_version=OPSET,
-            external_data=False, verbose=False,
-        )  # fmt: skip
+            model,
+            (pixels[:2],),
+            str(out),
+            input_names=["pixels"],
+            output_names=["logits"],
+            dynamo=True,
+            dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=65536)}},
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     answers = session.run(["logits"], {"pixels": pixels.numpy()})[0]
     return float((torch.from_numpy(answers) - expected).abs().max())
@@ -119,6 +135,4 @@ def usage(facts: StudentFacts, kind: str, out: Path) -> str:
             f"use: timm.models.deit.VisionTransformerDistilled(img_size={facts.image_size}, {sizes}, "
             f'num_classes={facts.num_classes}), then timm.models.load_checkpoint(model, "{out}")'
         )
-    return (
-        f'use: timm.create_model("{facts.model}", num_classes={facts.num_classes}, checkpoint_path="{out}")'
-    )
+    return f'use: timm.create_model("{facts.model}", num_classes={facts.num_classes}, checkpoint_path="{out}")'

@@ -35,9 +35,7 @@ def run(options: InspectCacheOptions) -> CommandResult:
         from deit_pipe.stages.inspection.diff import diff, diff_lines
 
         found = diff(stored, options.diff)
-        return CommandResult(
-            styled(diff_lines(found, options.cache)), found, OK if found["same_views"] else DIFFERS
-        )
+        return CommandResult(styled(diff_lines(found, options.cache)), found, OK if found["same_views"] else DIFFERS)
     facts = summarise(stored)
     if options.verify:
         from deit_pipe.store.verify import verify
@@ -121,9 +119,7 @@ def only_one(teachers: "list[CachedArrays]", option: str) -> "list[CachedArrays]
     """
     if len(teachers) != 1:
         names = ", ".join(arrays.identity.name for arrays in teachers)
-        raise UsageProblem(
-            f"{option} is about one teacher, this cache has {names}\nsay which, with --teacher"
-        )
+        raise UsageProblem(f"{option} is about one teacher, this cache has {names}\nsay which, with --teacher")
     return teachers
 
 

@@ -20,13 +20,27 @@ from deit_pipe.stages.options.list_models import ListModelsOptions
 
 # DeiT's own teacher first, then networks that distillation papers use, from large to small.
 TEACHERS = (
-    "regnety_160", "regnety_080", "regnety_040", "resnet152", "resnet101", "resnet50", "resnet18", "resnet10t",
-    "efficientnet_b3", "efficientnet_b0", "convnext_base", "convnext_tiny", "seresnext50_32x4d", "densenet121",
-)  # fmt: skip
+    "regnety_160",
+    "regnety_080",
+    "regnety_040",
+    "resnet152",
+    "resnet101",
+    "resnet50",
+    "resnet18",
+    "resnet10t",
+    "efficientnet_b3",
+    "efficientnet_b0",
+    "convnext_base",
+    "convnext_tiny",
+    "seresnext50_32x4d",
+    "densenet121",
+)
 STUDENTS = (
-    "deit_tiny_distilled_patch16_224", "deit_small_distilled_patch16_224", "deit_base_distilled_patch16_224",
+    "deit_tiny_distilled_patch16_224",
+    "deit_small_distilled_patch16_224",
+    "deit_base_distilled_patch16_224",
     "deit_base_distilled_patch16_384",
-)  # fmt: skip
+)
 TEACHER, STUDENT = "teacher", "student"
 USUAL = {TEACHER: TEACHERS, STUDENT: STUDENTS}
 MEASURED_SECONDS = 1.5
@@ -39,9 +53,7 @@ def run(options: ListModelsOptions) -> CommandResult:
     Raises:
         UsageProblem: no model matches.
     """
-    chosen = [
-        (role, name) for role in roles_of(options) for name in choose_models(options.pattern, USUAL[role])
-    ]
+    chosen = [(role, name) for role in roles_of(options) for name in choose_models(options.pattern, USUAL[role])]
     shown = chosen[: options.limit or None]
     device = choose_device(options.device) if options.measure else None
     models = []
@@ -93,9 +105,13 @@ def model_facts(name: str, image_size: int | None = None) -> dict[str, Any]:
     config: Any = timm.get_pretrained_cfg(PUBLISHED_TAGS.get(name, name))
     size = image_size or (config.input_size[-1] if config is not None else 224)
     facts: dict[str, Any] = {
-        "name": name, "parameters": None, "gmacs": None, "image_size": size, "tags": published_tags(name),
+        "name": name,
+        "parameters": None,
+        "gmacs": None,
+        "image_size": size,
+        "tags": published_tags(name),
         "images_per_second": None,
-    }  # fmt: skip
+    }
     try:
         with torch.device("meta"):  # shapes only: no memory, no arithmetic
             model = build(name, size).eval()
@@ -154,9 +170,7 @@ def images_per_second(rate: float | None) -> str:
 def tables_text(models: Sequence[dict[str, Any]], *, measured: bool) -> Text:
     """A table of each role, under its name where there are two."""
     roles = list(dict.fromkeys(facts["role"] for facts in models))
-    tables = [
-        table_text([facts for facts in models if facts["role"] == role], measured=measured) for role in roles
-    ]
+    tables = [table_text([facts for facts in models if facts["role"] == role], measured=measured) for role in roles]
     if len(roles) < 2:
         return tables[0]
     return Text("\n\n").join(

@@ -13,6 +13,4 @@ def run(options: RemoveTeacherOptions) -> CommandResult:
     left = list_teachers(options.cache)
     data = {"cache": options.cache, "removed": options.name, "freed_bytes": freed, "teachers": left}
     others = ", ".join(left) or "no teacher"
-    return CommandResult(
-        f"{options.cache}: removed {options.name}, {human_bytes(freed)} freed; left: {others}", data
-    )
+    return CommandResult(f"{options.cache}: removed {options.name}, {human_bytes(freed)} freed; left: {others}", data)

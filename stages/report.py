@@ -37,8 +37,10 @@ def run(options: RunReportOptions) -> CommandResult:
         )
     target.write_text(document(runs), encoding="utf-8")
     data = {
-        "file": str(target), "run": runs[0].to_json(), "against": runs[1].to_json() if len(runs) > 1 else None,
-    }  # fmt: skip
+        "file": str(target),
+        "run": runs[0].to_json(),
+        "against": runs[1].to_json() if len(runs) > 1 else None,
+    }
     return CommandResult("\n".join([*(summary(one) for one in runs), f"report   {target}"]), data)
 
 
@@ -71,7 +73,7 @@ def document(runs: Sequence[Run]) -> str:
         tag("div", heads_card(runs), loss_card(runs), agreement_card(runs), class_="cards"),
         tag("h2", "Does it run well?"),
         tag("div", rate_card(runs), speed_card(runs), wait_card(runs), class_="cards"),
-    ]  # fmt: skip
+    ]
     if len(runs) > 1:
         body += [tag("h2", "What differs"), difference_card(runs[0], runs[1])]
     body += [tag("h2", "Epoch by epoch"), *(epochs_card(one) for one in runs)]
@@ -105,9 +107,7 @@ def tiles(one: Run, named: bool) -> Html:
 def epochs_card(one: Run) -> Html:
     """Numbers of the epochs: all of a short run, about twenty of a long one."""
     step = max(1, -(-len(one.epochs) // 20))
-    chosen = [
-        line for place, line in enumerate(one.epochs) if place % step == 0 or place == len(one.epochs) - 1
-    ]
+    chosen = [line for place, line in enumerate(one.epochs) if place % step == 0 or place == len(one.epochs) - 1]
     columns = [
         ("epoch", "n"),
         ("step", "n"),
@@ -118,21 +118,25 @@ def epochs_card(one: Run) -> Html:
     columns += [(words, "n") for _, words, _ in HEADS]
     rows = [
         [
-            str(line["epoch"] + 1), f"{line['step']:,}", f"{line.get('lr', math.nan):.2e}",
-            *(_number(line.get(key)) for key, _, _ in LOSSES), _share(line.get("agreement")),
+            str(line["epoch"] + 1),
+            f"{line['step']:,}",
+            f"{line.get('lr', math.nan):.2e}",
+            *(_number(line.get(key)) for key, _, _ in LOSSES),
+            _share(line.get("agreement")),
             *(_share(line.get("val", {}).get(head, {}).get("top1")) for head, _, _ in HEADS),
         ]
         for line in chosen
-    ]  # fmt: skip
+    ]
     return tag("section", tag("h3", one.name), table(columns, rows), class_="card wide")
 
 
 def difference_card(one: Run, two: Run) -> Html:
     """Settings in which two runs differ."""
     names = [
-        name for name in dict.fromkeys([*one.config, *two.config])
+        name
+        for name in dict.fromkeys([*one.config, *two.config])
         if name not in NOT_SETTINGS and one.config.get(name) != two.config.get(name)
-    ]  # fmt: skip
+    ]
     rows = [[name.replace("_", "-"), str(one.config.get(name)), str(two.config.get(name))] for name in names]
     if not rows:
         return tag("p", "Their settings are the same.")

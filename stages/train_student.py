@@ -48,9 +48,7 @@ def run(options: TrainStudentOptions) -> CommandResult:
         group.barrier()
         done = finished(run_folder)
         if done is not None:
-            return CommandResult(
-                f"{run_folder}: nothing to do, this run is finished\n{result_text(done)}", done
-            )
+            return CommandResult(f"{run_folder}: nothing to do, this run is finished\n{result_text(done)}", done)
 
         schedule = schedule_of(options, cache, decided)
         context = ReplayContext(options.cache, images.train.keys, cache.provenance)  # type: ignore[arg-type]
@@ -60,12 +58,21 @@ def run(options: TrainStudentOptions) -> CommandResult:
         if group.first:
             say_start(options, decided, schedule, facts, trainer.student)
         fit = Fit(
-            trainer=trainer, schedule=schedule, settings=decided.settings, options=options, table=images.train,
-            validation=images.val, test=images.test, teacher=known_teacher(options, decided.names),
-            image_size=cache.manifest.image_size, workers=choose_workers(options.workers), run_folder=run_folder,
-            make_targets=lambda epoch, step: alone
-            or CachedTargets(readers, lambda: schedule.cells(group, epoch, step), context),
-        )  # fmt: skip
+            trainer=trainer,
+            schedule=schedule,
+            settings=decided.settings,
+            options=options,
+            table=images.train,
+            validation=images.val,
+            test=images.test,
+            teacher=known_teacher(options, decided.names),
+            image_size=cache.manifest.image_size,
+            workers=choose_workers(options.workers),
+            run_folder=run_folder,
+            make_targets=lambda epoch, step: (
+                alone or CachedTargets(readers, lambda: schedule.cells(group, epoch, step), context)
+            ),
+        )
         result = fit.run()
     return CommandResult(result_text(result), result)
 
@@ -87,10 +94,14 @@ def open_run_images(options: TrainStudentOptions, cache: OpenedCache, decided: D
 def schedule_of(options: TrainStudentOptions, cache: OpenedCache, decided: Decisions) -> Schedule:
     """Which cells each step trains on."""
     return Schedule(
-        plan=cache.plan, epochs=decided.settings.epochs, cached_epochs=decided.config["cached_epochs"],
-        batch_size=step_slots(decided.settings.batch_size, cache.plan), accumulate=options.accumulate,
-        order_seed=options.order_seed, block_slots=block_slots(options.cache, decided.names, cache.manifest),
-    )  # fmt: skip
+        plan=cache.plan,
+        epochs=decided.settings.epochs,
+        cached_epochs=decided.config["cached_epochs"],
+        batch_size=step_slots(decided.settings.batch_size, cache.plan),
+        accumulate=options.accumulate,
+        order_seed=options.order_seed,
+        block_slots=block_slots(options.cache, decided.names, cache.manifest),
+    )
 
 
 def targets_alone(
@@ -101,9 +112,7 @@ def targets_alone(
         identity = read_teacher(options.cache, decided.names[0])
         return online_targets(options, group, identity, images.train, cache.manifest.seed)
     if group.first:
-        note(
-            f"no teacher in {options.cache} is complete: --loss none can train, its views are compared with nothing"
-        )
+        note(f"no teacher in {options.cache} is complete: --loss none can train, its views are compared with nothing")
     return NoTargets()
 
 
@@ -112,6 +121,4 @@ def known_teacher(options: TrainStudentOptions, names: list[str]) -> tuple[float
     if len(names) != 1 or options.val_data is not None:
         return None
     gate = read_gate(options.cache, names[0])
-    return (
-        (float(gate["accuracy"]), str(gate["split"])) if gate and gate.get("accuracy") is not None else None
-    )
+    return (float(gate["accuracy"]), str(gate["split"])) if gate and gate.get("accuracy") is not None else None

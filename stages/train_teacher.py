@@ -10,7 +10,7 @@ from deit_pipe.stages.console.errors import Mismatch, UsageProblem
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import choose_device
 from deit_pipe.stages.machine.workers import choose_workers
-from deit_pipe.stages.networks.teacher import facts_of, load_teacher
+from deit_pipe.stages.networks.teacher import Teacher, facts_of, load_teacher
 from deit_pipe.stages.networks.weights import (
     TeacherRun,
     read_teacher_run,
@@ -52,34 +52,22 @@ def run(options: TrainTeacherOptions) -> CommandResult:
     if validation is not None:
         check_same_classes(validation, table.class_names, f"the training images {table.name}")
     image_size = options.img_size or default_image_size(table)
-    device, workers = choose_device(options.device), choose_workers(options.workers)
-    if options.fit_head:
-        weights = (
-            None if options.init in ("auto", "pretrained") else options.init.replace("scratch", "random")
-        )
-        body = load_teacher(
-            tag, weights=weights, num_classes=len(table.class_names), class_names=table.class_names, device=device,
-            seed=options.seed, any_head=True,
-        )  # fmt: skip
-        teacher = fit_head(
-            body,
-            table,
-            image_size=image_size,
-            batch_size=options.batch_size,
-            workers=workers,
-        )
-    else:
-        teacher = fine_tune(options, tag, table, image_size, device, workers)
+    teacher = made_teacher(options, tag, table, image_size)
     answers = None
     if validation is not None:
-        answers = ask(teacher, PlainImages(validation, options.batch_size, workers), image_size)
+        answers = ask(teacher, PlainImages(validation, options.batch_size, choose_workers(options.workers)), image_size)
     top1 = None if answers is None else answers.accuracy.value
     write_teacher_run(out, facts_of(teacher, image_size, top1), teacher.model)
     accuracy = "not measured (no val or test images)" if top1 is None else f"{top1:.2%} of the {split} images"
     following = command_line(
-        "cache-teacher", CacheTeacherOptions, teacher=tag, teacher_weights=str(out), data=options.data,
-        img_size=options.img_size, **{name: getattr(options, name) for name in DATA_FIELDS},
-    )  # fmt: skip
+        "cache-teacher",
+        CacheTeacherOptions,
+        teacher=tag,
+        teacher_weights=str(out),
+        data=options.data,
+        img_size=options.img_size,
+        **{name: getattr(options, name) for name in DATA_FIELDS},
+    )
     guessing = ""
     if answers is not None and answers.skill.low <= 0:
         guessing = (
@@ -92,10 +80,32 @@ def run(options: TrainTeacherOptions) -> CommandResult:
         f"next: {following}"
     )
     data = {
-        "model": tag, "head": teacher.head, "image_size": image_size, "val_top1": top1, "split": split,
-        "weights_sha256": teacher.weights_sha256, "out": str(out),
-    }  # fmt: skip
+        "model": tag,
+        "head": teacher.head,
+        "image_size": image_size,
+        "val_top1": top1,
+        "split": split,
+        "weights_sha256": teacher.weights_sha256,
+        "out": str(out),
+    }
     return CommandResult(text, data)
+
+
+def made_teacher(options: TrainTeacherOptions, tag: str, table: SampleTable, image_size: int) -> Teacher:
+    """A head fitted on a frozen body, or the whole network fine-tuned."""
+    device, workers = choose_device(options.device), choose_workers(options.workers)
+    if not options.fit_head:
+        return fine_tune(options, tag, table, image_size, device, workers)
+    body = load_teacher(
+        tag,
+        weights=None if options.init in ("auto", "pretrained") else options.init.replace("scratch", "random"),
+        num_classes=len(table.class_names),
+        class_names=table.class_names,
+        device=device,
+        seed=options.seed,
+        any_head=True,
+    )
+    return fit_head(body, table, image_size=image_size, batch_size=options.batch_size, workers=workers)
 
 
 def nothing_to_do(out: Path, there: TeacherRun) -> CommandResult:
@@ -109,9 +119,7 @@ def nothing_to_do(out: Path, there: TeacherRun) -> CommandResult:
     return CommandResult(text, data)
 
 
-def check_same_training(
-    out: Path, there: TeacherRun, table: SampleTable, options: TrainTeacherOptions
-) -> None:
+def check_same_training(out: Path, there: TeacherRun, table: SampleTable, options: TrainTeacherOptions) -> None:
     """Refuse a folder whose teacher was made for other images, classes or another size.
 
     Raises:

@@ -29,9 +29,7 @@ LEASE_SECONDS = 300.0
 class _LockFile:
     """A POSIX lock on a file. Within one process these locks never conflict, so a table does that part."""
 
-    _held: ClassVar[
-        dict[tuple[int, Path], tuple[int, int, int]]
-    ] = {}  # (process, path) -> handle, mode, users
+    _held: ClassVar[dict[tuple[int, Path], tuple[int, int, int]]] = {}  # (process, path) -> handle, mode, users
     _table: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, path: Path, mode: int) -> None:
@@ -125,9 +123,7 @@ class WriterLock:
             holder = self._holder()
             if holder and not _dead(holder):
                 seconds = max(0, round(float(holder["expires"]) - time.time()))
-                raise self._busy(
-                    f"{holder['host']} process {holder['process']}, for {seconds} s more"
-                ) from None
+                raise self._busy(f"{holder['host']} process {holder['process']}, for {seconds} s more") from None
             self._place.delete(self._key)
             with contextlib.suppress(ObjectExists):  # another successor was quicker; the next line finds out
                 self._place.create(self._key, self._lease_text())

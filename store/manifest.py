@@ -192,9 +192,7 @@ def write_teacher(place: Location, teacher: TeacherIdentity) -> None:
     Raises:
         CacheMismatch: another teacher has this name.
     """
-    if not place.exists(
-        teacher_key(teacher.name)
-    ):  # asked first: a full disk could not even try to create it
+    if not place.exists(teacher_key(teacher.name)):  # asked first: a full disk could not even try to create it
         try:
             place.create(teacher_key(teacher.name), _pretty(_sealed(teacher, {})))
         except ObjectExists:

@@ -162,8 +162,7 @@ class TargetReader:
             return decode({name: array[rows] for name, array in block.items()}, self.identity.format)
         owner = slots // block_slots
         arrays: DecodedBlock = {
-            spec.name: np.empty((len(slots), *spec.row), spec.dtype)
-            for spec in array_specs(self.identity.format)
+            spec.name: np.empty((len(slots), *spec.row), spec.dtype) for spec in array_specs(self.identity.format)
         }
         for index in indices.tolist():
             block = self._block((epoch, index))
@@ -199,15 +198,11 @@ class TargetReader:
     def _produce(self, cells: Iterator[Any], ready: "queue.Queue[Any]", stop: threading.Event) -> None:
         """Serve batches whose blocks are there; meanwhile look ahead in `cells` and fetch what comes next."""
         pending: deque[tuple[int, NDArray[np.int64]]] = deque()
-        last: Any = (
-            None  # what ends the stream: the end, or an error of the plan, after the batches before it
-        )
+        last: Any = None  # what ends the stream: the end, or an error of the plan, after the batches before it
         try:
             while pending or last is None:
                 room = len(pending) < CELLS_AHEAD and len(self._loading) < BLOCKS_AHEAD
-                if last is None and (
-                    not pending or (room and (ready.full() or not self._loaded(*pending[0])))
-                ):
+                if last is None and (not pending or (room and (ready.full() or not self._loaded(*pending[0])))):
                     try:
                         epoch, slots = next(cells)
                         slots = np.asarray(slots, dtype=np.int64)

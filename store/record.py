@@ -51,9 +51,7 @@ class BlockRecord:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_json`."""
         objects = {name: StoredObject(**stored) for name, stored in data["objects"].items()}
-        return cls(
-            **{**data, "objects": objects, "statistics": BlockStatistics.from_json(data["statistics"])}
-        )
+        return cls(**{**data, "objects": objects, "statistics": BlockStatistics.from_json(data["statistics"])})
 
 
 def record_stem(epoch: int, index: int) -> str:

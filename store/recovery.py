@@ -49,15 +49,11 @@ def prepare(
     else:
         damaged, _ = check_objects(place, teacher, list(ledger.records()), level)
     if damaged:
-        drop_records(
-            place, teacher, {(f.epoch or 0, (f.slots or (0, 0))[0] // teacher.block_slots) for f in damaged}
-        )
+        drop_records(place, teacher, {(f.epoch or 0, (f.slots or (0, 0))[0] // teacher.block_slots) for f in damaged})
         ledger = read_ledger(place, teacher.name, tolerant=True)
     last = max((epoch for epoch, _ in ledger.cells()), default=-1) + 1
     wanted = max(epochs, last)
-    _write_metadata(
-        place, manifest, teacher, wanted
-    )  # longer arrays first: an epoch that is wanted has a place
+    _write_metadata(place, manifest, teacher, wanted)  # longer arrays first: an epoch that is wanted has a place
     if ledger.epochs != wanted:
         write_epochs(place, teacher.name, wanted)
     if provenance is not None:

@@ -68,8 +68,7 @@ def record_at(columns: Columns, row: int) -> "BlockRecord":
         run=str(columns["run"][row]),
         written=float(columns["written"][row]),
         objects={
-            n: StoredObject(int(columns[f"bytes.{n}"][row]), columns[f"sha256.{n}"][row].tobytes().hex())
-            for n in names
+            n: StoredObject(int(columns[f"bytes.{n}"][row]), columns[f"sha256.{n}"][row].tobytes().hex()) for n in names
         },
         statistics=BlockStatistics(
             agree=int(columns["agree"][row]),

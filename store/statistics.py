@@ -68,9 +68,7 @@ def block_statistics(
         total = weights.sum(axis=1, dtype=np.float64)
         top1[start : start + _ROWS] = 1 / total
         # entropy = log sum(w) - sum(w log w) / sum(w); far tails have w = 0 and w log w = 0
-        entropy[start : start + _ROWS] = (
-            np.log(total) - (weights * shifted).sum(axis=1, dtype=np.float64) / total
-        )
+        entropy[start : start + _ROWS] = np.log(total) - (weights * shifted).sum(axis=1, dtype=np.float64) / total
         half = np.clip(rows, -65504, 65504).astype(np.float16)
         ties += int(((half == half.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
     mass = None

@@ -96,9 +96,7 @@ def _verify_teacher(stored: StoredTeacher, findings: Findings) -> None:
     place, teacher, ledger = stored.cache.place, stored.identity, stored.ledger
     for damage in ledger.damage:
         copy = "" if damage.lost else "; its copy is good"
-        findings.damaged.append(
-            Finding(teacher.name, "ledger", damage.epochs[0], None, damage.what + copy, damage.key)
-        )
+        findings.damaged.append(Finding(teacher.name, "ledger", damage.epochs[0], None, damage.what + copy, damage.key))
     if (what := stored.gate.damage) is not None:
         findings.damaged.append(Finding(teacher.name, "gate", None, None, what, gate_key(teacher.name)))
     findings.damaged += _check_metadata(place, stored.cache.manifest, teacher, ledger)
@@ -122,9 +120,7 @@ def check_sizes(place: Location, teacher: TeacherIdentity, ledger: Ledger) -> li
             key = object_key(teacher.name, spec, epoch, index)
             if sizes.get(key) != size:
                 slots = (int(columns["start"][row]), int(columns["stop"][row]))
-                found.append(
-                    Finding(teacher.name, spec.name, epoch, slots, _size_problem(sizes, key, size), key)
-                )
+                found.append(Finding(teacher.name, spec.name, epoch, slots, _size_problem(sizes, key, size), key))
     return found
 
 
@@ -145,9 +141,7 @@ def check_objects(
         for spec in array_specs(teacher.format):
             key = object_key(teacher.name, spec, record.epoch, record.index)
             stored = record.objects.get(spec.name)
-            if (
-                stored is not None and sizes.get(key) != stored.bytes
-            ):  # known from the listing, so not fetched
+            if stored is not None and sizes.get(key) != stored.bytes:  # known from the listing, so not fetched
                 what = _size_problem(sizes, key, stored.bytes)
                 found.append(_finding(teacher, record, spec.name, what, key))
                 continue
@@ -219,9 +213,7 @@ def _impossible_topk(
             yield "lse_tau", f"does not fit the log-probabilities at tau {tau:g}"
 
 
-def _check_metadata(
-    place: Location, manifest: Manifest, teacher: TeacherIdentity, ledger: Ledger
-) -> Iterator[Finding]:
+def _check_metadata(place: Location, manifest: Manifest, teacher: TeacherIdentity, ledger: Ledger) -> Iterator[Finding]:
     from deit_pipe.store.shards import array_metadata, metadata_agrees
 
     for spec in array_specs(teacher.format):

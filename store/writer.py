@@ -54,9 +54,7 @@ class WriterReport:
 class TargetWriter:
     """The writer of one rank. Make it with `open`, use it as a context manager."""
 
-    def __init__(
-        self, place: Location, teacher: TeacherIdentity, lock: WriterLock, rank: int, world: int
-    ) -> None:
+    def __init__(self, place: Location, teacher: TeacherIdentity, lock: WriterLock, rank: int, world: int) -> None:
         self._place = place
         self._teacher = teacher
         self._lock = lock

@@ -93,10 +93,20 @@ def make_cache(
     plan = ViewPlan.for_recipe(len(table), recipe, 7)
     classes = len(table.class_names)
     teacher = TeacherIdentity(
-        name=name, model="resnet18.a1_in1k", weights_sha256="ab" * 32, head="trained", mean=(0.5,) * 3, std=(0.25,) * 3,
-        image_size=size, precision="fp32", num_classes=classes, batch_size=8, targets=targets, taus=(1.0,),
+        name=name,
+        model="resnet18.a1_in1k",
+        weights_sha256="ab" * 32,
+        head="trained",
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        image_size=size,
+        precision="fp32",
+        num_classes=classes,
+        batch_size=8,
+        targets=targets,
+        taus=(1.0,),
         block_slots=block,
-    )  # fmt: skip
+    )
     made = Made(folder / "cache", data, table, CachedViews(manifest, recipe, plan, table), teacher)
     create_cache(
         made.cache,

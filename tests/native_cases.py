@@ -94,9 +94,7 @@ OPS = st.one_of(
         lambda pair: Op(pair[0], (pair[1] / 128,))
     ),
     st.floats(0, 40).map(lambda v: Op("Blur", (v,))),
-    st.tuples(*[_numbers(-3, 3)] * 6).map(
-        lambda m: Op("Affine", (m[0], m[1], m[2] * 20, m[3], m[4], m[5] * 20))
-    ),
+    st.tuples(*[_numbers(-3, 3)] * 6).map(lambda m: Op("Affine", (m[0], m[1], m[2] * 20, m[3], m[4], m[5] * 20))),
 )
 
 

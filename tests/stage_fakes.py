@@ -36,9 +36,7 @@ def write_idx(folder: Path, train: int = 96, val: int = 32, side: int = 16, seed
         (folder / f"{stem}-images-idx3-ubyte").write_bytes(
             struct.pack(">IIII", 0x803, count, side, side) + images.tobytes()
         )
-        (folder / f"{stem}-labels-idx1-ubyte").write_bytes(
-            struct.pack(">II", 0x801, count) + labels.tobytes()
-        )
+        (folder / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels.tobytes())
     return folder
 
 

@@ -88,9 +88,7 @@ def write_blocks(writer: TargetWriter, blocks: Iterable[Block], num_classes: int
         writer.write(block, *answers(block, num_classes, seed))
 
 
-def expected(
-    teacher: TeacherIdentity, epoch: int, slots: np.ndarray, num_samples: int = 100, seed: int = 0
-) -> Targets:
+def expected(teacher: TeacherIdentity, epoch: int, slots: np.ndarray, num_samples: int = 100, seed: int = 0) -> Targets:
     """What a reader must give: the same encode and decode, without a store."""
     logits, prints, *_ = answers(Block(epoch, 0, 0, num_samples), teacher.num_classes, seed)
     arrays = encode(logits[slots], teacher.format)

@@ -35,9 +35,7 @@ def pixels(split: str) -> torch.Tensor:
     """Digits as float32 [N, 3, 32, 32], 0..1, by Pillow alone."""
     table = digits(split)
     images = [
-        np.asarray(
-            Image.fromarray(table.read(i)).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC)
-        )
+        np.asarray(Image.fromarray(table.read(i)).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC))
         for i in range(len(table))
     ]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
@@ -99,9 +97,15 @@ def honest() -> nn.Module:
 
 
 def run_folder(
-    folder: Path, net: nn.Module, *, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD,
-    size: int = SIZE, val_top1: float | None = None, head: str = "trained",
-) -> Path:  # fmt: skip
+    folder: Path,
+    net: nn.Module,
+    *,
+    mean: tuple[float, ...] = MEAN,
+    std: tuple[float, ...] = STD,
+    size: int = SIZE,
+    val_top1: float | None = None,
+    head: str = "trained",
+) -> Path:
     """A net as a train-teacher folder of digits."""
     facts = TeacherRun(
         model=MODEL, head=head, image_size=size, mean=mean, std=std, class_names=NAMES, val_top1=val_top1

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = sorted(
-    [ROOT / "cli.py", *(p for d in ("pipeline", "stages", "store") for p in (ROOT / d).rglob("*.py"))]
-)
+SOURCES = sorted([ROOT / "cli.py", *(p for d in ("pipeline", "stages", "store") for p in (ROOT / d).rglob("*.py"))])
 
 MAY_IMPORT = {
     "cli": {"stages"},
@@ -137,9 +135,7 @@ def room_problems(files: dict[tuple[str, ...], set[str]]) -> list[str]:
 
 
 def test_rooms_know_only_what_they_may() -> None:
-    files = {
-        path.relative_to(ROOT / "stages").parts: imports(path) for path in SOURCES if room(path) == "stages"
-    }
+    files = {path.relative_to(ROOT / "stages").parts: imports(path) for path in SOURCES if room(path) == "stages"}
     assert {parts[0] for parts in files if len(parts) > 1} == set(ROOMS)
     assert room_problems(files) == []
 
@@ -165,8 +161,7 @@ def test_no_room_is_crowded() -> None:
     crowded = {
         str(folder.relative_to(ROOT)): count
         for folder in folders
-        if (count := sum(path.parent == folder and path.name != "__init__.py" for path in SOURCES))
-        > MOST_FILES
+        if (count := sum(path.parent == folder and path.name != "__init__.py" for path in SOURCES)) > MOST_FILES
     }
     assert not crowded
 

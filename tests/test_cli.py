@@ -69,9 +69,7 @@ def test_version_names_the_libraries() -> None:
     assert all(name in output for name in ("torch", "timm", "Pillow", "zarr"))
 
 
-@pytest.mark.parametrize(
-    ("choice", "words"), [("pillow", "Pillow (DEIT_PIPE_ENGINE says so)"), ("hugo", "none: ")]
-)
+@pytest.mark.parametrize(("choice", "words"), [("pillow", "Pillow (DEIT_PIPE_ENGINE says so)"), ("hugo", "none: ")])
 def test_version_says_which_engine_renders(choice: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEIT_PIPE_ENGINE", choice)
     result = call("--version")
@@ -140,9 +138,7 @@ def test_a_command_that_is_gone_names_the_one_to_use(role: str, tmp_path: Path) 
 
 
 def test_printed_config_is_a_config_file(tmp_path: Path, made: dict[str, Path]) -> None:
-    printed = call(
-        "train-student", "--cache", str(made["cache"]), "--set", "ema=0.9", "--print-config"
-    ).stdout
+    printed = call("train-student", "--cache", str(made["cache"]), "--set", "ema=0.9", "--print-config").stdout
     config = tmp_path / "printed.toml"
     config.write_text(printed)
     again = call("--config", str(config), "train-student", "--print-config").stdout
@@ -170,9 +166,7 @@ def test_a_wrong_config_file_is_named(tmp_path: Path, text: str, expected: str) 
 # -- the owner's literal calls, where the hub cannot be reached
 
 
-def test_cache_teacher_without_weights_exits_3_with_the_cures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cache_teacher_without_weights_exits_3_with_the_cures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("deit_pipe.stages.networks.weights._can_fetch", lambda hub_id: False)
     result = call("cache-teacher", "--teacher", "regnety_160")
@@ -310,9 +304,7 @@ def places(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> d
         for number in range(3):
             Image.new("RGB", (20, 20), (number, 9, 9)).save(tmp / "broken" / name / f"{number}.png")
     (tmp / "broken" / "b" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    save_file(
-        dict(timm.create_model("test_efficientnet", num_classes=4).state_dict()), tmp / "other.safetensors"
-    )
+    save_file(dict(timm.create_model("test_efficientnet", num_classes=4).state_dict()), tmp / "other.safetensors")
     save_file(dict(timm.create_model("test_resnet", num_classes=10).state_dict()), tmp / "ten.safetensors")
     recipe = str(made["recipe"])
     common: dict[str, Any] = {"recipe": recipe, "epochs": 1}
@@ -330,18 +322,17 @@ def places(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> d
 
 @pytest.mark.parametrize(("words", "code", "says"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
 def test_bad_input_gets_a_message_with_a_cure_and_its_exit_code(
-    words: str, code: int, says: list[str], places: dict[str, str], tmp_path: Path,
+    words: str,
+    code: int,
+    says: list[str],
+    places: dict[str, str],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     filled = words.format(ct=CT, **places).split()
     if filled[0] in ("cache-teacher", "train-student"):
-        filled += [
-            word
-            for pair in zip(QUICK[::2], QUICK[1::2], strict=True)
-            if pair[0] not in filled
-            for word in pair
-        ]
+        filled += [word for pair in zip(QUICK[::2], QUICK[1::2], strict=True) if pair[0] not in filled for word in pair]
     result = call(*filled)
     assert result.exit_code == code, result.output
     for text in says:
@@ -349,9 +340,7 @@ def test_bad_input_gets_a_message_with_a_cure_and_its_exit_code(
     assert "Traceback" not in result.output
 
 
-def test_an_unexpected_error_keeps_its_traceback(
-    made: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unexpected_error_keeps_its_traceback(made: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object) -> None:
         raise ZeroDivisionError("boom")
 
@@ -367,9 +356,20 @@ def test_json_is_the_result_and_nothing_else_on_stdout(made: dict[str, Path], tm
     run = tmp_path / "run"
     result = CliRunner().invoke(
         main,
-        ["train-student", "--cache", str(made["cache"]), "--out", str(run), "--epochs", "1", "--student",
-         "custom:16x1x2", "--json", *QUICK],
-    )  # fmt: skip
+        [
+            "train-student",
+            "--cache",
+            str(made["cache"]),
+            "--out",
+            str(run),
+            "--epochs",
+            "1",
+            "--student",
+            "custom:16x1x2",
+            "--json",
+            *QUICK,
+        ],
+    )
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)
     assert set(data["val"]) == {"class", "dist", "fused", "fused_softmax"}
@@ -378,11 +378,23 @@ def test_json_is_the_result_and_nothing_else_on_stdout(made: dict[str, Path], tm
     assert evaluated["scores"] == data["val"]
 
 
-def test_estimate_writes_nothing_and_says_views_time_bytes_and_disk(
-    made: dict[str, Path], tmp_path: Path
-) -> None:
-    words = ["cache-teacher", "--teacher", "test_resnet", "--teacher-weights", "random", "--data", str(made["data"]),
-             "--cache", str(tmp_path / "c"), "--epochs", "5", "--estimate", "--json", *QUICK]  # fmt: skip
+def test_estimate_writes_nothing_and_says_views_time_bytes_and_disk(made: dict[str, Path], tmp_path: Path) -> None:
+    words = [
+        "cache-teacher",
+        "--teacher",
+        "test_resnet",
+        "--teacher-weights",
+        "random",
+        "--data",
+        str(made["data"]),
+        "--cache",
+        str(tmp_path / "c"),
+        "--epochs",
+        "5",
+        "--estimate",
+        "--json",
+        *QUICK,
+    ]
     data = json.loads(call(*words).stdout)
     assert data["views"] == 5 * 96
     assert data["bytes_per_view_at_most"] == 2 + 4 + 2 * 4

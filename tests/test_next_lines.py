@@ -36,9 +36,16 @@ def shell(folder: Path, line: str, expected: int = 0) -> str:
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     offline = {"HF_HUB_OFFLINE": "1", "PATH": path, "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
-        line, shell=True, executable="/bin/sh", cwd=folder, env={**os.environ, **offline}, capture_output=True,
-        text=True, timeout=200, check=False,
-    )  # fmt: skip
+        line,
+        shell=True,
+        executable="/bin/sh",
+        cwd=folder,
+        env={**os.environ, **offline},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
     said = ran.stdout + ran.stderr
     assert ran.returncode == expected, f"{line}\n{said}"
     return said

@@ -78,9 +78,7 @@ def test_the_path_of_one_image_is_short_and_true() -> None:
 
 
 def test_every_room_is_listed() -> None:
-    rooms = [
-        path.parent for top in ("stages", "store", "pipeline") for path in (ROOT / top).glob("*/__init__.py")
-    ]
+    rooms = [path.parent for top in ("stages", "store", "pipeline") for path in (ROOT / top).glob("*/__init__.py")]
     assert len(rooms) > 10
     for room in rooms:
         assert f"| `{room.relative_to(ROOT).as_posix()}/` |" in TEXT, room
@@ -102,7 +100,5 @@ def test_exit_codes_are_those_of_the_code() -> None:
         for value in vars(module).values()
         if isinstance(value, type) and isinstance(getattr(value, "exit_code", None), int)
     }
-    stated = {
-        int(number) for number in re.findall(r"(\d+) [a-z]", TEXT.partition("**Exit codes:**")[2][:220])
-    }
+    stated = {int(number) for number in re.findall(r"(\d+) [a-z]", TEXT.partition("**Exit codes:**")[2][:220])}
     assert codes - {1} <= stated

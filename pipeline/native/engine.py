@@ -172,9 +172,7 @@ def golden_views() -> Iterator[View]:
     for number, (resample, *ops) in enumerate(chains):
         crop = Box(number, 2, 50 - number, 44)
         resized, cut = ((52, 46), (7, 3)) if number % 2 else ((GOLDEN_SIDE, GOLDEN_SIDE), (0, 0))
-        yield View(
-            GOLDEN_SIDE, crop, resized, cut, number % 3 == 0, tuple(ops), resample, (124, 116, 104), None, 0
-        )
+        yield View(GOLDEN_SIDE, crop, resized, cut, number % 3 == 0, tuple(ops), resample, (124, 116, 104), None, 0)
 
 
 # CRC-32 of the golden views as Pillow renders them; a test compares.

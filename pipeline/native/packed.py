@@ -56,9 +56,7 @@ def pack_view(view: View) -> bytes | None:
         return None
     if len(ops) > MOST_OPS:
         return None
-    head = _HEAD.pack(
-        LAYOUT, size, *crop, *resized, *cut, view.flip, view.resample == "bilinear", *view.fill, len(ops)
-    )
+    head = _HEAD.pack(LAYOUT, size, *crop, *resized, *cut, view.flip, view.resample == "bilinear", *view.fill, len(ops))
     return head + b"".join(ops)
 
 

@@ -38,9 +38,7 @@ def find_cifar_splits(data: str, path: Path) -> FoundData | None:
     if not path.is_dir():
         return None
     # CIFAR-10 by its batches; CIFAR-100 by its names, as train.bin may be anything.
-    tens = [
-        folder for folder in _folders(path) if any(folder.glob("data_batch_*.bin")) or _is(folder, TEST_10)
-    ]
+    tens = [folder for folder in _folders(path) if any(folder.glob("data_batch_*.bin")) or _is(folder, TEST_10)]
     hundreds = [folder for folder in _folders(path) if _is(folder, NAMES_100)]
     if len(tens) + len(hundreds) > 1:
         places = [folder.relative_to(path).as_posix() for folder in (*tens, *hundreds)]
@@ -113,6 +111,4 @@ def _read(files: Sequence[Path], label_bytes: int, names_file: Path, classes: in
             f"  expected  {classes} names and labels 0..{classes - 1}\n"
             f"  got       {len(names)} names and labels up to {labels.max(initial=0)}\n  unpack the archive again"
         )
-    return ArraySamples(
-        str(files[0].parent), np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels, names
-    )
+    return ArraySamples(str(files[0].parent), np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels, names)

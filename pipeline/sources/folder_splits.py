@@ -36,9 +36,7 @@ def find_folder_splits(data: str, path: Path) -> FoundData | None:
     folders = FolderWalk(path).look_in().folders
     shapes = {name: shape_of(path, name) for name in folders if kinds_of(name)}
     splits = [name for name, shape in shapes.items() if shape.nested]
-    flat = [
-        name for name, shape in shapes.items() if shape == Shape(True, False) and names_only_a_split(name)
-    ]
+    flat = [name for name, shape in shapes.items() if shape == Shape(True, False) and names_only_a_split(name)]
     # Only where there are splits it matters which of the others hold images.
     others = [name for name in folders if name not in splits and name not in flat]
     if splits or flat:

@@ -27,8 +27,17 @@ T10K = "t10k"  # what the test split of the MNIST family is called
 _NAME = re.compile(r"(?P<split>.+)[-_.](?P<what>images|labels)[-.](?P<kind>idx[13])-ubyte(?:\.gz)?$")
 _KINDS = {"images": "idx3", "labels": "idx1"}
 FASHION_CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 
 def find_idx_splits(data: str, path: Path) -> FoundData | None:

@@ -80,9 +80,7 @@ def open_class_folders(root: Path, *, any_name: bool = False) -> OpenedSplit:
         raise DataMissing(f"no class folders in {root}\n  sort the images into one folder per class")
     table = FolderSamples(root, found.keys, found.labels, found.classes)
     identities = np.asarray(found.identities, dtype=np.uint64)
-    return OpenedSplit(
-        table, len(table), "words", identities, lambda place: root / table.keys[place], left_out
-    )
+    return OpenedSplit(table, len(table), "words", identities, lambda place: root / table.keys[place], left_out)
 
 
 def is_unlabelled(folder: str) -> bool:
@@ -95,9 +93,7 @@ def _scan_class(walk: FolderWalk, name: str, label: int, found: _Found) -> None:
     images: list[tuple[str, int]] = []
     for listing in walk.walk(name):
         refuse_splits_below(walk.root, listing.below, listing.folders)
-        images += [
-            (joined(listing.below, file.name), file.identity) for file in listing.files if is_image(file.name)
-        ]
+        images += [(joined(listing.below, file.name), file.identity) for file in listing.files if is_image(file.name)]
         _count_others(listing.files, listing.below, walk.left_out)
     if not images:
         raise DataMissing(
@@ -109,9 +105,7 @@ def _scan_class(walk: FolderWalk, name: str, label: int, found: _Found) -> None:
     found.labels += [label] * len(images)
 
 
-def _count_others(
-    files: tuple[FoundFile, ...], below: str, left_out: LeftOut, images: str | None = None
-) -> None:
+def _count_others(files: tuple[FoundFile, ...], below: str, left_out: LeftOut, images: str | None = None) -> None:
     """Count files that are no images, and, where they have no place, images too."""
     for file in files:
         if not is_image(file.name):

@@ -36,16 +36,14 @@ class LeftOut:
     def lines(self) -> list[str]:
         """Return one line per kind."""
         return [
-            f"left out: {kind}: {count:,}, the first {printable(first)}"
-            for kind, (count, first) in self._found.items()
+            f"left out: {kind}: {count:,}, the first {printable(first)}" for kind, (count, first) in self._found.items()
         ]
 
 
 def printable(text: str) -> str:
     """Return a name that can be printed anywhere: control characters and broken bytes are escaped."""
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for char in text
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
     )
 
 

@@ -98,9 +98,7 @@ class ParquetSamples(SampleTable):
     def measure_bytes(self) -> NDArray[np.int64]:
         """Return the length of every encoded image; reads all of them once."""
         lengths = [compute.binary_length(self._images(group)) for group in range(len(self._groups))]
-        return np.concatenate([compute.fill_null(part, 0).to_numpy(False) for part in lengths]).astype(
-            np.int64
-        )
+        return np.concatenate([compute.fill_null(part, 0).to_numpy(False) for part in lengths]).astype(np.int64)
 
     def _images(self, group: int) -> Any:
         """Return the encoded images of a row group, a binary Arrow array."""
@@ -153,6 +151,4 @@ def _read_column(head: Any, column: str, file: Path) -> Any:
     try:
         return head.read([column]).column(0)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataCorrupt(
-            f"cannot read column {column} of {file}: {error}\n  fetch the file again"
-        ) from error
+        raise DataCorrupt(f"cannot read column {column} of {file}: {error}\n  fetch the file again") from error

@@ -48,9 +48,7 @@ def _holds_images(kind: Any) -> bool:
 
 
 def _is_bytes(kind: Any) -> bool:
-    return bool(
-        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
-    )
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
 def _holds_labels(kind: Any) -> bool:
@@ -72,9 +70,7 @@ def choose_column(schemas: Sequence[Any], files: Sequence[Path], asked: str | No
     """
     there = list(schemas[0].names)
     option = f"--{rule.what}-column NAME"
-    usable = (
-        [name for name in there if rule.can_hold(schemas[0].field(name).type)] if _unique(there) else there
-    )
+    usable = [name for name in there if rule.can_hold(schemas[0].field(name).type)] if _unique(there) else there
     meant = [asked] if asked is not None else [name for name in usable if name in rule.names]
     if len(meant) > 1:
         raise DataAmbiguous(
@@ -103,9 +99,7 @@ def has_labels(schemas: Sequence[Any]) -> bool:
     return any(name in LABELS.names for schema in schemas for name in schema.names)
 
 
-def read_labels(
-    columns: Sequence[Any], schemas: Sequence[Any], name: str, files: Sequence[Path]
-) -> ReadLabels:
+def read_labels(columns: Sequence[Any], schemas: Sequence[Any], name: str, files: Sequence[Path]) -> ReadLabels:
     """Read the labels of all files; a null or the number -1 is an unlabelled image.
 
     Raises:

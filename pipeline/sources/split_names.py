@@ -69,9 +69,7 @@ def is_exact(name: str) -> bool:
 def names_only_a_split(name: str) -> bool:
     """Tell whether a name can hardly be that of a class: train, Test-Images, val2017."""
     words = words_of(name)
-    return any(word in KEYWORDS for word in words) and all(
-        word in KEYWORDS or word in NEUTRAL for word in words
-    )
+    return any(word in KEYWORDS for word in words) and all(word in KEYWORDS or word in NEUTRAL for word in words)
 
 
 def without_shard(stem: str) -> tuple[str, tuple[int, int] | None]:

@@ -51,7 +51,5 @@ def agreement_facts(
 
 def mixed_share(recipe: Mapping[str, Any]) -> float:
     """Share of the views that have a partner, 0..1."""
-    mixes = recipe.get("mix_group", 1) > 1 and (
-        recipe.get("mixup_alpha", 0) > 0 or recipe.get("cutmix_alpha", 0) > 0
-    )
+    mixes = recipe.get("mix_group", 1) > 1 and (recipe.get("mixup_alpha", 0) > 0 or recipe.get("cutmix_alpha", 0) > 0)
     return float(recipe.get("mix_prob", 1.0)) if mixes else 0.0

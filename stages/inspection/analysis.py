@@ -145,7 +145,13 @@ def _count(
     bins = np.minimum(best[several] * FLIP_BINS // views[several], FLIP_BINS - 1)
     rate = float(1 - best[several].sum() / views[several].sum()) if several.any() else None
     return Analysis(
-        every=every, views=int(confusion.sum()), confusion=confusion, flips=np.bincount(bins, minlength=FLIP_BINS),
-        flip_rate=rate, sample_views=np.where(unknown, 0, views), sample_right=right, sample_wrong=wrong,
+        every=every,
+        views=int(confusion.sum()),
+        confusion=confusion,
+        flips=np.bincount(bins, minlength=FLIP_BINS),
+        flip_rate=rate,
+        sample_views=np.where(unknown, 0, views),
+        sample_right=right,
+        sample_wrong=wrong,
         sample_wrong_views=wrong_views,
-    )  # fmt: skip
+    )

@@ -67,30 +67,39 @@ def describe_cell(
         box = tuple(int(edge) for edge in rendered.mix_box[place])
         other = int(rendered.labels[partner])
         mix = {
-            "kind": "cutmix" if box[2] * box[3] else "mixup", "lam": lam, "box": list(box),
-            "slot": int(rendered.slots[partner]), "sample": int(rendered.samples[partner]),
-            "key": keys[int(rendered.samples[partner])], "class": other, "class_name": class_name(names, other),
-        }  # fmt: skip
-        words.append(
-            mix_words((box[0], box[1], box[2], box[3]), lam, f"slot {mix['slot']}, {mix['class_name']}")
-        )
+            "kind": "cutmix" if box[2] * box[3] else "mixup",
+            "lam": lam,
+            "box": list(box),
+            "slot": int(rendered.slots[partner]),
+            "sample": int(rendered.samples[partner]),
+            "key": keys[int(rendered.samples[partner])],
+            "class": other,
+            "class_name": class_name(names, other),
+        }
+        words.append(mix_words((box[0], box[1], box[2], box[3]), lam, f"slot {mix['slot']}, {mix['class_name']}"))
     answers = []
     for arrays in teachers:
         if arrays.has(epoch, slot):
             targets = arrays.targets(epoch, np.array([slot]))
             answers.append({"teacher": arrays.identity.name, **answer_facts(targets, names)})
     cached = [
-        int(arrays.rows("fingerprint", epoch, np.array([slot]))[0])
-        for arrays in teachers
-        if arrays.has(epoch, slot)
+        int(arrays.rows("fingerprint", epoch, np.array([slot]))[0]) for arrays in teachers if arrays.has(epoch, slot)
     ]
     replayed = int(rendered.fingerprints[place])
     return {
-        "epoch": epoch, "slot": slot, "sample": sample, "key": keys[sample], "class": label,
-        "class_name": class_name(names, label), "image_size": list(size), "draw": words, "mix": mix, "answers": answers,
+        "epoch": epoch,
+        "slot": slot,
+        "sample": sample,
+        "key": keys[sample],
+        "class": label,
+        "class_name": class_name(names, label),
+        "image_size": list(size),
+        "draw": words,
+        "mix": mix,
+        "answers": answers,
         "fingerprint": f"{replayed:08x}",
         "fingerprint_equal": all(one == replayed for one in cached) if cached else None,
-    }  # fmt: skip
+    }
 
 
 def answer_facts(targets: Targets, names: Sequence[str]) -> dict[str, Any]:
@@ -165,9 +174,7 @@ def _cell_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
             for one in answer["top"]
         ]
         if answer["tail_mass"] is not None:
-            lines.append(
-                (f"    {answer['tail_mass']:7.2%}  {bar(answer['tail_mass'])}  all other classes", "dim")
-            )
+            lines.append((f"    {answer['tail_mass']:7.2%}  {bar(answer['tail_mass'])}  all other classes", "dim"))
     return lines
 
 
@@ -219,9 +226,12 @@ def sample_facts(views: CachedViews, teachers: Sequence[CachedArrays], sample: i
             shown.advance(1)
     label = int(views.table.labels[sample])
     return {
-        "sample": sample, "key": views.table.keys[sample], "class": label,
-        "class_name": class_name(views.table.class_names, label), "cells": cells,
-    }  # fmt: skip
+        "sample": sample,
+        "key": views.table.keys[sample],
+        "class": label,
+        "class_name": class_name(views.table.class_names, label),
+        "cells": cells,
+    }
 
 
 def sample_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -236,9 +246,7 @@ def _sample_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         for answer in cell["answers"]:
             best = f" {answer['top'][0]['probability']:.0%}" if answer["top"] else ""
             answers.append(f"{answer['label_name']}{best}")
-        right = facts["class"] == UNLABELLED or all(
-            answer["label"] == facts["class"] for answer in cell["answers"]
-        )
+        right = facts["class"] == UNLABELLED or all(answer["label"] == facts["class"] for answer in cell["answers"])
         place = f"{cell['epoch']}/{cell['slot']}"
         lines.append(
             (
@@ -247,7 +255,5 @@ def _sample_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
             )
         )
     if not facts["cells"]:
-        lines.append(
-            ("  in no cached epoch: with repeated augmentation an epoch shows a part of the samples", "")
-        )
+        lines.append(("  in no cached epoch: with repeated augmentation an epoch shows a part of the samples", ""))
     return lines

@@ -37,7 +37,8 @@ def diff(cache: Source, other: Source) -> dict[str, Any]:
         "teachers": {"here": names[0], "there": names[1]},
         "pairs": [
             {
-                "here": here, "there": there,
+                "here": here,
+                "there": there,
                 "identity": _fields(one.teacher(here).identity.differences(two.teacher(there).identity)),
                 "answers": None
                 if not same_views
@@ -45,7 +46,7 @@ def diff(cache: Source, other: Source) -> dict[str, Any]:
             }
             for here, there in pairs
         ],
-    }  # fmt: skip
+    }
 
 
 def compare_answers(one: CachedArrays, two: CachedArrays) -> dict[str, Any]:
@@ -62,9 +63,7 @@ def compare_answers(one: CachedArrays, two: CachedArrays) -> dict[str, Any]:
         for epoch in range(epochs):
             slots = np.flatnonzero(one.committed(epoch) & two.committed(epoch))
             edges = sorted({0, len(slots), *np.flatnonzero(np.diff(slots // one.identity.block_slots)) + 1})
-            for low, high in pairwise(
-                edges
-            ):  # a block at a time: dense logits of an epoch need not fit the memory
+            for low, high in pairwise(edges):  # a block at a time: dense logits of an epoch need not fit the memory
                 part = slots[low:high]
                 facts["cells"] += len(part)
                 for key, name in (("fingerprints_equal", "fingerprint"), ("labels_equal", "teacher_label")):
@@ -86,10 +85,7 @@ def diff_lines(facts: Mapping[str, Any], cache: str) -> list[tuple[str, str]]:
     else:
         lines.append(("  views       different", "bold red"))
         lines += [_row(row, "bold") for row in facts["manifest"]]
-    lines += [
-        (f"  made with   {row['field']}: {row['here']} | {row['there']}", "dim")
-        for row in facts["provenance"]
-    ]
+    lines += [(f"  made with   {row['field']}: {row['here']} | {row['there']}", "dim") for row in facts["provenance"]]
     names = facts["teachers"]
     for side, others, where in (("here", "there", cache), ("there", "here", other)):
         only = [name for name in names[side] if name not in names[others]]
@@ -104,9 +100,10 @@ def diff_lines(facts: Mapping[str, Any], cache: str) -> list[tuple[str, str]]:
                 (
                     f"  answers     {found['labels_equal'] / found['cells']:.2%} of {found['cells']:,} labels agree, "
                     f"{found['fingerprints_equal'] / found['cells']:.2%} of fingerprints"
-                    + ("" if far is None else f", largest difference of a logit {far:.3g}"), "bold",
+                    + ("" if far is None else f", largest difference of a logit {far:.3g}"),
+                    "bold",
                 )
-            )  # fmt: skip
+            )
     return lines
 
 
@@ -126,5 +123,6 @@ def _fields(differences: list[FieldDifference]) -> list[dict[str, Any]]:
 def _mapping_fields(one: Mapping[str, str], two: Mapping[str, str]) -> list[dict[str, Any]]:
     return [
         {"field": name, "here": one.get(name, "absent"), "there": two.get(name, "absent")}
-        for name in dict.fromkeys([*one, *two]) if one.get(name) != two.get(name)
-    ]  # fmt: skip
+        for name in dict.fromkeys([*one, *two])
+        if one.get(name) != two.get(name)
+    ]

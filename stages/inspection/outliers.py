@@ -39,10 +39,16 @@ class Outlier(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; slots as [first, last]."""
         return {
-            "epoch": self.epoch, "block": self.block, "slots": [self.start, self.stop - 1], "rank": self.rank,
-            "statistic": self.statistic, "value": self.value, "typical": self.typical, "spread": self.spread,
+            "epoch": self.epoch,
+            "block": self.block,
+            "slots": [self.start, self.stop - 1],
+            "rank": self.rank,
+            "statistic": self.statistic,
+            "value": self.value,
+            "typical": self.typical,
+            "spread": self.spread,
             "z": self.z,
-        }  # fmt: skip
+        }
 
 
 def block_values(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
@@ -55,9 +61,7 @@ def block_values(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.fl
     }
 
 
-def find_outliers(
-    columns: Mapping[str, NDArray[Any]], num_classes: int, limit: float = Z_LIMIT
-) -> list[Outlier]:
+def find_outliers(columns: Mapping[str, NDArray[Any]], num_classes: int, limit: float = Z_LIMIT) -> list[Outlier]:
     """Blocks at least `limit` away from the others, the farthest first; none among fewer than four blocks."""
     count = len(columns["epoch"])
     if count < FEWEST_BLOCKS:
@@ -82,13 +86,18 @@ def find_outliers(
         row = int(worst[place])
         found.append(
             Outlier(
-                epoch=int(columns["epoch"][place]), block=int(columns["index"][place]),
-                start=int(columns["start"][place]), stop=int(columns["stop"][place]),
-                rank=int(columns["rank"][place]), statistic=STATISTICS[row],
-                value=float(values[STATISTICS[row]][place]), typical=float(typical[row]),
-                spread=float(spread[row, place]), z=float(z[row, place]),
+                epoch=int(columns["epoch"][place]),
+                block=int(columns["index"][place]),
+                start=int(columns["start"][place]),
+                stop=int(columns["stop"][place]),
+                rank=int(columns["rank"][place]),
+                statistic=STATISTICS[row],
+                value=float(values[STATISTICS[row]][place]),
+                typical=float(typical[row]),
+                spread=float(spread[row, place]),
+                z=float(z[row, place]),
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -124,11 +133,7 @@ def blamed_ranks(outliers: list[Outlier], columns: Mapping[str, NDArray[Any]]) -
     if len(ranks) < 2:
         return []
     bad = np.bincount([outlier.rank for outlier in outliers], minlength=int(ranks.max()) + 1)
-    return [
-        int(rank)
-        for rank, total in zip(ranks, blocks, strict=True)
-        if bad[rank] >= 2 and 2 * bad[rank] >= total
-    ]
+    return [int(rank) for rank, total in zip(ranks, blocks, strict=True) if bad[rank] >= 2 and 2 * bad[rank] >= total]
 
 
 def _deviation(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:

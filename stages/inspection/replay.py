@@ -51,10 +51,16 @@ class Replay:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `versions` maps a library to [cached, here] where they differ."""
         return {
-            "asked": self.asked, "checked": self.checked, "equal": self.checked - self.different,
-            "different": self.different, "seconds": self.seconds, "examples": self.examples,
-            "cause": self.causes.sentence(), "versions": self.versions, "answers": self.answers,
-        }  # fmt: skip
+            "asked": self.asked,
+            "checked": self.checked,
+            "equal": self.checked - self.different,
+            "different": self.different,
+            "seconds": self.seconds,
+            "examples": self.examples,
+            "cause": self.causes.sentence(),
+            "versions": self.versions,
+            "answers": self.answers,
+        }
 
 
 def replay(
@@ -80,9 +86,7 @@ def replay(
     batches = list(chosen_cells(asked, teachers, views.plan))
     total = sum(len(cells.slots) for cells in batches)
     if not total:
-        raise Missing(
-            f"no committed block among the cells {asked!r}\nmake them with: deit-pipe cache-teacher"
-        )
+        raise Missing(f"no committed block among the cells {asked!r}\nmake them with: deit-pipe cache-teacher")
     started = time.perf_counter()
     with progress("replaying", total, "views") as shown:
         for cells in batches:
@@ -93,15 +97,19 @@ def replay(
                 cached = np.where(there, 0, rendered.fingerprints).astype(np.uint32)
                 cached[there] = arrays.rows("fingerprint", cells.epoch, cells.slots[there])
                 differs |= cached != rendered.fingerprints
-                for place in np.flatnonzero(cached != rendered.fingerprints)[
-                    : SHOWN - len(found.examples)
-                ].tolist():
+                for place in np.flatnonzero(cached != rendered.fingerprints)[: SHOWN - len(found.examples)].tolist():
                     sample = int(rendered.samples[place])
-                    found.examples.append({
-                        "epoch": cells.epoch, "slot": int(cells.slots[place]), "sample": sample,
-                        "key": views.table.keys[sample], "teacher": arrays.identity.name,
-                        "cached": f"{int(cached[place]):08x}", "replayed": f"{int(rendered.fingerprints[place]):08x}",
-                    })  # fmt: skip
+                    found.examples.append(
+                        {
+                            "epoch": cells.epoch,
+                            "slot": int(cells.slots[place]),
+                            "sample": sample,
+                            "key": views.table.keys[sample],
+                            "teacher": arrays.identity.name,
+                            "cached": f"{int(cached[place]):08x}",
+                            "replayed": f"{int(rendered.fingerprints[place]):08x}",
+                        }
+                    )
             found.causes.add(rendered, differs)
             found.checked += len(cells.slots)
             found.different += int(differs.sum())
@@ -181,31 +189,24 @@ def parse_cells(text: str, option: str) -> tuple[int, int, int]:
 
 def replay_lines(found: Mapping[str, Any], cache: str) -> list[tuple[str, str]]:
     """What a replay found, as (line, style)."""
-    rate = (
-        f"{human_duration(found['seconds'])}, {found['checked'] / max(1e-9, found['seconds']):,.0f} views/s"
-    )
+    rate = f"{human_duration(found['seconds'])}, {found['checked'] / max(1e-9, found['seconds']):,.0f} views/s"
     if not found["different"]:
-        lines = [
-            (f"replayed {found['checked']:,} views: every fingerprint is the cached one ({rate})", "green")
-        ]
+        lines = [(f"replayed {found['checked']:,} views: every fingerprint is the cached one ({rate})", "green")]
         if found["versions"]:
             lines.append((f"         although libraries differ: {version_pairs(found['versions'])}", ""))
     else:
-        lines = [
-            (f"replay differs: {found['different']:,} of {found['checked']:,} views ({rate})", "bold red")
-        ]
+        lines = [(f"replay differs: {found['different']:,} of {found['checked']:,} views ({rate})", "bold red")]
         lines += [
             (
                 f"  epoch {one['epoch']}, slot {one['slot']}, sample {one['sample']} ({printable(one['key'])}): "
-                f"cached {one['cached']}, replayed {one['replayed']}", "red",
+                f"cached {one['cached']}, replayed {one['replayed']}",
+                "red",
             )
             for one in found["examples"]
-        ]  # fmt: skip
+        ]
         lines.append((f"  {found['cause']}", "bold"))
         if found["versions"]:
-            lines.append(
-                (f"  libraries that differ from the cache's: {version_pairs(found['versions'])}", "bold")
-            )
+            lines.append((f"  libraries that differ from the cache's: {version_pairs(found['versions'])}", "bold"))
             lines.append(("  install the cached versions, or make a new cache", ""))
         else:
             lines.append(
@@ -229,7 +230,7 @@ def _answer_lines(answer: Mapping[str, Any], cache: str) -> list[tuple[str, str]
             f"answers  {answer['teacher']}: {answer['labels_equal']:,} of {answer['checked']:,} labels agree{far}",
             style,
         )
-    ]  # fmt: skip
+    ]
     if answer["different"]:
         lines.append(
             (

@@ -49,21 +49,27 @@ def screen(facts: Mapping[str, Any], proofs: Sequence[tuple[str, str]] = ()) -> 
     size = sum(teacher["bytes"] for teacher in facts["teachers"])
     out = Lines()
     out.add(
-        (facts["cache"], "bold"), "  ", (facts["state"].upper(), STATE_STYLES[facts["state"]]),
+        (facts["cache"], "bold"),
+        "  ",
+        (facts["state"].upper(), STATE_STYLES[facts["state"]]),
         f"  {human_bytes(size)} for {views:,} views" if views else "",
-    )  # fmt: skip
+    )
     out.fact(
-        "data", f"{provenance.get('data', 'unknown')}, {manifest['num_samples']:,} samples, "
-        f"{manifest['num_classes']:,} classes", (f"  sha256 {short(manifest['samples_digest'])}", "dim"),
-    )  # fmt: skip
+        "data",
+        f"{provenance.get('data', 'unknown')}, {manifest['num_samples']:,} samples, "
+        f"{manifest['num_classes']:,} classes",
+        (f"  sha256 {short(manifest['samples_digest'])}", "dim"),
+    )
     out.fact(
-        "views", f"recipe {provenance.get('recipe', 'custom')}, {manifest['image_size']} px, seed {manifest['seed']}",
+        "views",
+        f"recipe {provenance.get('recipe', 'custom')}, {manifest['image_size']} px, seed {manifest['seed']}",
         (f"  sha256 {short(manifest['recipe_digest'])}", "dim"),
-    )  # fmt: skip
+    )
     out.fact(
-        "identity", short(facts["digest"]),
+        "identity",
+        short(facts["digest"]),
         (f"  format {manifest['format_version']}, views {manifest['views_version']}", "dim"),
-    )  # fmt: skip
+    )
     for teacher in facts["teachers"]:
         _teacher(out, teacher, facts["cache"])
     if not facts["teachers"]:
@@ -91,9 +97,11 @@ def _teacher(out: Lines, teacher: Mapping[str, Any], cache: str) -> None:
     out.add("")
     out.add(("teacher ", "bold"), (teacher["name"], "bold cyan"), named)
     out.fact(
-        "weights", f"{identity['head']} head, {identity['precision']}, {identity['image_size']} px, "
-        f"batch {identity['batch_size']}", (f"  sha256 {short(identity['weights_sha256'])}", "dim"),
-    )  # fmt: skip
+        "weights",
+        f"{identity['head']} head, {identity['precision']}, {identity['image_size']} px, "
+        f"batch {identity['batch_size']}",
+        (f"  sha256 {short(identity['weights_sha256'])}", "dim"),
+    )
     _gate(out, teacher)
     _coverage(out, teacher)
     _arrays(out, teacher)
@@ -140,16 +148,13 @@ def _coverage(out: Lines, teacher: Mapping[str, Any]) -> None:
     total = teacher["blocks_per_epoch"]
     share = teacher["blocks_committed"] / max(1, teacher["blocks_total"])
     left = teacher["left"]
-    time = (
-        ""
-        if left["seconds"] in (None, 0.0)
-        else f", about {human_duration(left['seconds'])} at the last run's rate"
-    )
+    time = "" if left["seconds"] in (None, 0.0) else f", about {human_duration(left['seconds'])} at the last run's rate"
     missing = f"; {left['blocks']:,} blocks left{time}" if left["blocks"] else ""
     out.fact(
-        "coverage", f"{teacher['blocks_committed']:,} of {teacher['blocks_total']:,} blocks ({share:.1%}) of "
+        "coverage",
+        f"{teacher['blocks_committed']:,} of {teacher['blocks_total']:,} blocks ({share:.1%}) of "
         f"{teacher['identity']['block_slots']:,} slots in {teacher['epochs']} epochs{missing}",
-    )  # fmt: skip
+    )
     ranges = coverage_ranges(teacher["coverage"])
     for first, last, blocks, sealed in ranges[:SHOWN_RANGES]:
         name = f"epoch {first}" if first == last else f"epochs {first}-{last}"
@@ -165,20 +170,28 @@ def _arrays(out: Lines, teacher: Mapping[str, Any]) -> None:
     for array in teacher["arrays"]:
         rows.append(
             (
-                array["name"], " x ".join(f"{side:,}" for side in array["shape"]), array["dtype"],
-                " x ".join(f"{side:,}" for side in array["block"]), human_bytes(array["stored_bytes"]),
+                array["name"],
+                " x ".join(f"{side:,}" for side in array["shape"]),
+                array["dtype"],
+                " x ".join(f"{side:,}" for side in array["block"]),
+                human_bytes(array["stored_bytes"]),
                 "-" if array["bytes_per_view"] is None else f"{array['bytes_per_view']:.2f}",
                 "-" if array["ratio"] is None else f"{array['ratio']:.2f}",
             )
-        )  # fmt: skip
+        )
     per_view = teacher["bytes_per_view"]
     raw = sum(array["raw_bytes"] for array in teacher["arrays"])
     rows.append(
         (
-            "all", "", "", "", human_bytes(teacher["bytes"]), "-" if per_view is None else f"{per_view:.2f}",
+            "all",
+            "",
+            "",
+            "",
+            human_bytes(teacher["bytes"]),
+            "-" if per_view is None else f"{per_view:.2f}",
             f"{raw / teacher['bytes']:.2f}" if teacher["bytes"] else "-",
         )
-    )  # fmt: skip
+    )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for place, row in enumerate(rows):
         cells = [
@@ -226,9 +239,10 @@ def _health(out: Lines, teacher: Mapping[str, Any]) -> None:
         counts, views = balance["counts"], balance["views"]
         said = sum(1 for count in counts if count)
         out.fact(
-            "classes", f"the teacher says {said:,} of {len(counts):,}; least class {balance['least']} "
+            "classes",
+            f"the teacher says {said:,} of {len(counts):,}; least class {balance['least']} "
             f"({percent(min(counts) / views)}), most class {balance['most']} ({percent(max(counts) / views)})",
-        )  # fmt: skip
+        )
 
 
 def _outliers(out: Lines, teacher: Mapping[str, Any], cache: str) -> None:

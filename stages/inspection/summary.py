@@ -55,9 +55,17 @@ def summarise(cache: Source) -> dict[str, Any]:
     teachers = [teacher_facts(stored.teacher(name)) for name in stored.teacher_names]
     damage = [line for teacher in teachers for line in teacher["damage"]]
     facts: dict[str, Any] = {
-        "cache": stored.path, "digest": manifest.digest, "state": "", "complete": False, "manifest": manifest.to_json(),
-        "provenance": stored.provenance, "teachers": teachers, "verified": None, "damage": [], "next": "",
-    }  # fmt: skip
+        "cache": stored.path,
+        "digest": manifest.digest,
+        "state": "",
+        "complete": False,
+        "manifest": manifest.to_json(),
+        "provenance": stored.provenance,
+        "teachers": teachers,
+        "verified": None,
+        "damage": [],
+        "next": "",
+    }
     return settle(facts, damage, stored)
 
 
@@ -102,8 +110,11 @@ def teacher_facts(stored: StoredTeacher) -> dict[str, Any]:
             manifest.recipe,
         )
     views, wanted = int(state.slots_committed.sum()), state.epochs * state.num_slots
-    sizes = {key.removeprefix("bytes."): int(column.sum()) for key, column in state.columns.items()
-              if key.startswith("bytes.")}  # fmt: skip
+    sizes = {
+        key.removeprefix("bytes."): int(column.sum())
+        for key, column in state.columns.items()
+        if key.startswith("bytes.")
+    }
     outliers = find_outliers(state.columns, identity.num_classes)
     committed, total = int(state.blocks_committed.sum()), state.blocks_total * state.epochs
     return {
@@ -130,7 +141,8 @@ def teacher_facts(stored: StoredTeacher) -> dict[str, Any]:
         "runs": stored.runs,
         "gate": stored.gate.record,
         "left": {
-            "blocks": total - committed, "views": wanted - views,
+            "blocks": total - committed,
+            "views": wanted - views,
             "seconds": seconds_left(state.columns, wanted - views),
         },
         "damage": [
@@ -138,18 +150,21 @@ def teacher_facts(stored: StoredTeacher) -> dict[str, Any]:
             *([f"{name}: gate: {stored.gate.damage} ({gate_key(name)})"] if stored.gate.damage else []),
         ],
         "notes": [f"{d.key} {d.what}; its copy is good" for d in state.damage if not d.lost],
-    }  # fmt: skip
+    }
 
 
 def coverage_facts(state: Coverage) -> list[dict[str, Any]]:
     """Committed blocks of every wanted epoch."""
     return [
         {
-            "epoch": epoch, "blocks": int(state.blocks_committed[epoch]), "blocks_total": state.blocks_total,
-            "slots": int(state.slots_committed[epoch]), "sealed": bool(state.sealed[epoch]),
+            "epoch": epoch,
+            "blocks": int(state.blocks_committed[epoch]),
+            "blocks_total": state.blocks_total,
+            "slots": int(state.slots_committed[epoch]),
+            "sealed": bool(state.sealed[epoch]),
         }
         for epoch in range(state.epochs)
-    ]  # fmt: skip
+    ]
 
 
 def array_facts(
@@ -233,7 +248,5 @@ def seconds_left(columns: Mapping[str, NDArray[Any]], views: int) -> float | Non
     last = columns["run"] == columns["run"][columns["written"].argmax()]
     written, slots = columns["written"][last], (columns["stop"] - columns["start"])[last]
     duration = float(written.max() - written.min())
-    done = int(
-        slots.sum() - slots[written.argmin()]
-    )  # the first block took time before its record was written
+    done = int(slots.sum() - slots[written.argmin()])  # the first block took time before its record was written
     return views * duration / done if done and duration > 0 else None

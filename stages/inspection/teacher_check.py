@@ -51,11 +51,16 @@ class TeacherCheck:
         self._ask(keep_rest=False)
         kind = {"dense": "logit", "topk": "log-probability", "none": None}[self.arrays.identity.format.kind]
         return {
-            "teacher": self.arrays.identity.name, "source": self.teacher.source, "checked": self.checked,
-            "labels_equal": self.labels_equal, "compared": kind, "largest_difference": self.largest,
-            "tolerance": self.tolerance, "different": self.different,
+            "teacher": self.arrays.identity.name,
+            "source": self.teacher.source,
+            "checked": self.checked,
+            "labels_equal": self.labels_equal,
+            "compared": kind,
+            "largest_difference": self.largest,
+            "tolerance": self.tolerance,
+            "different": self.different,
             "blocks": [[*block, count] for block, count in self.blocks.most_common()],
-        }  # fmt: skip
+        }
 
     def _ask(self, keep_rest: bool) -> None:
         """Run whole teacher batches of what has gathered (and, at the end, a padded one)."""
@@ -73,9 +78,7 @@ class TeacherCheck:
                 rows = np.flatnonzero(epochs[part] == epoch)
                 self._compare(int(epoch), slots[part][rows], logits[rows])
         self._pixels = [pixels[stop:]] if stop < len(slots) else []
-        self._cells = [
-            (int(e), slots[stop:][epochs[stop:] == e]) for e in dict.fromkeys(epochs[stop:].tolist())
-        ]
+        self._cells = [(int(e), slots[stop:][epochs[stop:] == e]) for e in dict.fromkeys(epochs[stop:].tolist())]
 
     def _compare(self, epoch: int, slots: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
         cached = self.arrays.targets(epoch, slots)
@@ -102,9 +105,7 @@ def answer_distance(cached: Targets, logits: NDArray[np.float32]) -> NDArray[np.
     wide = logits.astype(np.float64)
     top = wide.max(axis=1, keepdims=True)
     logp = wide - top - np.log(np.exp(wide - top).sum(axis=1, keepdims=True))
-    return np.asarray(
-        np.abs(np.take_along_axis(logp, cached.topk_class, axis=1) - cached.topk_logp).max(axis=1)
-    )
+    return np.asarray(np.abs(np.take_along_axis(logp, cached.topk_class, axis=1) - cached.topk_logp).max(axis=1))
 
 
 def label_gap(label: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -122,9 +123,14 @@ def open_check(arrays: CachedArrays, views: CachedViews, weights: str, device: s
     identity = arrays.identity
     names = views.table.class_names
     teacher = load_teacher(
-        identity.model, weights=weights, num_classes=len(names), class_names=names, device=choose_device(device),
-        precision=identity.precision, seed=views.manifest.seed,
-    )  # fmt: skip
+        identity.model,
+        weights=weights,
+        num_classes=len(names),
+        class_names=names,
+        device=choose_device(device),
+        precision=identity.precision,
+        seed=views.manifest.seed,
+    )
     if teacher.weights_sha256 != identity.weights_sha256:
         raise Mismatch(
             f"{weights} is not the teacher that was cached as {identity.name!r}\n"

@@ -77,9 +77,12 @@ def describe_student(
         UsageProblem: unknown model, or sizes that the image or each other do not allow.
     """
     common: dict[str, Any] = {
-        "image_size": image_size, "num_classes": len(class_names), "class_names": class_names,
-        "crop_ratio": crop_ratio, "drop_path": drop_path,
-    }  # fmt: skip
+        "image_size": image_size,
+        "num_classes": len(class_names),
+        "class_names": class_names,
+        "crop_ratio": crop_ratio,
+        "drop_path": drop_path,
+    }
     if model != CUSTOM:
         tag = resolve_tag(model)
         mean, std = normalisation(tag)
@@ -203,9 +206,7 @@ def start_from(model: nn.Module, facts: StudentFacts, run: Path) -> list[str]:
         for name in own:
             if name.startswith(tuple(f"{head}." for head in heads_of)):
                 state[name] = own[name]
-        said.append(
-            f"new heads: {len(old_facts.class_names)} classes -> {len(facts.class_names)} other classes"
-        )
+        said.append(f"new heads: {len(old_facts.class_names)} classes -> {len(facts.class_names)} other classes")
     load_into(model, state, str(run), cure=f"start from the same architecture: --student {old_facts.model}")
     return said
 
@@ -227,8 +228,7 @@ def read_facts(folder: Path) -> StudentFacts:
     path = folder / STUDENT_FACTS
     if not path.is_file():
         raise Missing(
-            f"{folder} holds no trained student: {path.name} is not there\n"
-            f"train one with: {begun_command(folder)}"
+            f"{folder} holds no trained student: {path.name} is not there\ntrain one with: {begun_command(folder)}"
         )
     return StudentFacts.from_json(json.loads(path.read_text(encoding="utf-8")))
 
@@ -242,15 +242,12 @@ def read_student(folder: Path, weights: str = STUDENT_WEIGHTS) -> tuple[StudentF
     facts = read_facts(folder)
     if not (folder / weights).is_file():
         raise Missing(
-            f"{folder} holds no trained student: {weights} is not there\n"
-            f"finish the run with: {begun_command(folder)}"
+            f"{folder} holds no trained student: {weights} is not there\nfinish the run with: {begun_command(folder)}"
         )
     return facts, load_file(folder / weights)
 
 
-def load_student(
-    folder: Path, device: torch.device, weights: str = STUDENT_WEIGHTS
-) -> tuple[StudentFacts, nn.Module]:
+def load_student(folder: Path, device: torch.device, weights: str = STUDENT_WEIGHTS) -> tuple[StudentFacts, nn.Module]:
     """A trained student in eval mode."""
     facts, state = read_student(folder, weights)
     model = build_student(replace(facts, drop_path=0.0))

@@ -172,16 +172,32 @@ def _described(
     """The network with what is known of it: from its folder, else from its tag (the size only of the tag's weights)."""
     mean, std = normalisation(tag)
     known = Teacher(
-        model=model, tag=tag, weights_sha256=digest(model.state_dict()), head=head, mean=mean, std=std,
-        num_classes=int(model.num_classes), class_names=None, precision=precision, device=device, source=source,  # type: ignore[arg-type]
+        model=model,
+        tag=tag,
+        weights_sha256=digest(model.state_dict()),
+        head=head,
+        mean=mean,
+        std=std,
+        num_classes=int(model.num_classes),  # type: ignore[arg-type]
+        class_names=None,
+        precision=precision,
+        device=device,
+        source=source,
         trained_size=published_size(tag) if published else None,
-    )  # fmt: skip
+    )
     if facts is None:
         return known
     return replace(
-        known, mean=facts.mean, std=facts.std, class_names=facts.class_names, trained_size=facts.image_size,
-        val_top1=facts.val_top1, body=facts.body, body_sha256=facts.body_sha256, fitted_on=facts.fitted_on,
-    )  # fmt: skip
+        known,
+        mean=facts.mean,
+        std=facts.std,
+        class_names=facts.class_names,
+        trained_size=facts.image_size,
+        val_top1=facts.val_top1,
+        body=facts.body,
+        body_sha256=facts.body_sha256,
+        fitted_on=facts.fitted_on,
+    )
 
 
 def _from_file(name: str, tag: str, path: Path) -> nn.Module:
@@ -221,9 +237,7 @@ def check_classes(teacher: Teacher, num_classes: int, class_names: tuple[str, ..
         )
     if teacher.class_names is not None and teacher.class_names != class_names:
         place = next(
-            i
-            for i, pair in enumerate(zip(teacher.class_names, class_names, strict=True))
-            if len(set(pair)) > 1
+            i for i, pair in enumerate(zip(teacher.class_names, class_names, strict=True)) if len(set(pair)) > 1
         )
         raise Mismatch(
             f"teacher {teacher.tag} ({teacher.source}) was trained on other classes, or in another order\n"
@@ -294,11 +308,7 @@ def facts_of(teacher: Teacher, image_size: int, val_top1: float | None) -> Teach
 def _from_state(tag: str, state: dict[str, Tensor], source: str) -> nn.Module:
     probe = timm.create_model(tag, pretrained=False)
     classes = count_classes(probe, state, source)
-    model = (
-        probe
-        if classes == probe.num_classes
-        else timm.create_model(tag, pretrained=False, num_classes=classes)
-    )
+    model = probe if classes == probe.num_classes else timm.create_model(tag, pretrained=False, num_classes=classes)
     load_into(model, state, source)
     assert isinstance(model, nn.Module)
     return model

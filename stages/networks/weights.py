@@ -132,14 +132,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for key in ("model", "state_dict"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
-    if (
-        not isinstance(loaded, Mapping)
-        or not loaded
-        or not all(isinstance(v, Tensor) for v in loaded.values())
-    ):
-        raise Mismatch(
-            f"{path} holds no state dict\n  expected names mapped to tensors, plain or under 'model'"
-        )
+    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise Mismatch(f"{path} holds no state dict\n  expected names mapped to tensors, plain or under 'model'")
     return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
@@ -165,9 +159,8 @@ def load_into(
     if problems:
         more = f"\n  and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise Mismatch(
-            f"the weights in {source} do not fit the model\n  " + "\n  ".join(problems[:4]) + more
-            + f"\n{cure}"
-        )  # fmt: skip
+            f"the weights in {source} do not fit the model\n  " + "\n  ".join(problems[:4]) + more + f"\n{cure}"
+        )
     model.load_state_dict(state)
 
 
@@ -213,9 +206,7 @@ def hub_weights(tag: str) -> nn.Module:
         model = timm.create_model(tag, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:160]
-        raise Missing(
-            f"the weights of {tag} cannot be fetched\n  {type(error).__name__}: {reason}\n{cures}"
-        ) from error
+        raise Missing(f"the weights of {tag} cannot be fetched\n  {type(error).__name__}: {reason}\n{cures}") from error
     assert isinstance(model, nn.Module)
     return model
 
@@ -245,9 +236,7 @@ def write_teacher_run(folder: Path, facts: TeacherRun, model: nn.Module) -> None
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RUN_FACTS).unlink(missing_ok=True)
     partial = folder / f"{RUN_WEIGHTS}.partial"
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, partial
-    )
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, partial)
     partial.replace(folder / RUN_WEIGHTS)
     (folder / RUN_FACTS).write_text(json.dumps(asdict(facts), indent=2) + "\n", encoding="utf-8")
 
@@ -264,9 +253,7 @@ def read_teacher_run(folder: Path) -> TeacherRun | None:
     known = {field.name for field in fields(TeacherRun)}
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in facts.items() if k in known
-        }
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items() if k in known}
         run = TeacherRun(**values)
         for name in ("mean", "std"):
             numbers = getattr(run, name)

@@ -119,9 +119,7 @@ class CachedArrays:
             return fetch_rows(self._place, self.identity.name, self._codecs[spec.name], record)
         except ObjectDamaged as error:
             cells = (record.start, record.stop)
-            raise self._corrupt(
-                Finding(self.identity.name, spec.name, epoch, cells, error.what, error.key)
-            ) from error
+            raise self._corrupt(Finding(self.identity.name, spec.name, epoch, cells, error.what, error.key)) from error
 
     def _corrupt(self, finding: Finding) -> CacheCorrupt:
         path = self._place.path

@@ -73,9 +73,7 @@ def _pair_renamed(
     return pairs
 
 
-def _relabelled(
-    cached: SampleIndex, given: SampleTable, old: dict[str, int], new: dict[str, int]
-) -> list[str]:
+def _relabelled(cached: SampleIndex, given: SampleTable, old: dict[str, int], new: dict[str, int]) -> list[str]:
     both = [key for key in old if key in new]
     before = np.asarray([cached.labels[old[key]] for key in both])
     after = np.asarray([given.labels[new[key]] for key in both])

@@ -96,9 +96,7 @@ def gate_lines(gate: GateResult) -> list[str]:
         if gate.cause is not None:
             lines.append(f"  likely cause: {cause_words(gate.cause)}; {gate.cause['cure']}")
     if gate.trained_size not in (None, gate.image_size):
-        lines.append(
-            f"teacher {gate.model}: trained at {gate.trained_size} px, cached at {gate.image_size} px"
-        )
+        lines.append(f"teacher {gate.model}: trained at {gate.trained_size} px, cached at {gate.image_size} px")
     return lines
 
 

@@ -39,9 +39,12 @@ def say(lines: Iterable[str]) -> None:
 def with_other_validation(found: DataSet, val_data: str) -> DataSet:
     """The same training images, selected and measured on others; what was held out stays out of training."""
     elsewhere = DataChoice(
-        train_split=found.choice.train_split, image_column=found.choice.image_column,
-        label_column=found.choice.label_column, val_data=absolute(val_data), val_fraction=0.0,
-    )  # fmt: skip
+        train_split=found.choice.train_split,
+        image_column=found.choice.image_column,
+        label_column=found.choice.label_column,
+        val_data=absolute(val_data),
+        val_fraction=0.0,
+    )
     other = open_data(found.data, elsewhere)
     say([f"validation images instead: {len(other.val or ()):,} of {val_data}"])
     return replace(found, val=other.val, test=other.test)

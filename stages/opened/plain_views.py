@@ -41,9 +41,7 @@ def eval_recipe(crop_ratio: float) -> Recipe:
 
 def eval_cells(count: int, batch_size: int) -> list[Cells]:
     """All samples once, in order, ragged tail included."""
-    return [
-        Cells(0, np.arange(start, min(start + batch_size, count))) for start in range(0, count, batch_size)
-    ]
+    return [Cells(0, np.arange(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
 
 
 def eval_plan(count: int) -> ViewPlan:

@@ -37,17 +37,23 @@ class CacheTeacherOptions(DataOptions):
     }
 
     teacher: str = option(
-        "regnety_160", "A timm model; regnety_160 means DeiT's own teacher, regnety_160.deit_in1k.", metavar="T",
+        "regnety_160",
+        "A timm model; regnety_160 means DeiT's own teacher, regnety_160.deit_in1k.",
+        metavar="T",
         group=TEACHER,
-    )  # fmt: skip
+    )
     teacher_weights: str | None = option(
-        None, "Weights file or train-teacher folder; 'random' for untrained weights.  [default: ./teacher-run "
-        "when it holds this teacher, else timm's hub]", metavar="FILE", group=TEACHER,
-    )  # fmt: skip
-    fit_head: bool | None = option(
-        None, "Fit a new classifier on the frozen teacher for your classes.  [default: on for digits, else off]",
+        None,
+        "Weights file or train-teacher folder; 'random' for untrained weights.  [default: ./teacher-run "
+        "when it holds this teacher, else timm's hub]",
+        metavar="FILE",
         group=TEACHER,
-    )  # fmt: skip
+    )
+    fit_head: bool | None = option(
+        None,
+        "Fit a new classifier on the frozen teacher for your classes.  [default: on for digits, else off]",
+        group=TEACHER,
+    )
     accept_teacher: bool = option(
         False,
         "Cache a teacher that hardly knows these classes all the same; recorded in the cache.",
@@ -57,44 +63,57 @@ class CacheTeacherOptions(DataOptions):
         None, "Name of this teacher inside the cache.  [default: from the model's tag]", group=TEACHER
     )
     data: str = option(
-        "digits", "Images: class folders (or train/ and val/ of them), Parquet, IDX or CIFAR folder; or 'digits'.",
-        metavar="D", group=CACHE,
-    )  # fmt: skip
+        "digits",
+        "Images: class folders (or train/ and val/ of them), Parquet, IDX or CIFAR folder; or 'digits'.",
+        metavar="D",
+        group=CACHE,
+    )
     cache: str = option(
         "./teacher-cache", "Where the cache lies: a folder, or an fsspec URL.", metavar="C", group=CACHE
     )
     recipe: str | None = option(
-        None, "Views: deit, deit3, basic, small, eval, or a TOML file.  [default: deit; small up to 64 px]",
-        metavar="R", group=CACHE,
-    )  # fmt: skip
+        None,
+        "Views: deit, deit3, basic, small, eval, or a TOML file.  [default: deit; small up to 64 px]",
+        metavar="R",
+        group=CACHE,
+    )
     epochs: int = option(
         30, "Passes over the data to cache; longer training reuses them in turn.", minimum=1, group=CACHE
     )
     img_size: int | None = option(
-        None, "Side of a view in pixels.  [default: 224; 32 where images are at most 64 px]", minimum=8, metavar="S",
+        None,
+        "Side of a view in pixels.  [default: 224; 32 where images are at most 64 px]",
+        minimum=8,
+        metavar="S",
         group=CACHE,
-    )  # fmt: skip
-    logits: str = option(
-        "dense", "What is kept beside labels: dense (fp16 logits, serves every temperature), topk:K, or none. Behind "
-        "an @ the temperatures a topk cache must serve: topk:10@1,3.", metavar="dense|topk:K[@T,T]|none", group=CACHE,
-    )  # fmt: skip
-    seed: int = option(
-        0, "Seed of all views; recorded, so that stage two cannot mistype it.", minimum=0, group=CACHE
     )
-    block: int | None = setting(
-        None, "Slots per block, the unit of commit and repair.  [default: 16 MB an object before compression, at most "
-        "an eighth of an epoch, at least 256]", minimum=1,
-    )  # fmt: skip
-    plan_only: bool = option(
-        False, "Write the cache's identity, run nothing: enough for --loss none and for online-teacher baselines.",
+    logits: str = option(
+        "dense",
+        "What is kept beside labels: dense (fp16 logits, serves every temperature), topk:K, or none. Behind "
+        "an @ the temperatures a topk cache must serve: topk:10@1,3.",
+        metavar="dense|topk:K[@T,T]|none",
         group=CACHE,
-    )  # fmt: skip
+    )
+    seed: int = option(0, "Seed of all views; recorded, so that stage two cannot mistype it.", minimum=0, group=CACHE)
+    block: int | None = setting(
+        None,
+        "Slots per block, the unit of commit and repair.  [default: 16 MB an object before compression, at most "
+        "an eighth of an epoch, at least 256]",
+        minimum=1,
+    )
+    plan_only: bool = option(
+        False,
+        "Write the cache's identity, run nothing: enough for --loss none and for online-teacher baselines.",
+        group=CACHE,
+    )
     estimate: bool = option(False, "Say views, time, bytes and free disk, then stop.", group=CACHE)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", group=MACHINE)
     workers: int | None = option(
-        None, "Processes that make views; 0 works in this one.  [default: one per core, at most 16]", minimum=0,
+        None,
+        "Processes that make views; 0 works in this one.  [default: one per core, at most 16]",
+        minimum=0,
         group=MACHINE,
-    )  # fmt: skip
+    )
     batch_size: int = option(64, "Views the teacher sees at once.", minimum=1, metavar="B", group=MACHINE)
     precision: str = option(
         "fp32",

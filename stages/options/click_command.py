@@ -84,8 +84,13 @@ class OptionsCommand(click.Command):
         if keys and "print_config" in {item.name for item in dataclasses.fields(self.options)}:
             with formatter.section("Keys of --set (--print-config shows their values and meanings)"):
                 indent = " " * formatter.current_indent
-                names = textwrap.fill(", ".join(keys), formatter.width, initial_indent=indent,
-                                      subsequent_indent=indent, break_on_hyphens=False)  # fmt: skip
+                names = textwrap.fill(
+                    ", ".join(keys),
+                    formatter.width,
+                    initial_indent=indent,
+                    subsequent_indent=indent,
+                    break_on_hyphens=False,
+                )
                 formatter.write(names + "\n")
         elif keys:
             with formatter.section("Keys of --set"):
@@ -113,9 +118,7 @@ def parameters(options: type[CheckedOptions]) -> list[click.Parameter]:
                 help="Another setting, repeatable; keys below.",
             )
         )
-    found.append(
-        click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON on stdout.")
-    )
+    found.append(click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON on stdout."))
     return found
 
 

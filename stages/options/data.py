@@ -32,17 +32,27 @@ class DataOptions(SourceOptions):
         None, "Validation images elsewhere: their val split, else test, else all.", metavar="D", group=WHICH
     )
     val_fraction: float | None = option(
-        None, "Part of the training images held out for validation.  [default: 0.1 where the data have neither a "
-        "val nor a test split, else 0]", minimum=0.0, maximum=0.9, group=WHICH,
-    )  # fmt: skip
-    fraction: float = option(
-        1.0, "Use this part of the training images, the same part of every class.", minimum=0.0, maximum=1.0,
+        None,
+        "Part of the training images held out for validation.  [default: 0.1 where the data have neither a "
+        "val nor a test split, else 0]",
+        minimum=0.0,
+        maximum=0.9,
         group=WHICH,
-    )  # fmt: skip
+    )
+    fraction: float = option(
+        1.0,
+        "Use this part of the training images, the same part of every class.",
+        minimum=0.0,
+        maximum=1.0,
+        group=WHICH,
+    )
     labelled_fraction: float = option(
-        1.0, "Keep the labels of this part of the training images; the others are taught by the teacher only.",
-        minimum=0.0, maximum=1.0, group=WHICH,
-    )  # fmt: skip
+        1.0,
+        "Keep the labels of this part of the training images; the others are taught by the teacher only.",
+        minimum=0.0,
+        maximum=1.0,
+        group=WHICH,
+    )
     subset_seed: int = setting(
         0, "Seed of the draws of val-fraction, fraction and labelled-fraction.  [default: 0]", minimum=0
     )

@@ -22,20 +22,17 @@ class EvaluateOptions(CheckedOptions):
     run: str = argument("./student-run", "A run folder of train-student.", metavar="[RUN]")
     data: str | None = option(None, "Other images to evaluate on.  [default: the run's own]", metavar="D")
     split: str | None = option(
-        None, "Which split.  [default: val, else test; of other images without either: all]",
+        None,
+        "Which split.  [default: val, else test; of other images without either: all]",
         choices=("train", "val", "test"),
-    )  # fmt: skip
+    )
     weights: str = option("result", "Which of the run's weights.", choices=("result", "best", "last"))
     teacher_weights: str | None = option(
         None,
         "Also run this teacher (train-teacher folder) on the images and report agreement with it.",
         metavar="DIR",
     )
-    eval_crop_ratio: float | None = option(
-        None, "Crop ratio.  [default: the run's]", minimum=0.1, maximum=1.0
-    )
+    eval_crop_ratio: float | None = option(None, "Crop ratio.  [default: the run's]", minimum=0.1, maximum=1.0)
     batch_size: int = option(128, "Images at once.", minimum=1)
-    workers: int | None = option(
-        None, "Processes that decode.  [default: one per core, at most 16]", minimum=0
-    )
+    workers: int | None = option(None, "Processes that decode.  [default: one per core, at most 16]", minimum=0)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")

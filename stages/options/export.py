@@ -19,7 +19,5 @@ class ExportOptions(CheckedOptions):
 
     run: str = argument("./student-run", "A run folder of train-student.", metavar="[RUN]")
     format: str = option("timm", "What to write.", choices=("timm", "onnx"))
-    out: str | None = option(
-        None, "File to write.  [default: RUN/export/student.safetensors or .onnx]", flags=("-o",)
-    )
+    out: str | None = option(None, "File to write.  [default: RUN/export/student.safetensors or .onnx]", flags=("-o",))
     weights: str = option("result", "Which of the run's weights.", choices=("result", "best", "last"))

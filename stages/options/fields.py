@@ -118,9 +118,7 @@ def checked_value(field: "dataclasses.Field[Any]", annotation: Any, value: Any) 
     right = right and (low is None or plain >= low) and (high is None or plain <= high)
     if not right or (choices and plain not in choices):
         said = "nothing" if value is None else repr(value) if isinstance(value, str) else str(value)
-        raise UsageProblem(
-            f"{spoken(field)} cannot be {said}: expected {_expected(kind, choices, low, high)}"
-        )
+        raise UsageProblem(f"{spoken(field)} cannot be {said}: expected {_expected(kind, choices, low, high)}")
     return plain
 
 

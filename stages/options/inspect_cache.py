@@ -33,36 +33,39 @@ class InspectCacheOptions(CheckedOptions):
 
     cache: str = argument("./teacher-cache", "The cache: a folder, or an fsspec URL.", metavar="[CACHE]")
     verify: str | None = option(
-        None, "Check stored data: sizes, hash (SHA-256 of every object), or deep (decode and check all values).",
+        None,
+        "Check stored data: sizes, hash (SHA-256 of every object), or deep (decode and check all values).",
         choices=("sizes", "hash", "deep"),
-    )  # fmt: skip
+    )
     replay: str | None = option(
-        None, "Make cached views again and compare fingerprints: N random cells, all, or slots A..B of epoch E.",
+        None,
+        "Make cached views again and compare fingerprints: N random cells, all, or slots A..B of epoch E.",
         metavar="N|all|E/A-B",
-    )  # fmt: skip
+    )
     teacher_weights: str | None = option(
-        None, "With --replay: ask this teacher again and compare its answers (weights file or train-teacher folder).",
+        None,
+        "With --replay: ask this teacher again and compare its answers (weights file or train-teacher folder).",
         metavar="FILE",
-    )  # fmt: skip
+    )
     cell: str | None = option(
         None, "One cell: how its view was drawn, its true class, the teacher's best five.", metavar="E/S"
     )
     sample: str | None = option(
         None, "One sample, by number or path: all its views and their answers.", metavar="PATH|ID"
     )
-    png: str | None = option(
-        None, "With --cell: picture of the image, its view, and the mixed view.", metavar="FILE"
-    )
+    png: str | None = option(None, "With --cell: picture of the image, its view, and the mixed view.", metavar="FILE")
     diff: str | None = option(
-        None, "Compare with another cache, field by field, and the answers where the views are the same.",
+        None,
+        "Compare with another cache, field by field, and the answers where the views are the same.",
         metavar="OTHER",
-    )  # fmt: skip
+    )
     report: str | None = option(
         None, "Write a page with plots, views and answers; one file, no network needed.", metavar="FILE.html"
     )
     data: str | None = option(None, "The cached images.  [default: as recorded in the cache]", metavar="D")
     teacher: str | None = option(
-        None, "Only this teacher of the cache, by name (--replay, --cell, --sample, --report).  [default: all]",
+        None,
+        "Only this teacher of the cache, by name (--replay, --cell, --sample, --report).  [default: all]",
         metavar="NAME",
-    )  # fmt: skip
+    )
     device: str = option("auto", "Where --teacher-weights runs: auto, cpu, cuda, ...")

@@ -32,13 +32,13 @@ class ListModelsOptions(CheckedOptions):
         None, "Which models.  [default: proven teachers and distilled students]", metavar="[PATTERN]"
     )
     role: str | None = option(
-        None, "Only the usual models of this role; with a pattern, the passes that --measure times.  [default: both; "
-        "a pattern's models as teachers]", choices=("teacher", "student"),
-    )  # fmt: skip
-    measure: bool = option(False, "Also measure images per second here, with random weights.")
-    img_size: int | None = option(
-        None, "Input size to count and measure at.  [default: the model's own]", minimum=8
+        None,
+        "Only the usual models of this role; with a pattern, the passes that --measure times.  [default: both; "
+        "a pattern's models as teachers]",
+        choices=("teacher", "student"),
     )
+    measure: bool = option(False, "Also measure images per second here, with random weights.")
+    img_size: int | None = option(None, "Input size to count and measure at.  [default: the model's own]", minimum=8)
     batch_size: int = option(64, "Images at once, for --measure.", minimum=1)
     device: str = option("auto", "For --measure: auto, cpu, cuda, ...")
     limit: int = option(30, "Most models to list; 0: all.", minimum=0)

@@ -17,7 +17,5 @@ class RemoveTeacherOptions(CheckedOptions):
       deit-pipe remove-teacher second --cache s3://bucket/cache
     """
 
-    name: str = argument(
-        REQUIRED, "The teacher's name in the cache, as inspect-cache shows it.", metavar="NAME"
-    )
+    name: str = argument(REQUIRED, "The teacher's name in the cache, as inspect-cache shows it.", metavar="NAME")
     cache: str = option("./teacher-cache", "The cache: a folder, or an fsspec URL.")

@@ -40,8 +40,7 @@ def read_set_values(options: type[CheckedOptions], given: Iterable[str]) -> dict
             raise UsageProblem(unknown_key(options, name))
         if not sign:
             raise UsageProblem(
-                f"--set {name} has no value\n  {name}: {known[name].metadata['help']}\n"
-                f"give it as --set {name}=VALUE"
+                f"--set {name} has no value\n  {name}: {known[name].metadata['help']}\ngive it as --set {name}=VALUE"
             )
         kind = value_type(typing.get_type_hints(options)[known[name].name])
         values[known[name].name] = as_typed(kind, value)
@@ -99,9 +98,7 @@ def unknown_table_key(options: type[CheckedOptions], typed: str) -> str | None:
     if name in known:
         return None
     if name in renamed(options):
-        return (
-            f"has no option {typed!r} any more\n  say it as the command line does: {renamed(options)[name]}"
-        )
+        return f"has no option {typed!r} any more\n  say it as the command line does: {renamed(options)[name]}"
     near = get_close_matches(name, known, n=1)
     return f"has no option {typed!r}" + (f"; nearest: {near[0]}" if near else "")
 

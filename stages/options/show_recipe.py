@@ -17,6 +17,4 @@ class ShowRecipeOptions(CheckedOptions):
       deit-pipe show-recipe mine.toml --json
     """
 
-    recipe: str = argument(
-        "deit", "deit, deit3, basic, small, eval, or a .toml or .json file.", metavar="[RECIPE]"
-    )
+    recipe: str = argument("deit", "deit, deit3, basic, small, eval, or a .toml or .json file.", metavar="[RECIPE]")

@@ -49,9 +49,7 @@ class TrainStudentOptions(CheckedOptions):
     cache: str = option(
         "./teacher-cache", "The cache to train from: a folder, or an fsspec URL.", metavar="C", group=DATA
     )
-    data: str | None = option(
-        None, "The cached images.  [default: as recorded in the cache]", metavar="D", group=DATA
-    )
+    data: str | None = option(None, "The cached images.  [default: as recorded in the cache]", metavar="D", group=DATA)
     val_data: str | None = option(
         None,
         "Validation images.  [default: the data's val split; none if it has none]",
@@ -67,17 +65,20 @@ class TrainStudentOptions(CheckedOptions):
     )
     # -- student
     student: str | None = option(
-        None, "A timm model, or one of your own sizes: custom:64x3x2 is width x depth x heads, custom:64x3x2/8 has "
+        None,
+        "A timm model, or one of your own sizes: custom:64x3x2 is width x depth x heads, custom:64x3x2/8 has "
         "patches of 8 px.  [default: deit_tiny_distilled_patch16_224; custom, which is custom:64x3x2 with patches of a "
-        "quarter of the view, below 160 px]", metavar="M", group=STUDENT,
-    )  # fmt: skip
-    init_from: str | None = option(
-        None, "Start from another run's student (another resolution or other classes are fine).", metavar="RUN",
+        "quarter of the view, below 160 px]",
+        metavar="M",
         group=STUDENT,
-    )  # fmt: skip
-    drop_path: float | None = setting(
-        None, f"Stochastic depth rate. {FROM_PRESET}", minimum=0.0, maximum=0.99
     )
+    init_from: str | None = option(
+        None,
+        "Start from another run's student (another resolution or other classes are fine).",
+        metavar="RUN",
+        group=STUDENT,
+    )
+    drop_path: float | None = setting(None, f"Stochastic depth rate. {FROM_PRESET}", minimum=0.0, maximum=0.99)
     grad_checkpointing: bool = setting(False, "Recompute activations in the backward pass to save memory.")
     # -- distillation
     loss: str = option(
@@ -88,37 +89,40 @@ class TrainStudentOptions(CheckedOptions):
     )
     tau: float = option(3.0, "Temperature of the soft loss.", minimum=0.01, group=DISTILLATION)
     teacher: str | None = option(
-        None, "Which cached teacher(s), by name: a or a,b (their losses are averaged).  [default: the only one]",
+        None,
+        "Which cached teacher(s), by name: a or a,b (their losses are averaged).  [default: the only one]",
         group=DISTILLATION,
-    )  # fmt: skip
-    teacher_loss_weights: str | None = setting(
-        None, "Weights of several teachers, such as 2,1.  [default: equal]"
     )
+    teacher_loss_weights: str | None = setting(None, "Weights of several teachers, such as 2,1.  [default: equal]")
     alpha: float | None = setting(
         None, "Share of the distillation term.  [default: 0.5 hard, 0.1 soft]", minimum=0.0, maximum=1.0
     )
     kd_reduction: str = setting(
-        "batchmean", "Soft loss: batchmean, or deit, which divides by batch x classes as the official code does.",
+        "batchmean",
+        "Soft loss: batchmean, or deit, which divides by batch x classes as the official code does.",
         choices=("batchmean", "deit"),
-    )  # fmt: skip
-    label_loss: str | None = setting(
-        None, f"Label term: ce, or DeiT III's bce. {FROM_PRESET}", choices=("ce", "bce")
     )
+    label_loss: str | None = setting(None, f"Label term: ce, or DeiT III's bce. {FROM_PRESET}", choices=("ce", "bce"))
     smoothing: float | None = setting(
         None, f"Label smoothing, on true labels only. {FROM_PRESET}", minimum=0.0, maximum=0.9
     )
     # -- run
     preset: str | None = option(
-        None, "deit, deit3, finetune, small, or few (less data than the published settings need).  [default: by the "
-        "cache's recipe and number of images]", choices=("deit", "deit3", "finetune", "small", "few"), group=RUN,
-    )  # fmt: skip
+        None,
+        "deit, deit3, finetune, small, or few (less data than the published settings need).  [default: by the "
+        "cache's recipe and number of images]",
+        choices=("deit", "deit3", "finetune", "small", "few"),
+        group=RUN,
+    )
     epochs: int | None = option(
         None, f"Passes over the data; cached epochs are reused in turn. {FROM_PRESET}", minimum=1, group=RUN
     )
     batch_size: int | None = option(
-        None, f"Views in one optimiser step, over all GPUs; at most those of an epoch. {FROM_PRESET}", minimum=1,
+        None,
+        f"Views in one optimiser step, over all GPUs; at most those of an epoch. {FROM_PRESET}",
+        minimum=1,
         group=RUN,
-    )  # fmt: skip
+    )
     lr: float | None = option(None, f"Base learning rate. {FROM_PRESET}", minimum=0.0, group=RUN)
     seed: int = option(
         0,
@@ -135,9 +139,7 @@ class TrainStudentOptions(CheckedOptions):
     lr_batch: int | None = setting(
         None, f"lr is for this global batch and scaled linearly; 0: not scaled. {FROM_PRESET}", minimum=0
     )
-    warmup_epochs: int | None = setting(
-        None, f"Linear warmup; must end before the run does. {FROM_PRESET}", minimum=0
-    )
+    warmup_epochs: int | None = setting(None, f"Linear warmup; must end before the run does. {FROM_PRESET}", minimum=0)
     warmup_lr: float | None = setting(None, f"First learning rate of the warmup. {FROM_PRESET}", minimum=0.0)
     min_lr: float | None = setting(None, f"Last learning rate of the cosine. {FROM_PRESET}", minimum=0.0)
     weight_decay: float | None = setting(
@@ -146,9 +148,7 @@ class TrainStudentOptions(CheckedOptions):
     layer_decay: float | None = setting(
         None, "Learning-rate factor per layer, for fine-tuning.", minimum=0.01, maximum=1.0
     )
-    clip_grad: float | None = setting(
-        None, f"Largest gradient norm; 0: no clipping. {FROM_PRESET}", minimum=0.0
-    )
+    clip_grad: float | None = setting(None, f"Largest gradient norm; 0: no clipping. {FROM_PRESET}", minimum=0.0)
     ema: float = setting(
         0.0,
         "Decay of averaged weights, such as 0.9999; reached slowly (timm's warm-up), so short runs work; 0: none.",
@@ -183,18 +183,16 @@ class TrainStudentOptions(CheckedOptions):
     # -- evaluation, records
     eval_every: int = setting(1, "Evaluate after every this many epochs (and at the end).", minimum=1)
     eval_crop_ratio: float | None = setting(
-        None, "Evaluation: short side resized to S / ratio, then cropped.  [default: 0.875; 1 below 160 px]",
-        minimum=0.1, maximum=1.0,
-    )  # fmt: skip
-    checkpoint_steps: int = setting(
-        0, "Checkpoint also after every this many steps; 0: every epoch only.", minimum=0
+        None,
+        "Evaluation: short side resized to S / ratio, then cropped.  [default: 0.875; 1 below 160 px]",
+        minimum=0.1,
+        maximum=1.0,
     )
+    checkpoint_steps: int = setting(0, "Checkpoint also after every this many steps; 0: every epoch only.", minimum=0)
     log_steps: int = setting(50, "A line in metrics.jsonl after every this many steps.", minimum=1)
     tensorboard: bool = setting(False, "Write TensorBoard events too (pip install 'deit-pipe[tensorboard]').")
     # -- baseline
-    online_teacher: bool = setting(
-        False, "Keep the teacher in the loop instead of reading its answers (the baseline)."
-    )
+    online_teacher: bool = setting(False, "Keep the teacher in the loop instead of reading its answers (the baseline).")
     teacher_weights: str | None = setting(
         None,
         "With online-teacher: the weights the cache was made with.  [default: as recorded in the cache]",

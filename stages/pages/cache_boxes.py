@@ -22,9 +22,7 @@ def heading(facts: Mapping[str, Any], teachers: list[Mapping[str, Any]]) -> list
         f"{manifest['image_size']} px, seed {manifest['seed']}"
     )
     parts = [
-        tag(
-            "header", tag("h1", facts["cache"]), tag("span", facts["state"], class_=f"state {facts['state']}")
-        ),
+        tag("header", tag("h1", facts["cache"]), tag("span", facts["state"], class_=f"state {facts['state']}")),
         tag("p", about, class_="soft"),
     ]
     parts += banners(facts, teachers)
@@ -77,9 +75,7 @@ def tiles(teacher: Mapping[str, Any]) -> Html:
     if either != health["agrees_with_label"]:
         entries.insert(1, (f"{either * 100:.2f}", "%", "agree with either label of a mixed view"))
     if health["topk_mass"] is not None:
-        entries.insert(
-            3, (f"{health['topk_mass'] * 100:.2f}", "%", "of the probability is in the kept classes")
-        )
+        entries.insert(3, (f"{health['topk_mass'] * 100:.2f}", "%", "of the probability is in the kept classes"))
     boxes = [
         tag("div", tag("b", value, " ", tag("span", unit, class_="unit")), tag("span", words), class_="tile")
         for value, unit, words in entries
@@ -88,20 +84,30 @@ def tiles(teacher: Mapping[str, Any]) -> Html:
 
 
 STORED = (
-    ("array", None), ("shape", None), ("type", None), ("block", None), ("stored", "n"), ("B / view", "n"),
+    ("array", None),
+    ("shape", None),
+    ("type", None),
+    ("block", None),
+    ("stored", "n"),
+    ("B / view", "n"),
     ("ratio", "n"),
-)  # fmt: skip
+)
 
 
 def stored_card(teacher: Mapping[str, Any]) -> Html:
     """The arrays and what they cost."""
     rows: list[list[Html | str]] = [
         [
-            tag("code", one["name"]), _times(one["shape"]), one["dtype"], _times(one["block"]),
-            human_bytes(one["stored_bytes"]), _number(one["bytes_per_view"]), _number(one["ratio"]),
+            tag("code", one["name"]),
+            _times(one["shape"]),
+            one["dtype"],
+            _times(one["block"]),
+            human_bytes(one["stored_bytes"]),
+            _number(one["bytes_per_view"]),
+            _number(one["ratio"]),
         ]
         for one in teacher["arrays"]
-    ]  # fmt: skip
+    ]
     size = teacher["bytes"]
     ratio = sum(one["raw_bytes"] for one in teacher["arrays"]) / size if size else None
     rows.append(["all", "", "", "", human_bytes(size), _number(teacher["bytes_per_view"]), _number(ratio)])

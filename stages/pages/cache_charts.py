@@ -69,8 +69,10 @@ def coverage_card(teacher: Mapping[str, Any]) -> Html:
     whole = sum(1 for one in epochs if one["blocks"] == total)
     chart = bars(
         [(one["blocks"] / total, f"epoch {one['epoch']}: {one['blocks']:,} of {total:,} blocks") for one in epochs],
-        "epoch", "share of its blocks", f"{whole} of {len(epochs)} epochs are whole",
-    )  # fmt: skip
+        "epoch",
+        "share of its blocks",
+        f"{whole} of {len(epochs)} epochs are whole",
+    )
     return card("Coverage", f"{whole:,} of {len(epochs):,} epochs are whole, {total:,} blocks each", chart)
 
 
@@ -79,12 +81,15 @@ def confidence_card(health: Mapping[str, Any]) -> Html:
     counts = health["confidence"]
     sure = sum(counts[18:]) / max(1, sum(counts))
     chart = histogram(
-        counts, 0, 1, "probability of the teacher's answer", "share of views", lambda value: f"{value:.1f}",
+        counts,
+        0,
+        1,
+        "probability of the teacher's answer",
+        "share of views",
+        lambda value: f"{value:.1f}",
         "Histogram of the probability that the teacher gives its answer",
-    )  # fmt: skip
-    return card(
-        "How sure it is", f"{percent(sure)} of the views are answered with a probability above 0.9", chart
     )
+    return card("How sure it is", f"{percent(sure)} of the views are answered with a probability above 0.9", chart)
 
 
 def flip_card(analysis: Analysis) -> Html:
@@ -93,9 +98,14 @@ def flip_card(analysis: Analysis) -> Html:
         return card("Label flips", "no sample has been seen twice yet")
     steady = float(analysis.flips[-1] / max(1, analysis.flips.sum()))
     chart = histogram(
-        analysis.flips.tolist(), 0, 1, "share of its views with the sample's usual answer", "share of samples",
-        lambda value: percent(value, 0), f"Histogram of label stability in {FLIP_BINS} bins",
-    )  # fmt: skip
+        analysis.flips.tolist(),
+        0,
+        1,
+        "share of its views with the sample's usual answer",
+        "share of samples",
+        lambda value: percent(value, 0),
+        f"Histogram of label stability in {FLIP_BINS} bins",
+    )
     note = f"{percent(analysis.flip_rate, 2)} of views flip, {percent(steady)} of samples never or hardly ever do"
     return card("Label flips between views of one sample", note, chart)
 
@@ -112,9 +122,7 @@ def class_card(analysis: Analysis, names: Sequence[str]) -> Html:
     ]
     columns = [("class", "name"), ("right", "bar"), ("", "n"), ("views", "n"), ("said", "n")]
     title = f"The {len(rows)} hardest of {len(names):,} classes" if many else "Accuracy of each class"
-    return card(
-        title, "views: of that true class; said: how often the teacher gives it", table(columns, rows)
-    )
+    return card(title, "views: of that true class; said: how often the teacher gives it", table(columns, rows))
 
 
 def classes_card(analysis: Analysis) -> Html:
@@ -122,9 +130,14 @@ def classes_card(analysis: Analysis) -> Html:
     accuracy = analysis.class_accuracy
     accuracy = accuracy[np.isfinite(accuracy)]
     chart = histogram(
-        np.histogram(accuracy, 20, (0, 1))[0].tolist(), 0, 1, "accuracy", "share of classes",
-        lambda value: percent(value, 0), "Histogram of the accuracy of classes",
-    )  # fmt: skip
+        np.histogram(accuracy, 20, (0, 1))[0].tolist(),
+        0,
+        1,
+        "accuracy",
+        "share of classes",
+        lambda value: percent(value, 0),
+        "Histogram of the accuracy of classes",
+    )
     note = f"median {percent(float(np.median(accuracy)))}, worst {percent(float(accuracy.min()))}"
     return card("Classes by accuracy", note, chart)
 
@@ -161,9 +174,7 @@ def confusion_cards(analysis: Analysis, names: Sequence[str]) -> list[Html]:
 def matrix(analysis: Analysis, names: Sequence[str], pairs: Sequence[tuple[int, int, int]]) -> Html:
     """A table of the classes in `pairs`, darker where more is confused."""
     classes = sorted(list(dict.fromkeys(one for true, said, _ in pairs for one in (true, said)))[:MATRIX])
-    shares = (
-        analysis.confusion[np.ix_(classes, classes)] / np.maximum(1, analysis.class_views[classes])[:, None]
-    )
+    shares = analysis.confusion[np.ix_(classes, classes)] / np.maximum(1, analysis.class_views[classes])[:, None]
     most = max(float((shares - np.diag(np.diag(shares))).max()), 1e-9)
     rows = []
     for row, true in enumerate(classes):
@@ -171,20 +182,18 @@ def matrix(analysis: Analysis, names: Sequence[str], pairs: Sequence[tuple[int, 
         for column, said in enumerate(classes):
             share = float(shares[row, column])
             words = f"{names[true]} answered {names[said]}: {share:.2%}"
-            text = (
-                ""
-                if not share
-                else f"{share * 100:.{0 if share >= 0.0995 else 1 if share >= 0.00095 else 2}f}"
-            )
+            text = "" if not share else f"{share * 100:.{0 if share >= 0.0995 else 1 if share >= 0.00095 else 2}f}"
             cells.append(
-                tag("td", text, title=words, class_="own" if row == column else None,
-                    style=None if row == column else f"--v:{share / most:.3f}")
-            )  # fmt: skip
+                tag(
+                    "td",
+                    text,
+                    title=words,
+                    class_="own" if row == column else None,
+                    style=None if row == column else f"--v:{share / most:.3f}",
+                )
+            )
         rows.append(tag("tr", tag("th", names[true], title=names[true]), *cells))
     long = max(len(names[one]) for one in classes) > 4
-    heads = [
-        tag("th", tag("span", names[one], class_="down" if long else None), title=names[one])
-        for one in classes
-    ]
+    heads = [tag("th", tag("span", names[one], class_="down" if long else None), title=names[one]) for one in classes]
     body = tag("table", tag("thead", tag("tr", tag("th", ""), *heads)), tag("tbody", *rows), class_="matrix")
     return tag("div", body, class_="scroll")

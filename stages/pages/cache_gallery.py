@@ -87,9 +87,13 @@ def figure(pixels: NDArray[np.uint8], words: str, *caption: Child) -> Html:
     """A small picture with a caption; `words` are shown when it is pointed at, and read to those who cannot see it."""
     mime, data = encoded(pixels)
     image = tag(
-        "img", src=data_uri(mime, data), alt=words, title=words, loading="lazy",
+        "img",
+        src=data_uri(mime, data),
+        alt=words,
+        title=words,
+        loading="lazy",
         class_="pixels" if mime == "image/png" else None,
-    )  # fmt: skip
+    )
     return tag("figure", image, tag("figcaption", *caption))
 
 
@@ -103,11 +107,12 @@ def disagreed_samples(views: CachedViews, analysis: Analysis) -> Html | None:
         wrong, often = int(analysis.sample_wrong[sample]), int(analysis.sample_wrong_views[sample])
         figures.append(
             figure(
-                pixels, keys[sample],
+                pixels,
+                keys[sample],
                 tag("span", tag("b", class_name(names, int(views.table.labels[sample]))), f" {right} of {total}"),
                 tag("span", f"✗ {names[wrong]} {often} of {total}", class_="wrong"),
                 tag("span", f"sample {sample}", class_="where"),
                 tag("span", keys[sample], class_="where") if keys[sample] != f"row {sample}" else None,
             )
-        )  # fmt: skip
+        )
     return tag("div", *figures, class_="gallery") if figures else None

@@ -74,19 +74,24 @@ def write_report(options: InspectCacheOptions, facts: dict[str, Any], stored: St
     text = page(f"{Path(facts['cache']).name or facts['cache']}: teacher cache", STYLE, [tag("main", *body)])
     target.write_text(text, encoding="utf-8")
     return {
-        "file": str(target), "bytes": len(text.encode()), "images": trouble is None,
+        "file": str(target),
+        "bytes": len(text.encode()),
+        "images": trouble is None,
         "teachers": [{"name": name, **analysis_facts(found)} for name, found in analyses.items()],
-    }  # fmt: skip
+    }
 
 
 def analysis_facts(found: Analysis) -> dict[str, Any]:
     """What the labels say, as JSON values."""
     return {
-        "views": found.views, "every": found.every, "flip_rate": found.flip_rate,
-        "class_views": found.class_views.tolist(), "class_right": found.confusion.diagonal().tolist(),
+        "views": found.views,
+        "every": found.every,
+        "flip_rate": found.flip_rate,
+        "class_views": found.class_views.tolist(),
+        "class_right": found.confusion.diagonal().tolist(),
         "confused": [list(pair) for pair in found.confused_pairs(10)],
         "hardest_samples": found.hardest_samples(12).tolist(),
-    }  # fmt: skip
+    }
 
 
 def images(stored: StoredCache, data: str | None) -> tuple[CachedViews | None, str | None]:
@@ -108,13 +113,13 @@ def teacher_sections(
     if found.every > 1:
         looked += f" (of every {found.every}th sample, all)"
     plots = [
-        *block_cards(teacher, columns), confidence_card(teacher["health"]), flip_card(found),
+        *block_cards(teacher, columns),
+        confidence_card(teacher["health"]),
+        flip_card(found),
         classes_card(found) if len(names) > ALL_CLASSES else coverage_card(teacher),
-    ]  # fmt: skip
+    ]
     return [
-        tag(
-            "p", "Every block is a random part of the same views, so blocks should look alike.", class_="soft"
-        ),
+        tag("p", "Every block is a random part of the same views, so blocks should look alike.", class_="soft"),
         tag("div", *plots, class_="cards"),
         tag("h2", "Which classes are hard?"),
         tag(
@@ -140,10 +145,12 @@ def pictures(
         ]
     parts.append(
         tag(
-            "p", "Views as the teacher saw them, spread over the cache, with their true class (and share, where mixed) "
-            "and the teacher's answer.", class_="soft",
+            "p",
+            "Views as the teacher saw them, spread over the cache, with their true class (and share, where mixed) "
+            "and the teacher's answer.",
+            class_="soft",
         )
-    )  # fmt: skip
+    )
     parts.append(gallery(views, readers))
     parts += [
         tag("h2", "Where teacher and label disagree most"),

@@ -71,9 +71,13 @@ class Frame:
     def dot(self, x: float, y: float, radius: float, style: str, words: str | None = None) -> Html:
         """A dot in data units."""
         return tag(
-            "circle", tag("title", words) if words else None, class_=style,
-            cx=_short(self.place_x(x)), cy=_short(self.place_y(y)), r=radius,
-        )  # fmt: skip
+            "circle",
+            tag("title", words) if words else None,
+            class_=style,
+            cx=_short(self.place_x(x)),
+            cy=_short(self.place_y(y)),
+            r=radius,
+        )
 
     def svg(self, words: str) -> Html:
         """The chart; `words` say what it shows to those who cannot see it."""
@@ -93,15 +97,18 @@ class Frame:
             tag("text", self.x_title, x=WIDTH - RIGHT, y=HEIGHT - 6, class_="title end"),
         ]
         size = f"0 0 {WIDTH} {HEIGHT}"
-        return tag(
-            "svg", *grid, *titles, *self.parts, viewBox=size, role="img", aria_label=words, class_="chart"
-        )  # fmt: skip
+        return tag("svg", *grid, *titles, *self.parts, viewBox=size, role="img", aria_label=words, class_="chart")
 
 
 def blocks_chart(
-    dots: Sequence[Dot], means: Sequence[tuple[float, float]], odd: Sequence[Dot], y_title: str, y_format: Format,
-    words: str, bounds: tuple[float, float] = (-math.inf, math.inf),
-) -> Html:  # fmt: skip
+    dots: Sequence[Dot],
+    means: Sequence[tuple[float, float]],
+    odd: Sequence[Dot],
+    y_title: str,
+    y_format: Format,
+    words: str,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Html:
     """Every block a dot over its epoch, the epoch's mean a line, odd blocks marked."""
     values = [dot.y for dot in dots] + [dot.y for dot in odd]
     low, high = padded_range(values, bounds)
@@ -135,9 +142,15 @@ def histogram(
     shares = [count / total for count in counts]
     ticks = nice_ticks(0, max([*shares, 0.01]))
     frame = Frame(
-        (low, high), (0, ticks[-1]), x_title, y_title, [low + (high - low) * k / 5 for k in range(6)], ticks, x_format,
+        (low, high),
+        (0, ticks[-1]),
+        x_title,
+        y_title,
+        [low + (high - low) * k / 5 for k in range(6)],
+        ticks,
+        x_format,
         _percent,
-    )  # fmt: skip
+    )
     width = (high - low) / len(counts)
     for place, share in enumerate(shares):
         left, right = frame.place_x(low + place * width), frame.place_x(low + (place + 1) * width)
@@ -145,11 +158,17 @@ def histogram(
         if counts[place]:
             top = min(top, frame.place_y(0) - 1)  # something is there: let it be seen
         edge = f"{x_format(low + place * width)} to {x_format(low + (place + 1) * width)}"
-        frame.add(tag(
-            "rect", tag("title", f"{edge}: {counts[place]:,} ({shares[place]:.1%})"), class_="area c1",
-            x=_short(left + 0.5), y=_short(top), width=_short(max(0.5, right - left - 1)),
-            height=_short(frame.place_y(0) - top),
-        ))  # fmt: skip
+        frame.add(
+            tag(
+                "rect",
+                tag("title", f"{edge}: {counts[place]:,} ({shares[place]:.1%})"),
+                class_="area c1",
+                x=_short(left + 0.5),
+                y=_short(top),
+                width=_short(max(0.5, right - left - 1)),
+                height=_short(frame.place_y(0) - top),
+            )
+        )
     return frame.svg(words)
 
 
@@ -170,11 +189,17 @@ def bars(values: Sequence[tuple[float, str]], x_title: str, y_title: str, words:
     width = (WIDTH - LEFT - RIGHT) / count
     for place, (share, text) in enumerate(values):
         top = frame.place_y(share)
-        frame.add(tag(
-            "rect", tag("title", text), class_="area c1" if share >= 1 else "area part",
-            x=_short(frame.place_x(place) + width * 0.08), y=_short(top), width=_short(width * 0.84),
-            height=_short(frame.place_y(0) - top),
-        ))  # fmt: skip
+        frame.add(
+            tag(
+                "rect",
+                tag("title", text),
+                class_="area c1" if share >= 1 else "area part",
+                x=_short(frame.place_x(place) + width * 0.08),
+                y=_short(top),
+                width=_short(width * 0.84),
+                height=_short(frame.place_y(0) - top),
+            )
+        )
     return frame.svg(words)
 
 
@@ -187,9 +212,13 @@ class Series(NamedTuple):
 
 
 def curves(
-    series: Sequence[Series], x_title: str, y_title: str, y_format: Format, words: str,
+    series: Sequence[Series],
+    x_title: str,
+    y_title: str,
+    y_format: Format,
+    words: str,
     bounds: tuple[float, float] = (-math.inf, math.inf),
-) -> Html:  # fmt: skip
+) -> Html:
     """Several curves over one axis, with a legend above."""
     values = [y for one in series for _, y in one.points if math.isfinite(y)]
     low, high = padded_range(values, bounds)
@@ -199,9 +228,15 @@ def curves(
     if first == last:
         last = first + 1
     frame = Frame(
-        (first, last), (min(low, ticks[0]), max(high, ticks[-1])), x_title, y_title,
-        nice_ticks(first, last, 5, whole=True), ticks, _plain, y_format,
-    )  # fmt: skip
+        (first, last),
+        (min(low, ticks[0]), max(high, ticks[-1])),
+        x_title,
+        y_title,
+        nice_ticks(first, last, 5, whole=True),
+        ticks,
+        _plain,
+        y_format,
+    )
     for one in series:
         frame.line(one.points, one.style)
     return frame.svg(words)
@@ -216,9 +251,7 @@ def legend(entries: Sequence[tuple[str, str]]) -> Html:
     return tag("p", *items, class_="legend")
 
 
-def padded_range(
-    values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)
-) -> tuple[float, float]:
+def padded_range(values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)) -> tuple[float, float]:
     """Smallest and largest value with some room, inside `bounds`; a range even where all values are equal."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     room = (high - low) * 0.06 or max(abs(high) * 0.05, 1e-3)

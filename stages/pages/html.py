@@ -73,9 +73,7 @@ def page(title: str, style: str, body: Iterable[Child]) -> str:
     return f'<!doctype html>\n<html lang="en">{head}\n{tag("body", *body)}</html>\n'
 
 
-def table(
-    columns: Iterable[tuple[str, str | None]], rows: Iterable[Iterable[Child]], total: bool = False
-) -> Html:
+def table(columns: Iterable[tuple[str, str | None]], rows: Iterable[Iterable[Child]], total: bool = False) -> Html:
     """A table that scrolls inside its box where it is too wide.
 
     Args:
@@ -85,10 +83,7 @@ def table(
     """
     described = list(columns)
     head = tag("tr", *(tag("th", word, class_=style) for word, style in described))
-    lines = [
-        [tag("td", cell, class_=style) for cell, (_, style) in zip(row, described, strict=True)]
-        for row in rows
-    ]
+    lines = [[tag("td", cell, class_=style) for cell, (_, style) in zip(row, described, strict=True)] for row in rows]
     body = [
         tag("tr", *cells, class_="sum" if total and place == len(lines) - 1 else None)
         for place, cells in enumerate(lines)

@@ -22,9 +22,7 @@ GOOD, BAD, INK = (20, 110, 50), (185, 25, 25), (60, 60, 60)
 
 
 @torch.inference_mode()
-def draw_predictions(
-    student: Path, teacher: Path, table: SampleTable, picture: Path, device: torch.device
-) -> None:
+def draw_predictions(student: Path, teacher: Path, table: SampleTable, picture: Path, device: torch.device) -> None:
     """Write a PNG of some images of the table; wrong answers stand first.
 
     Raises:
@@ -34,9 +32,12 @@ def draw_predictions(
     known = read_teacher_run(teacher)
     assert known is not None
     guide = load_teacher(
-        known.model, weights=str(teacher), num_classes=len(table.class_names), class_names=table.class_names,
+        known.model,
+        weights=str(teacher),
+        num_classes=len(table.class_names),
+        class_names=table.class_names,
         device=device,
-    )  # fmt: skip
+    )
     recipe = eval_recipe(facts.crop_ratio)
     cells = [Cells(0, np.arange(len(table)))]
     views = next(iter(load_views(table, recipe, eval_plan(len(table)), cells, image_size=facts.image_size)))
@@ -47,8 +48,10 @@ def draw_predictions(
     true = views.labels.numpy()
     order = np.argsort(said == true, kind="stable")[: COLUMNS * ROWS]
     names = table.class_names
-    captions = [((names[said[i]], said[i] == true[i]), (names[true[i]], True), (names[taught[i]], taught[i] == true[i]))
-                for i in order]  # fmt: skip
+    captions = [
+        ((names[said[i]], said[i] == true[i]), (names[true[i]], True), (names[taught[i]], taught[i] == true[i]))
+        for i in order
+    ]
     _sheet(views.pixels.numpy()[order], captions).save(picture)
 
 
@@ -60,9 +63,7 @@ def _sheet(pixels: np.ndarray, captions: Sequence[tuple[tuple[str, bool], ...]])
     for place, (image, lines) in enumerate(zip(pixels, captions, strict=True)):
         x, y = MARGIN + place % COLUMNS * wide, MARGIN + place // COLUMNS * high
         sheet.paste(Image.fromarray(image).resize((TILE, TILE), Image.Resampling.NEAREST), (x, y))
-        for line, (title, (text, right)) in enumerate(
-            zip(("student", "true", "teacher"), lines, strict=True)
-        ):
+        for line, (title, (text, right)) in enumerate(zip(("student", "true", "teacher"), lines, strict=True)):
             colour = INK if title == "true" else GOOD if right else BAD
             pen.text((x, y + TILE + 1 + 16 * line), f"{title} {text[:12]}", fill=colour, font=font)
     return sheet

@@ -36,9 +36,15 @@ def lines_of(
 
 
 def chart_card(
-    title: str, note: str, series: list[Series], runs: Sequence[Run], x_title: str, y_title: str,
-    number: Format = "{:g}".format, bounds: tuple[float, float] = (0, math.inf),
-) -> Html:  # fmt: skip
+    title: str,
+    note: str,
+    series: list[Series],
+    runs: Sequence[Run],
+    x_title: str,
+    y_title: str,
+    number: Format = "{:g}".format,
+    bounds: tuple[float, float] = (0, math.inf),
+) -> Html:
     """A titled chart with its legend; a note instead where there is nothing to draw."""
     if not series:
         return tag("section", tag("h3", title), tag("p", "nothing recorded yet"), class_="card")
@@ -95,9 +101,7 @@ def agreement_card(runs: Sequence[Run]) -> Html:
     series = lines_of(runs, lambda line: line.get("agreement"), "agreement", "c1")
     number = percent_format([y for one in series for _, y in one.points])
     note = "share of training views on which the distillation head says what the teacher said"
-    return chart_card(
-        "Agreement with the teacher", note, series, runs, "epoch", "share of views", number, UNIT
-    )
+    return chart_card("Agreement with the teacher", note, series, runs, "epoch", "share of views", number, UNIT)
 
 
 def rate_card(runs: Sequence[Run]) -> Html:
@@ -109,9 +113,7 @@ def rate_card(runs: Sequence[Run]) -> Html:
 def speed_card(runs: Sequence[Run]) -> Html:
     """Views per second."""
     series = lines_of(runs, lambda line: line.get("views_per_second"), "views", "c1", steps=True)
-    return chart_card(
-        "Speed", "between two records", series, runs, "step", "views per second", "{:,.0f}".format
-    )
+    return chart_card("Speed", "between two records", series, runs, "step", "views per second", "{:,.0f}".format)
 
 
 def wait_card(runs: Sequence[Run]) -> Html:

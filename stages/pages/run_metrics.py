@@ -52,8 +52,9 @@ class Run:
         """Best top-1 of the counting answer, and its epoch."""
         scores = [
             (line["val"][self.answer]["top1"], -line["epoch"])
-            for line in self.epochs if self.answer in line.get("val", {})
-        ]  # fmt: skip
+            for line in self.epochs
+            if self.answer in line.get("val", {})
+        ]
         return (max(scores)[0], -max(scores)[1]) if scores else None
 
     def share(self, part: str) -> float | None:
@@ -70,12 +71,18 @@ class Run:
         """The numbers of the page, as JSON values."""
         best, scores, last = self.best(), self.last_scores(), dict(self.epochs[-1]) if self.epochs else {}
         return {
-            "folder": self.name, "epochs": len(self.epochs), "steps": last.get("step", 0), "answer": self.answer,
+            "folder": self.name,
+            "epochs": len(self.epochs),
+            "steps": last.get("step", 0),
+            "answer": self.answer,
             "best": None if best is None else {"top1": best[0], "epoch": best[1]},
             "last": {**{k: v for k, v in last.items() if k not in ("kind", "val", "val_ema")}, "val": scores},
-            "views_per_second": self.speed(), "data_wait": self.share(WAITS[0]), "target_wait": self.share(WAITS[1]),
-            "finished": bool(self.result), "test": dict(self.test_scores()),
-        }  # fmt: skip
+            "views_per_second": self.speed(),
+            "data_wait": self.share(WAITS[0]),
+            "target_wait": self.share(WAITS[1]),
+            "finished": bool(self.result),
+            "test": dict(self.test_scores()),
+        }
 
 
 def read_run(folder: Path) -> Run:
@@ -99,9 +106,12 @@ def read_run(folder: Path) -> Run:
     if not lines:
         raise Missing(f"{path} has no line yet\nwait for the end of the run's first epoch")
     return Run(
-        str(folder), _read(folder / CONFIG), _read(folder / RESULT),
-        [line for line in lines if line.get("kind") == "epoch"], [line for line in lines if line.get("kind") == "step"],
-    )  # fmt: skip
+        str(folder),
+        _read(folder / CONFIG),
+        _read(folder / RESULT),
+        [line for line in lines if line.get("kind") == "epoch"],
+        [line for line in lines if line.get("kind") == "step"],
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

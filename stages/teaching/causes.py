@@ -97,10 +97,13 @@ def wrong_order(answers: Answers, class_names: tuple[str, ...]) -> Iterator[Caus
         # for the words, the order that all answers speak for; a pair seen once may be an ordinary mistake
         order = learn_order(answers.labels, answers.said)
         yield Cause(
-            kind="class order", text=describe_order(order, class_names),
+            kind="class order",
+            text=describe_order(order, class_names),
             cure="fit a new classifier on it with --fit-head, or name your classes so that they sort in its order",
-            before=before.accuracy.value, after=after.accuracy.value, images=len(covered),
-        )  # fmt: skip
+            before=before.accuracy.value,
+            after=after.accuracy.value,
+            images=len(covered),
+        )
 
 
 def wrong_size(teacher: Teacher, images: PlainImages, asked: Answers, image_size: int) -> Iterator[Cause]:
@@ -110,15 +113,16 @@ def wrong_size(teacher: Teacher, images: PlainImages, asked: Answers, image_size
         after = _try(teacher, images, size, len(asked))
         if after is not None and lifts(asked, after):
             yield Cause(
-                kind="image size", text=f"it was trained on images of {size} px, these are {image_size} px",
+                kind="image size",
+                text=f"it was trained on images of {size} px, these are {image_size} px",
                 cure=f"cache at its size with --img-size {size}",
-                before=asked.accuracy.value, after=after.accuracy.value, images=len(asked),
-            )  # fmt: skip
+                before=asked.accuracy.value,
+                after=after.accuracy.value,
+                images=len(asked),
+            )
 
 
-def wrong_normalisation(
-    teacher: Teacher, images: PlainImages, asked: Answers, image_size: int
-) -> Iterator[Cause]:
+def wrong_normalisation(teacher: Teacher, images: PlainImages, asked: Answers, image_size: int) -> Iterator[Cause]:
     """The normalisation of its tag, or one of the usual ones."""
     tried = [(teacher.mean, teacher.std)]
     for name, (mean, std) in {"its tag's": normalisation(teacher.tag), **NORMALISATIONS}.items():
@@ -133,8 +137,10 @@ def wrong_normalisation(
                 f"not mean {_numbers(teacher.mean)}, std {_numbers(teacher.std)}",
                 cure='give it as a folder of model.safetensors and teacher.json, with that "mean" and "std" in '
                 "teacher.json",
-                before=asked.accuracy.value, after=after.accuracy.value, images=len(asked),
-            )  # fmt: skip
+                before=asked.accuracy.value,
+                after=after.accuracy.value,
+                images=len(asked),
+            )
 
 
 def _try(teacher: Teacher, images: PlainImages, image_size: int, count: int) -> Answers | None:
@@ -146,9 +152,7 @@ def _try(teacher: Teacher, images: PlainImages, image_size: int, count: int) -> 
 
 def _part(answers: Answers, said: NDArray[np.int64], covered: NDArray[np.int64]) -> Answers:
     """Other answers to the covered images of the second half."""
-    return Answers(
-        answers.labels[1::2][covered], said, answers.confidence[1::2][covered], answers.num_classes
-    )
+    return Answers(answers.labels[1::2][covered], said, answers.confidence[1::2][covered], answers.num_classes)
 
 
 def _numbers(values: Triple) -> str:

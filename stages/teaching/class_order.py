@@ -47,10 +47,7 @@ def describe_order(order: Mapping[int, int], class_names: Sequence[str]) -> str:
     pairs = [(a, b) for a, b in sorted(moved.items()) if moved.get(b) == a and a < b]
     if 2 * len(pairs) == len(moved) and len(pairs) <= SHOWN:
         return " and ".join(f"{class_names[a]!r} and {class_names[b]!r}" for a, b in pairs) + " are exchanged"
-    said = [
-        f"{class_names[answer]!r} where it is {class_names[label]!r}"
-        for answer, label in sorted(moved.items())
-    ]
+    said = [f"{class_names[answer]!r} where it is {class_names[label]!r}" for answer, label in sorted(moved.items())]
     more = f" and {len(said) - SHOWN} more" if len(said) > SHOWN else ""
     return f"its classes are in another order: it says {', '.join(said[:SHOWN])}{more}"
 

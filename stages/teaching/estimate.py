@@ -50,11 +50,18 @@ def estimate(
     blocks = blocks_per_epoch(len(table), identity.block_slots) * epochs
     disk = preflight(open_location(cache), identity.format, views, blocks)
     data = {
-        "views": views, "epochs": epochs, "blocks": blocks, "block_slots": identity.block_slots,
-        "views_per_second": round(view_rate, 1), "teacher_per_second": round(teacher_rate, 1),
-        "seconds": round(seconds, 1), "bytes_at_most": disk.bytes_needed, "bytes_per_view_at_most": disk.bytes_per_view,
-        "files": disk.files_needed, "free_bytes": disk.bytes_free,
-    }  # fmt: skip
+        "views": views,
+        "epochs": epochs,
+        "blocks": blocks,
+        "block_slots": identity.block_slots,
+        "views_per_second": round(view_rate, 1),
+        "teacher_per_second": round(teacher_rate, 1),
+        "seconds": round(seconds, 1),
+        "bytes_at_most": disk.bytes_needed,
+        "bytes_per_view_at_most": disk.bytes_per_view,
+        "files": disk.files_needed,
+        "free_bytes": disk.bytes_free,
+    }
     slower = "the views" if view_rate < teacher_rate else "the teacher"
     text = (
         f"views   {views:,} = {len(table):,} samples x {epochs} epochs, "
@@ -68,8 +75,7 @@ def estimate(
     exit_code = 0 if disk.problem is None else 3
     if disk.problem:
         text += (
-            f"\nnot enough: {disk.problem}\n"
-            "use fewer --epochs, --logits topk:10 or none, or another disk with --cache"
+            f"\nnot enough: {disk.problem}\nuse fewer --epochs, --logits topk:10 or none, or another disk with --cache"
         )
     return CommandResult(text, data, exit_code)
 

@@ -40,9 +40,7 @@ def initial_model(tag: str, init: str, num_classes: int) -> nn.Module:
         model = timm.create_model(tag, pretrained=False, num_classes=num_classes)
         own = model.state_dict()
         state = read_weights(Path(init))
-        fits = {
-            name: value for name, value in state.items() if name in own and own[name].shape == value.shape
-        }
+        fits = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
         if len(fits) < len(own) // 2:
             raise Mismatch(
                 f"{init} does not fit {tag}\n  expected {len(own)} tensors, {len(fits)} fit\n"
@@ -72,9 +70,7 @@ def fine_tune(
     plan = ViewPlan.for_recipe(len(table), recipe, options.seed)
     asked = min(options.batch_size, max(8, len(table) // FEWEST_STEPS))
     if asked < options.batch_size:
-        note(
-            f"note: batches of {asked} instead of {options.batch_size}: there are {len(table):,} labelled images"
-        )
+        note(f"note: batches of {asked} instead of {options.batch_size}: there are {len(table):,} labelled images")
     batch_size = max(recipe.mix_group, asked // recipe.mix_group * recipe.mix_group)
     cells = [cell for epoch in range(options.epochs) for cell in plan.batches(epoch, batch_size)]
     warmup = max(1, len(cells) // options.epochs)
@@ -92,16 +88,23 @@ def fine_tune(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             if not math.isfinite(value := loss.item()):
-                raise TrainingDiverged(
-                    f"the loss is not finite in epoch {views.epoch + 1}\n  lower --lr and run again"
-                )
+                raise TrainingDiverged(f"the loss is not finite in epoch {views.epoch + 1}\n  lower --lr and run again")
             shown.advance(1, f"epoch {views.epoch + 1}/{options.epochs}, loss {value:.3f}")
     model.eval().requires_grad_(False)
     return Teacher(
-        model=model, tag=tag, weights_sha256=digest(model.state_dict()), head="trained", mean=mean, std=std,
-        num_classes=classes, class_names=table.class_names, precision="fp32", device=device, source=options.out,
+        model=model,
+        tag=tag,
+        weights_sha256=digest(model.state_dict()),
+        head="trained",
+        mean=mean,
+        std=std,
+        num_classes=classes,
+        class_names=table.class_names,
+        precision="fp32",
+        device=device,
+        source=options.out,
         fitted_on=table.digest,
-    )  # fmt: skip
+    )
 
 
 def learning_rate_factor(step: int, warmup: int, steps: int) -> float:

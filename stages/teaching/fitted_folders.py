@@ -33,9 +33,7 @@ def knows_classes(teacher: Teacher, class_names: tuple[str, ...]) -> bool:
 
 def is_fitted_for(teacher: Teacher, table: SampleTable, image_size: int) -> bool:
     """Whether its head was fitted on these very samples at this size."""
-    return (
-        teacher.head == "fitted" and teacher.fitted_on == table.digest and teacher.trained_size == image_size
-    )
+    return teacher.head == "fitted" and teacher.fitted_on == table.digest and teacher.trained_size == image_size
 
 
 def was_fitted_from(folder: Path, teacher: Teacher, table: SampleTable, image_size: int) -> bool:
@@ -44,7 +42,6 @@ def was_fitted_from(folder: Path, teacher: Teacher, table: SampleTable, image_si
     return (
         facts is not None
         and facts.head == "fitted"
-        and (facts.body_sha256, facts.fitted_on, facts.image_size)
-        == (teacher.weights_sha256, table.digest, image_size)
+        and (facts.body_sha256, facts.fitted_on, facts.image_size) == (teacher.weights_sha256, table.digest, image_size)
         and facts.class_names == table.class_names
     )

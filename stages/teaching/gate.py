@@ -7,6 +7,7 @@ here waits for others.
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 from deit_pipe.pipeline.data_set import DataSet
 from deit_pipe.stages.console.errors import Mismatch
@@ -60,47 +61,62 @@ def pass_gate(
     """
     names = data.train.class_names
     found = GateResult(
-        decision=PASSED, model=teacher.tag, weights_sha256=teacher.weights_sha256, head=teacher.head, body=teacher.body,
-        image_size=image_size, trained_size=teacher.trained_size, num_classes=len(names), seed=seed,
+        decision=PASSED,
+        model=teacher.tag,
+        weights_sha256=teacher.weights_sha256,
+        head=teacher.head,
+        body=teacher.body,
+        image_size=image_size,
+        trained_size=teacher.trained_size,
+        num_classes=len(names),
+        seed=seed,
         measured=time.time(),
-    )  # fmt: skip
+    )
     judges = judging_images(data, batch_size, workers, seed)
     if not judges or teacher.head == RANDOM:
         why = "random weights" if teacher.head == RANDOM else why_not(data)
-        return _with(found, decision=NOT_GATED, reason=why)
+        return replace(found, decision=NOT_GATED, reason=why)
     known = known_accuracy(teacher, names)
     split, images = judges[0]
     answers, enough = examine(teacher, images, image_size, known)
-    if (
-        not told_from_guessing(answers) and len(judges) > 1
-    ):  # a few validation images: then the training images
+    if not told_from_guessing(answers) and len(judges) > 1:  # a few validation images: then the training images
         split, images = judges[1]
         answers, enough = examine(teacher, images, image_size, known)
     problem = what_is_wrong(answers, known)
     cause = None if problem else next(wrong_order(answers, names), None)
     if cause is not None:
         problem = "some of its classes seem to be exchanged: a student learns that"
-    found = _with(
-        found, split=split, images=len(answers), classes_seen=len(set(answers.labels.tolist())),
-        accuracy=answers.accuracy.value, skill=answers.skill.value, skill_low=answers.skill.low,
-        skill_high=answers.skill.high, ece=answers.calibration_error,
-        mean_confidence=float(answers.confidence.mean()), known=known and known.accuracy,
-        known_from=known and known.source,
-    )  # fmt: skip
+    found = measured(found, split, answers, known)
     if not problem:
         return found
     cause = cause or find_cause(teacher, images, enough, image_size, names)
     refused = answers.skill.high < REFUSED_BELOW
     if refused and not accept:
         raise refusal(teacher, found, cause, data)
-    return _with(
-        found, decision=ACCEPTED if refused else WARNED, reason=problem, cause=cause and cause.to_json()
+    return replace(
+        found, decision=ACCEPTED if refused else WARNED, reason=problem, cause=cause.to_json() if cause else None
     )
 
 
-def examine(
-    teacher: Teacher, images: PlainImages, image_size: int, known: Known | None
-) -> tuple[Answers, Answers]:
+def measured(found: GateResult, split: str, answers: Answers, known: Known | None) -> GateResult:
+    """With the figures of these answers."""
+    return replace(
+        found,
+        split=split,
+        images=len(answers),
+        classes_seen=len(set(answers.labels.tolist())),
+        accuracy=answers.accuracy.value,
+        skill=answers.skill.value,
+        skill_low=answers.skill.low,
+        skill_high=answers.skill.high,
+        ece=answers.calibration_error,
+        mean_confidence=float(answers.confidence.mean()),
+        known=known and known.accuracy,
+        known_from=known and known.source,
+    )
+
+
+def examine(teacher: Teacher, images: PlainImages, image_size: int, known: Known | None) -> tuple[Answers, Answers]:
     """Answers until they are clear; and, where something is wrong, as many as a search for the cause needs."""
     with closing(ask_in_steps(teacher, images, image_size, MOST)) as steps:
         answers = enough = until_clear(steps, known)
@@ -158,9 +174,7 @@ def until_clear(steps: Iterator[Answers], known: Known | None) -> Answers:
 def what_is_wrong(answers: Answers, known: Known | None) -> str:
     """One line, or nothing."""
     if answers.skill.high < REFUSED_BELOW:
-        return (
-            f"a skill below {REFUSED_BELOW} is near guessing: its answers teach nothing about these classes"
-        )
+        return f"a skill below {REFUSED_BELOW} is near guessing: its answers teach nothing about these classes"
     if not told_from_guessing(answers):
         return f"{len(answers):,} images are too few to tell its answers from guessing"
     if answers.skill.high < WARNED_BELOW:
@@ -186,9 +200,7 @@ def refusal(teacher: Teacher, found: GateResult, cause: Cause | None, data: Data
     if cause is not None:
         lines += [f"  likely cause: {cause_words(cause.to_json())}", cause.cure]
     elif weak:
-        lines.append(
-            f"  that is all it ever knew ({percent(found.known)}, {found.known_from}): train it for longer"
-        )
+        lines.append(f"  that is all it ever knew ({percent(found.known)}, {found.known_from}): train it for longer")
     else:
         lines += [
             f"  no other order of classes, size or normalisation explains it, as far as {found.images:,} images tell: "
@@ -198,7 +210,3 @@ def refusal(teacher: Teacher, found: GateResult, cause: Cause | None, data: Data
     lines.append(f"or train it with: {training_command(model, data, image_size=found.image_size)}")
     lines.append("--accept-teacher caches it all the same")
     return Mismatch("\n".join(lines))
-
-
-def _with(found: GateResult, **changed: object) -> GateResult:
-    return GateResult.from_json({**found.to_json(), **changed})

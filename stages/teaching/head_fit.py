@@ -14,9 +14,7 @@ L2 = 1e-4
 STEPS = 200
 
 
-def fit_head(
-    teacher: Teacher, table: SampleTable, *, image_size: int, batch_size: int, workers: int
-) -> Teacher:
+def fit_head(teacher: Teacher, table: SampleTable, *, image_size: int, batch_size: int, workers: int) -> Teacher:
     """The teacher with a classifier for the table's classes, fitted on one plain view of every labelled image.
 
     All features are held in memory: 4 bytes x features x images.

@@ -47,9 +47,13 @@ def choose_threads(options: TrainStudentOptions, student: nn.Module) -> int | No
 
 
 def make_trainer(
-    options: TrainStudentOptions, decided: Decisions, student: nn.Module, facts: StudentFacts, recipe: Recipe,
+    options: TrainStudentOptions,
+    decided: Decisions,
+    student: nn.Module,
+    facts: StudentFacts,
+    recipe: Recipe,
     group: Processes,
-) -> Trainer:  # fmt: skip
+) -> Trainer:
     """The student with its optimiser, averaged copy, compiled and distributed forms."""
     if options.grad_checkpointing:
         student.set_grad_checkpointing(True)  # type: ignore[operator]
@@ -67,10 +71,19 @@ def make_trainer(
         unused = is_distilled(student) and (loss.kind == "none" or loss.alpha in (0.0, 1.0))
         network = nn.parallel.DistributedDataParallel(network, device_ids=ids, find_unused_parameters=unused)
     return Trainer(
-        student=student, network=network, facts=facts, loss=loss, optimizer=optimizer, ema=ema, recipe=recipe,
-        group=group, precision=decided.precision, clip_grad=settings.clip_grad, smoothing=settings.smoothing,
+        student=student,
+        network=network,
+        facts=facts,
+        loss=loss,
+        optimizer=optimizer,
+        ema=ema,
+        recipe=recipe,
+        group=group,
+        precision=decided.precision,
+        clip_grad=settings.clip_grad,
+        smoothing=settings.smoothing,
         channels_last=options.channels_last,
-    )  # fmt: skip
+    )
 
 
 def say_start(

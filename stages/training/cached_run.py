@@ -59,14 +59,10 @@ def block_slots(cache: str, names: list[str], manifest: Manifest) -> int:
     if names:
         return read_teacher(cache, names[0]).block_slots
     dense = TargetFormat.parse("dense", (1.0,), manifest.num_classes)
-    return block_slots_for(
-        dense, manifest.num_classes, manifest.recipe.get("mix_group", 1), manifest.num_samples
-    )
+    return block_slots_for(dense, manifest.num_classes, manifest.recipe.get("mix_group", 1), manifest.num_samples)
 
 
-def open_readers(
-    options: TrainStudentOptions, names: list[str], loss: DistillationLoss
-) -> list[TargetReader]:
+def open_readers(options: TrainStudentOptions, names: list[str], loss: DistillationLoss) -> list[TargetReader]:
     """A reader per teacher, each complete; for the loss `none` only of those that are."""
     if options.online_teacher:
         return []
@@ -106,13 +102,9 @@ def open_reader(options: TrainStudentOptions, name: str, loss: DistillationLoss)
         command = continue_teacher(options.cache, name)
         raise type(error)("\n".join([*said, f"continue with: {command}"])) from error
     targets = reader.identity.format
-    if loss.kind == "soft" and (
-        targets.kind == "none" or (targets.kind == "topk" and loss.tau not in targets.taus)
-    ):
+    if loss.kind == "soft" and (targets.kind == "none" or (targets.kind == "topk" and loss.tau not in targets.taus)):
         serves = (
-            ", ".join(f"{tau:g}" for tau in targets.taus)
-            if targets.kind == "topk"
-            else "none: it holds labels only"
+            ", ".join(f"{tau:g}" for tau in targets.taus) if targets.kind == "topk" else "none: it holds labels only"
         )
         raise Mismatch(
             f"{options.cache} cannot serve the soft loss of teacher {name!r} at temperature {loss.tau:g}\n"
@@ -133,9 +125,14 @@ def online_targets(
         known = bool(recorded) and Path(recorded).exists()
         weights = recorded if known else RANDOM if recorded.startswith(RANDOM) else None
     teacher = load_teacher(
-        identity.model, weights=weights, num_classes=len(table.class_names), class_names=table.class_names,
-        device=group.device, precision=identity.precision, seed=seed,
-    )  # fmt: skip
+        identity.model,
+        weights=weights,
+        num_classes=len(table.class_names),
+        class_names=table.class_names,
+        device=group.device,
+        precision=identity.precision,
+        seed=seed,
+    )
     if teacher.weights_sha256 != identity.weights_sha256:
         raise Mismatch(
             f"online-teacher has other weights than {options.cache}\n"

@@ -126,9 +126,7 @@ def _plain(value: Any) -> Any:
 
 
 def _unflatten(tensors: dict[str, Tensor], plain: dict[str, Any]) -> dict[str, Any]:
-    state: dict[int, dict[str, Any]] = {
-        int(index): dict(values) for index, values in plain["numbers"].items()
-    }
+    state: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in plain["numbers"].items()}
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = tensor

@@ -45,10 +45,13 @@ def student_facts(
     """The student for these views and classes."""
     model, sizes = chosen_student(options, manifest.image_size)
     return describe_student(
-        model, image_size=manifest.image_size, class_names=table.class_names,
+        model,
+        image_size=manifest.image_size,
+        class_names=table.class_names,
         crop_ratio=options.eval_crop_ratio or default_crop_ratio(manifest.image_size, model),
-        drop_path=settings.drop_path, **asdict(sizes),
-    )  # fmt: skip
+        drop_path=settings.drop_path,
+        **asdict(sizes),
+    )
 
 
 def token_width(student: str, sizes: CustomSizes) -> int:

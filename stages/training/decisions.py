@@ -30,9 +30,15 @@ from deit_pipe.store.manifest import read_teacher
 
 # Of the config: what follows from the cache and is no option.
 DERIVED = (
-    "cache_digest", "world", "teacher_digests", "cached_epochs", "settings_rules", "data_choice", "command",
+    "cache_digest",
+    "world",
+    "teacher_digests",
+    "cached_epochs",
+    "settings_rules",
+    "data_choice",
+    "command",
     "samples_digest",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +74,25 @@ def decide(options: TrainStudentOptions, cache: OpenedCache, group: Processes) -
     loss = make_loss(options, settings, len(names))
     precision = options.precision or ("bf16" if group.device.type == "cuda" else "fp32")
     config = resolved_config(
-        options, settings, preset=preset.name, alpha=loss.alpha, precision=precision, teacher=",".join(names),
+        options,
+        settings,
+        preset=preset.name,
+        alpha=loss.alpha,
+        precision=precision,
+        teacher=",".join(names),
         student=student_text(options, cache.manifest.image_size),
         data=absolute(options.data or cache.data),
         val_data=absolute(options.val_data) if options.val_data else None,
-        cache_digest=cache.manifest.digest, world=group.world,
+        cache_digest=cache.manifest.digest,
+        world=group.world,
         teacher_digests=[read_teacher(options.cache, name).digest for name in names],
         cached_epochs=cached_epochs(options.cache, names, settings.epochs, begun),
-        settings_rules=SETTINGS_RULES, data_choice=cache.choice.to_json(), command=own_command(options),
+        settings_rules=SETTINGS_RULES,
+        data_choice=cache.choice.to_json(),
+        command=own_command(options),
         samples_digest=cache.manifest.samples_digest,
-    )  # fmt: skip
-    return Decisions(
-        names=names, preset=preset, settings=settings, loss=loss, precision=precision, config=config
     )
+    return Decisions(names=names, preset=preset, settings=settings, loss=loss, precision=precision, config=config)
 
 
 def own_command(options: TrainStudentOptions) -> str:
@@ -97,9 +109,7 @@ def settings_of(
     """
     manifest, plan = cache.manifest, cache.plan
     adapts = begun is None or "settings_rules" in begun
-    preset = choose_preset(
-        options, cache.recipe, manifest.image_size, manifest.num_samples if adapts else None
-    )
+    preset = choose_preset(options, cache.recipe, manifest.image_size, manifest.num_samples if adapts else None)
     student, sizes = chosen_student(options, manifest.image_size)
     width = token_width(student, sizes) if preset.name == "few" and options.lr is None else FEW_WIDTH
     settings = resolve_settings(options, preset.name, student, num_samples=manifest.num_samples, width=width)

@@ -106,15 +106,25 @@ class Fit:
                 stack.callback(self.metrics.close)
             cells = self.schedule.cells(group, position.epoch, position.step)
             views = load_views(
-                self.table, self.trainer.recipe, self.schedule.plan, cells, image_size=self.image_size,
-                workers=self.workers, pin_memory=group.device.type == "cuda",
-            )  # fmt: skip
+                self.table,
+                self.trainer.recipe,
+                self.schedule.plan,
+                cells,
+                image_size=self.image_size,
+                workers=self.workers,
+                pin_memory=group.device.type == "cuda",
+            )
             stack.callback(views.close)  # type: ignore[attr-defined]  # a generator; ends its workers
             targets = stack.enter_context(closing(self.make_targets(position.epoch, position.step)))
-            shown = stack.enter_context(progress(
-                "training", self.settings.epochs * self.schedule.steps, "steps", done=position.total,
-                quiet=not group.first,
-            ))  # fmt: skip
+            shown = stack.enter_context(
+                progress(
+                    "training",
+                    self.settings.epochs * self.schedule.steps,
+                    "steps",
+                    done=position.total,
+                    quiet=not group.first,
+                )
+            )
             while position.epoch < self.settings.epochs:
                 self._train_epoch(views, targets, shown, stop)
                 scores = self._end_epoch() or scores
@@ -152,11 +162,19 @@ class Fit:
         means = self.trainer.means()
         if self.metrics is not None:
             views = steps * self.settings.batch_size
-            self.metrics.write("step", self.position.total, {
-                "epoch": self.position.epoch, "lr": learning_rate(self.trainer.optimizer), **means,
-                "data_wait_seconds": times.data / steps, "target_wait_seconds": times.targets / steps,
-                "compute_seconds": times.compute / steps, "views_per_second": views / elapsed,
-            })  # fmt: skip
+            self.metrics.write(
+                "step",
+                self.position.total,
+                {
+                    "epoch": self.position.epoch,
+                    "lr": learning_rate(self.trainer.optimizer),
+                    **means,
+                    "data_wait_seconds": times.data / steps,
+                    "target_wait_seconds": times.targets / steps,
+                    "compute_seconds": times.compute / steps,
+                    "views_per_second": views / elapsed,
+                },
+            )
 
     def _end_epoch(self) -> dict[str, Any] | None:
         """Record the epoch, evaluate when due, keep the best; the scores if evaluated."""
@@ -252,17 +270,25 @@ class Fit:
         if group.first:
             assert self.metrics is not None
             state = {
-                "epoch": position.epoch, "step": position.step, "total": position.total, "best": self.best,
-                "sums": all_sums, "metrics_bytes": self.metrics.size, "scaler": trainer.scaler.state_dict(),
-            }  # fmt: skip
+                "epoch": position.epoch,
+                "step": position.step,
+                "total": position.total,
+                "best": self.best,
+                "sums": all_sums,
+                "metrics_bytes": self.metrics.size,
+                "scaler": trainer.scaler.state_dict(),
+            }
             save_checkpoint(
                 self.run_folder,
                 Checkpoint(
-                    model=trainer.student.state_dict(), optimizer=trainer.optimizer.state_dict(),
-                    ema=trainer.ema.module.state_dict() if trainer.ema else None, random=random, state=state,
+                    model=trainer.student.state_dict(),
+                    optimizer=trainer.optimizer.state_dict(),
+                    ema=trainer.ema.module.state_dict() if trainer.ema else None,
+                    random=random,
+                    state=state,
                 ),
                 f"{position.total:08d}",
-            )  # fmt: skip
+            )
         self.saved = here
         group.barrier()
 
@@ -295,12 +321,18 @@ class Fit:
         if self.validation is None and self.test is not None:
             scores = self._scores("test", self.test)
         result: dict[str, Any] = {
-            "out": str(self.run_folder), "student": self.trainer.facts.model, "loss": self.options.loss,
-            "epochs": self.settings.epochs, "steps": self.position.total, "answer": self.answer,
-            "selected": self._selected_scores, "best": self.best, "teacher_top1": self.teacher and self.teacher[0],
+            "out": str(self.run_folder),
+            "student": self.trainer.facts.model,
+            "loss": self.options.loss,
+            "epochs": self.settings.epochs,
+            "steps": self.position.total,
+            "answer": self.answer,
+            "selected": self._selected_scores,
+            "best": self.best,
+            "teacher_top1": self.teacher and self.teacher[0],
             "teacher_split": self.teacher and self.teacher[1],
             **scores,
-        }  # fmt: skip
+        }
         result |= outcome(result, self.test if self.validation is None else self.validation)
         if group.first:
             save_weights(self.run_folder / STUDENT_WEIGHTS, self._selected())

@@ -9,9 +9,7 @@ from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.training.settings import TrainingSettings
 
 
-def make_optimizer(
-    model: nn.Module, settings: TrainingSettings, layer_decay: float | None = None
-) -> Optimizer:
+def make_optimizer(model: nn.Module, settings: TrainingSettings, layer_decay: float | None = None) -> Optimizer:
     """Timm's optimiser; biases, norms, position embeddings and all tokens are not decayed.
 
     The official DeiT code decays `dist_token` (it is missing from its skip set); timm does not, and neither do we.
@@ -42,9 +40,7 @@ def make_schedule(optimizer: Optimizer, settings: TrainingSettings) -> CosineLRS
     """
     return CosineLRScheduler(
         optimizer,
-        t_initial=max(
-            2, settings.epochs
-        ),  # timm warns of a single epoch, whose rate is the peak all the same
+        t_initial=max(2, settings.epochs),  # timm warns of a single epoch, whose rate is the peak all the same
         lr_min=min(settings.min_lr, settings.scaled_lr),
         warmup_t=min(settings.warmup_epochs, max(0, settings.epochs - 1)),
         warmup_lr_init=min(settings.warmup_lr, settings.scaled_lr),

@@ -24,8 +24,13 @@ def outcome(result: dict[str, Any], table: SampleTable | None) -> dict[str, Any]
     scores = result.get(result["selected"])
     if table is None or not scores:
         return {
-            "split": None, "images": 0, "chance": None, "commonest": None, "near_chance": None, "better_head": None,
-        }  # fmt: skip
+            "split": None,
+            "images": 0,
+            "chance": None,
+            "commonest": None,
+            "near_chance": None,
+            "better_head": None,
+        }
     counts = np.bincount(table.labels[table.labels >= 0], minlength=len(table.class_names))
     images, chance = int(counts.sum()), 1 / len(table.class_names)
     commonest = float(counts.max() / images)
@@ -34,9 +39,13 @@ def outcome(result: dict[str, Any], table: SampleTable | None) -> dict[str, Any]
     if "dist" in scores and result["answer"] == "fused" and scores["dist"]["top1"] != scores["class"]["top1"]:
         better = "dist" if scores["dist"]["top1"] > scores["class"]["top1"] else "class"
     return {
-        "split": result["selected"].removesuffix("_ema"), "images": images, "chance": chance, "commonest": commonest,
-        "near_chance": lower_bound(top1, images) <= max(chance, commonest), "better_head": better,
-    }  # fmt: skip
+        "split": result["selected"].removesuffix("_ema"),
+        "images": images,
+        "chance": chance,
+        "commonest": commonest,
+        "near_chance": lower_bound(top1, images) <= max(chance, commonest),
+        "better_head": better,
+    }
 
 
 def lower_bound(share: float, count: int) -> float:
@@ -62,9 +71,7 @@ def result_text(result: dict[str, Any]) -> str:
         lines += judgement(result, scores)
     best = result.get("best")
     if best and scores and best["top1"] > scores[result["answer"]]["top1"]:
-        lines.append(
-            f"  best {best['top1']:.2%} after epoch {best['epoch'] + 1}: evaluate, export with --weights best"
-        )
+        lines.append(f"  best {best['top1']:.2%} after epoch {best['epoch'] + 1}: evaluate, export with --weights best")
     if result.get("split") == "test":
         lines.append("  no validation images, so nothing was selected: these are the last epoch's weights")
     lines.append(f"next: deit-pipe evaluate {shlex.quote(str(result['out']))}")
@@ -95,9 +102,7 @@ def judgement(result: dict[str, Any], scores: dict[str, Any]) -> list[str]:
     if result["near_chance"]:
         guess = max(result["chance"], result["commonest"])
         told = [
-            n
-            for n in ("class", "dist")
-            if n in scores and lower_bound(scores[n]["top1"], result["images"]) > guess
+            n for n in ("class", "dist") if n in scores and lower_bound(scores[n]["top1"], result["images"]) > guess
         ]
         what = f"; its {names_of(told[0])} can" if told else ": the student has learned nothing that shows"
         lines.append(

@@ -24,9 +24,23 @@ LOCK = ".lock"
 
 # What may change between the parts of one run without changing its weights.
 FREE = {
-    "out", "data", "workers", "device", "log_steps", "checkpoint_steps", "tensorboard", "eval_every",
-    "eval_crop_ratio", "teacher_weights", "cache", "print_config", "world", "data_choice", "command", "samples_digest",
-}  # fmt: skip
+    "out",
+    "data",
+    "workers",
+    "device",
+    "log_steps",
+    "checkpoint_steps",
+    "tensorboard",
+    "eval_every",
+    "eval_crop_ratio",
+    "teacher_weights",
+    "cache",
+    "print_config",
+    "world",
+    "data_choice",
+    "command",
+    "samples_digest",
+}
 
 
 def begun_config(run: Path) -> dict[str, Any] | None:
@@ -67,10 +81,7 @@ def begin(run: Path, config: dict[str, Any], given: Collection[str] = ()) -> Non
         and (name in there or name in given)
     ]
     if different:
-        lines = [
-            f"  {name.replace('_', '-')}: there {there.get(name)}   given {config[name]}"
-            for name in different
-        ]
+        lines = [f"  {name.replace('_', '-')}: there {there.get(name)}   given {config[name]}" for name in different]
         raise Mismatch(f"{run} holds another run\n" + "\n".join(lines) + "\ngive another folder with --out")
 
 

@@ -128,8 +128,7 @@ def choose_preset(
         if steps < ENOUGH_STEPS:
             return ChosenPreset(
                 "few",
-                f"preset {by_recipe} would make {steps:,} steps of {num_samples:,} images, "
-                f"fewer than {ENOUGH_STEPS:,}",
+                f"preset {by_recipe} would make {steps:,} steps of {num_samples:,} images, fewer than {ENOUGH_STEPS:,}",
             )
     return ChosenPreset(by_recipe, reason)
 
@@ -176,9 +175,7 @@ def resolve_alpha(options: TrainStudentOptions) -> float:
     return {"none": 0.0, "hard": 0.5, "soft": 0.1}[options.loss]
 
 
-def resolved_config(
-    options: TrainStudentOptions, settings: TrainingSettings, **decided: Any
-) -> dict[str, Any]:
+def resolved_config(options: TrainStudentOptions, settings: TrainingSettings, **decided: Any) -> dict[str, Any]:
     """Every option with the value that is used; what is decided elsewhere (alpha, student, precision...) as given."""
     config = {**asdict(options), **asdict(settings), **decided}
     config.pop("print_config")
@@ -190,10 +187,7 @@ def config_as_toml(config: dict[str, Any]) -> str:
 
     What is no option of its own on the command line is explained beside its value.
     """
-    helps = {
-        key: item.metadata["help"].partition("[default")[0]
-        for key, item in settable(TrainStudentOptions).items()
-    }
+    helps = {key: item.metadata["help"].partition("[default")[0] for key, item in settable(TrainStudentOptions).items()}
     lines = ["[train-student]"]
     for name, value in config.items():
         key = name.replace("_", "-")

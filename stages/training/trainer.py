@@ -57,16 +57,20 @@ class Schedule:
             cached, order_pass = current % self.cached_epochs, current // self.cached_epochs
             seed = self.order_seed if self.order_seed is not None else (0 if order_pass else None)
             for whole in self.plan.batches(
-                cached, self.batch_size, rank=group.rank, world=group.world, start=step if current == epoch else 0,
-                order_seed=seed, order_pass=order_pass, block_slots=self.block_slots,
-            ):  # fmt: skip
+                cached,
+                self.batch_size,
+                rank=group.rank,
+                world=group.world,
+                start=step if current == epoch else 0,
+                order_seed=seed,
+                order_pass=order_pass,
+                block_slots=self.block_slots,
+            ):
                 yield from self._parts(whole)
 
     def part_sizes(self, group: Processes) -> list[int]:
         """Views in each part of this rank's share of a step; the same for every step of a run."""
-        first = next(
-            self.plan.batches(0, self.batch_size, rank=group.rank, world=group.world, order_seed=None)
-        )
+        first = next(self.plan.batches(0, self.batch_size, rank=group.rank, world=group.world, order_seed=None))
         return [len(part.slots) for part in self._parts(first)]
 
     def _parts(self, whole: Cells) -> Iterator[Cells]:
@@ -126,9 +130,7 @@ class Trainer:
         # fp16 needs loss scaling; for the others the scaler is a no-op
         self.scaler = torch.amp.GradScaler(self.group.device.type, enabled=self.precision == "fp16")
 
-    def step(
-        self, views: Iterator[ViewBatch], targets: TargetSource, parts: list[int], epoch: int
-    ) -> StepTimes:
+    def step(self, views: Iterator[ViewBatch], targets: TargetSource, parts: list[int], epoch: int) -> StepTimes:
         """One optimiser step over one batch of views per part, of those sizes.
 
         Raises:
@@ -177,9 +179,7 @@ class Trainer:
         # one look at the device a step; all processes must agree, or the others would wait for ever
         finite = torch.isfinite(torch.stack(totals)).tolist()
         if self.group.any(not all(finite)):
-            raise TrainingDiverged(
-                diverged(seen[finite.index(False) if False in finite else 0], epoch, self.precision)
-            )
+            raise TrainingDiverged(diverged(seen[finite.index(False) if False in finite else 0], epoch, self.precision))
         if self.clip_grad:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.clip_grad)

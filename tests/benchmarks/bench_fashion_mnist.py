@@ -35,9 +35,7 @@ def spread(scores: list[dict[str, Any]], head: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("fm"))
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=128)
@@ -80,10 +78,7 @@ def main() -> None:
         "| --- | --: | --: | --: |",
     ]
     for loss in LOSSES:
-        shown = [
-            spread(scores[loss], head) if loss != "none" or head == "class" else "not trained"
-            for head in HEADS
-        ]
+        shown = [spread(scores[loss], head) if loss != "none" or head == "class" else "not trained" for head in HEADS]
         lines.append(f"| {loss} | {' | '.join(shown)} |")
     print("\n".join(lines))
     if args.write:

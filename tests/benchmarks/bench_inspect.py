@@ -43,19 +43,32 @@ SAMPLES, CLASSES, EPOCHS, REPEATS = 1_281_167, 1000, 300, 7
 def big_ledger(folder: Path) -> tuple[Path, int]:
     """A complete, sealed ledger of 300 epochs of ImageNet with dense logits, as the store seals it; no target."""
     manifest = Manifest(
-        samples_digest="1" * 64, num_samples=SAMPLES, num_classes=CLASSES, recipe=MIXED.to_json(),
-        recipe_digest=MIXED.digest, seed=0, image_size=224, views_version=1,
-    )  # fmt: skip
-    few = SampleIndex(
-        ["a"], np.zeros(1, np.int64), np.ones(1, np.int64), ("a",)
-    )  # the screen does not read it
+        samples_digest="1" * 64,
+        num_samples=SAMPLES,
+        num_classes=CLASSES,
+        recipe=MIXED.to_json(),
+        recipe_digest=MIXED.digest,
+        seed=0,
+        image_size=224,
+        views_version=1,
+    )
+    few = SampleIndex(["a"], np.zeros(1, np.int64), np.ones(1, np.int64), ("a",))  # the screen does not read it
     cache = folder / "imagenet"
     create_cache(cache, manifest, few, {"data": "imagenet", "recipe": "deit"})
     probe = TeacherIdentity(
-        name="regnety_160.deit_in1k", model="regnety_160.deit_in1k", weights_sha256="2" * 64, head="pretrained",
-        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), image_size=224, precision="fp32", num_classes=CLASSES,
-        batch_size=256, targets="dense", block_slots=8192,
-    )  # fmt: skip
+        name="regnety_160.deit_in1k",
+        model="regnety_160.deit_in1k",
+        weights_sha256="2" * 64,
+        head="pretrained",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        image_size=224,
+        precision="fp32",
+        num_classes=CLASSES,
+        batch_size=256,
+        targets="dense",
+        block_slots=8192,
+    )
     slots = block_slots_for(probe.format, CLASSES, 2, SAMPLES)
     place = open_location(cache)
     write_teacher(place, probe)
@@ -69,13 +82,21 @@ def big_ledger(folder: Path) -> tuple[Path, int]:
         stop = np.minimum((index + 1) * 8192, SAMPLES)
         views = stop - index * 8192
         columns = {
-            "epoch": np.repeat(np.array(epochs), per_epoch), "index": index, "start": index * 8192, "stop": stop,
-            "rank": index % 8, "agree": random.binomial(views, 0.6), "agree_either": random.binomial(views, 0.7),
-            "ties": random.binomial(views, 0.001), "written": np.arange(count) + first * 1e5,
-            "top1": 0.5 + random.normal(0, 0.003, count), "entropy": 2 + random.normal(0, 0.01, count),
-            "topk_mass": np.full(count, np.nan), "run": np.array(["0123456789ab"] * count, object),
+            "epoch": np.repeat(np.array(epochs), per_epoch),
+            "index": index,
+            "start": index * 8192,
+            "stop": stop,
+            "rank": index % 8,
+            "agree": random.binomial(views, 0.6),
+            "agree_either": random.binomial(views, 0.7),
+            "ties": random.binomial(views, 0.001),
+            "written": np.arange(count) + first * 1e5,
+            "top1": 0.5 + random.normal(0, 0.003, count),
+            "entropy": 2 + random.normal(0, 0.01, count),
+            "topk_mass": np.full(count, np.nan),
+            "run": np.array(["0123456789ab"] * count, object),
             "confidence": random.multinomial(8192, np.full(20, 0.05), count),
-        }  # fmt: skip
+        }
         for name in ("teacher_label", "fingerprint", "logits"):
             columns[f"bytes.{name}"] = random.integers(10_000, 20_000_000, count)
             columns[f"sha256.{name}"] = random.integers(0, 256, (count, 32), np.uint8)
@@ -142,9 +163,7 @@ def main() -> None:
             "| what | median | fastest |",
             "| --- | --: | --: |",
         ]
-        lines += [
-            f"| {what} | {median * 1000:,.0f} ms | {best * 1000:,.0f} ms |" for what, (median, best) in rows
-        ]
+        lines += [f"| {what} | {median * 1000:,.0f} ms | {best * 1000:,.0f} ms |" for what, (median, best) in rows]
         lines += [
             "",
             f"Replay: {2048 / replay[0]:,.0f} views a second. The first row should stay below 500 ms.",

@@ -154,15 +154,11 @@ def read_table(logits: np.ndarray, folder: Path) -> str:
         raw = 4 * logits.shape[1]
 
         def stream(batches: list[np.ndarray], path: Path = path) -> None:
-            reader = TargetReader(
-                path
-            )  # a fresh one: every block is fetched, checked and decoded in the time
+            reader = TargetReader(path)  # a fresh one: every block is fetched, checked and decoded in the time
             for _ in reader.stream((0, slots) for slots in batches):
                 pass
 
-        ours = {
-            name: per_batch(stream, batches) for name, batches in orders(slots, teacher.block_slots).items()
-        }
+        ours = {name: per_batch(stream, batches) for name, batches in orders(slots, teacher.block_slots).items()}
         theirs = rivals(path, teacher, slots)
         cells = [*ours.values(), *theirs]
         lines.append(
@@ -222,9 +218,7 @@ def ledger_line(folder: Path) -> str:
     )
     runs = []
     for _ in range(REPEATS):
-        out = subprocess.run(
-            [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
-        )
+        out = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
         runs.append(out.stdout.split())
     seconds = min(float(run[1]) for run in runs)
     size = sum(p.stat().st_size for p in (path / "ledger").rglob("*") if p.is_file())
@@ -258,9 +252,14 @@ def make_ledger(path: Path) -> None:
         for index in range(RECORDS_PER_EPOCH):
             top1, entropy = random.random(2).tolist()
             statistics = BlockStatistics(
-                agree=int(random.integers(block)), agree_either=int(random.integers(block)), ties=3,
-                top1=top1, entropy=entropy, topk_mass=None, confidence=tuple(random.integers(0, 900, 20).tolist()),
-            )  # fmt: skip
+                agree=int(random.integers(block)),
+                agree_either=int(random.integers(block)),
+                ties=3,
+                top1=top1,
+                entropy=entropy,
+                topk_mass=None,
+                confidence=tuple(random.integers(0, 900, 20).tolist()),
+            )
             objects = {
                 spec.name: StoredObject(int(random.integers(10**6)), random.bytes(32).hex())
                 for spec in array_specs(teacher.format)
@@ -300,8 +299,7 @@ def main() -> None:
     parts = [
         f"Bytes per view on {len(logits):,} rows of real logits (EfficientNet-Lite0, ImageNet weights, random "
         "crops of photographs; see make_logits.py), one block. Targets at C=1000: none 1.4, topk:10 29, dense 1,850, "
-        "each plus 4 for the fingerprint. The stored label is always the float32 argmax.\n\n"
-        + sizes_table(logits),
+        "each plus 4 for the fingerprint. The stored label is always the float32 argmax.\n\n" + sizes_table(logits),
     ]
     with tempfile.TemporaryDirectory() as folder:
         parts.append(

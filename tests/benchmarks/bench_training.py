@@ -91,9 +91,7 @@ def row(student: str, times: dict[str, list[dict[str, float]]], batch: int) -> s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", default="regnety_160")
     parser.add_argument("--students", nargs="+", default=["deit_tiny_distilled_patch16_224"])
     parser.add_argument("--batch-size", type=int, default=8)
@@ -125,9 +123,7 @@ def main() -> None:
         )
         rows = [row(name, measure(name, root, args), args.batch_size) for name in args.students]
     device = (
-        torch.cuda.get_device_name()
-        if args.device.startswith("cuda")
-        else f"CPU, {torch.get_num_threads()} threads"
+        torch.cuda.get_device_name() if args.device.startswith("cuda") else f"CPU, {torch.get_num_threads()} threads"
     )
     table = "\n".join(
         [

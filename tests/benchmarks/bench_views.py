@@ -90,10 +90,7 @@ def cut_tiles(folder: Path | None, count: int) -> list[bytes]:
         boxes = [(x, y) for y in range(0, half.height - 374, 375) for x in range(0, half.width - 499, 500)]
         tiles = [half.crop((x, y, x + 500, y + 375)) for x, y in boxes[:8]]
         per_photo.append(
-            [
-                encoded(tile, "JPEG", quality=92, subsampling=0 if i % 4 == 3 else 2)
-                for i, tile in enumerate(tiles)
-            ]
+            [encoded(tile, "JPEG", quality=92, subsampling=0 if i % 4 == 3 else 2) for i, tile in enumerate(tiles)]
         )
     mixed = [tiles[i] for i in range(8) for tiles in per_photo if i < len(tiles)]
     if not mixed:
@@ -108,9 +105,15 @@ def timm_views(images: list[bytes]) -> Callable[[int], object]:
         auto_augment.posterize(image, bits) if bits else Image.new("RGB", image.size)
     )
     transform = create_transform(
-        SIZE, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", interpolation="bicubic",
-        color_jitter=0.3, re_prob=0.25, re_mode="pixel", re_count=1,
-    )  # fmt: skip
+        SIZE,
+        is_training=True,
+        auto_augment="rand-m9-mstd0.5-inc1",
+        interpolation="bicubic",
+        color_jitter=0.3,
+        re_prob=0.25,
+        re_mode="pixel",
+        re_count=1,
+    )
 
     def make(i: int) -> object:
         random.seed(i)
@@ -136,9 +139,7 @@ ENGINES = ("pillow", *(() if engine._views is None else engine._views.instructio
 BATCH = 240
 
 
-def our_batches(
-    table: MemorySamples, recipe: Recipe, choice: str, fast: bool = True
-) -> Callable[[int], object]:
+def our_batches(table: MemorySamples, recipe: Recipe, choice: str, fast: bool = True) -> Callable[[int], object]:
     """Batches of our views, uint8 with fingerprints, by one engine; not `fast`: JPEG by Pillow."""
     plan = ViewPlan.for_recipe(len(table), recipe, seed=0)
 
@@ -163,9 +164,7 @@ def floors(images: list[bytes]) -> dict[str, Callable[[int], object]]:
             out[i] = views[i]
 
     return {
-        "floor: bare decode of one JPEG": lambda epoch: [
-            decode(images[i % len(images)]) for i in range(BATCH)
-        ],
+        "floor: bare decode of one JPEG": lambda epoch: [decode(images[i % len(images)]) for i in range(BATCH)],
         "floor: bare copy of the finished view": copy,
     }
 
@@ -219,10 +218,7 @@ def parts(images: list[bytes], views: int) -> list[str]:
     table, plan = MemorySamples(images), ViewPlan.for_recipe(len(images), DEIT, seed=0)
     decoded = [decode(image) for image in images]
     count = len(images)
-    drawn = [
-        draw_view(DEIT, plan.stream(1, i, Purpose.VIEW), size_of(decoded[i % count]), SIZE)
-        for i in range(views)
-    ]
+    drawn = [draw_view(DEIT, plan.stream(1, i, Purpose.VIEW), size_of(decoded[i % count]), SIZE) for i in range(views)]
     pixels = np.array(render_decoded(decoded[0], drawn[0]))
     cost = {
         "decode": clock(lambda i: decode(images[i % count]), range(views)),
@@ -251,9 +247,7 @@ def parts(images: list[bytes], views: int) -> list[str]:
     each = (time.process_time() - start) / sum(len(c.slots) for c in cells)
     rows.append(f"| a view where 3 repeats share one decode | {each * 1e6:.0f} | |")
     batch = to_batch(batches[0])
-    seconds = statistics.median(clock(lambda i: compose(batch, shared), range(1)) for _ in range(7)) / len(
-        batch
-    )
+    seconds = statistics.median(clock(lambda i: compose(batch, shared), range(1)) for _ in range(7)) / len(batch)
     rows.append(f"| compose (erase, mix) on the CPU, batch of {len(batch)} | {seconds * 1e6:.0f} | |")
     return rows
 
@@ -281,16 +275,13 @@ def through_the_loader(images: list[bytes], batches: int, batch: int = 64) -> li
     for workers in (0, 1, 2):
         start = time.perf_counter()
         done = sum(
-            len(b)
-            for b in load_views(table, recipe, plan, plan.batches(0, batch), image_size=SIZE, workers=workers)
+            len(b) for b in load_views(table, recipe, plan, plan.batches(0, batch), image_size=SIZE, workers=workers)
         )
         rows.append(f"| uint8 (ours) | {workers} | {done / (time.perf_counter() - start):.0f} |")
         start = time.perf_counter()
         loader = DataLoader(FloatViews(table, plan), batch_size=batch, num_workers=workers)
         done = sum(len(b) for b in islice(loader, batches))
-        rows.append(
-            f"| float32, normalised in the worker | {workers} | {done / (time.perf_counter() - start):.0f} |"
-        )
+        rows.append(f"| float32, normalised in the worker | {workers} | {done / (time.perf_counter() - start):.0f} |")
     return rows
 
 
@@ -319,17 +310,18 @@ def golden_checks(interpreters: list[str]) -> str:
     for python in [sys.executable, *interpreters]:
         for choice in ("pillow", "auto"):
             done = subprocess.run(
-                [python, str(program), "--check"], env={**os.environ, engine.VARIABLE: choice},
-                capture_output=True, text=True, check=False,
-            )  # fmt: skip
+                [python, str(program), "--check"],
+                env={**os.environ, engine.VARIABLE: choice},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             lines.append(f"- {(done.stdout or done.stderr).strip().splitlines()[-1]}")
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, help="folder with large photographs")
     parser.add_argument("--tiles", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=9)
@@ -342,9 +334,7 @@ def main() -> None:
     source = "from photographs" if options.photographs else "of noise (no --photographs given)"
     mean = statistics.mean(len(image) for image in images) / 1000
     packages = ("numpy", "pillow", "simplejpeg", "torch", "torchvision", "timm")
-    about = (
-        f"{environment_line(packages)}\n\n{len(images)} JPEG tiles of 500 x 375 {source}, mean {mean:.0f} kB."
-    )
+    about = f"{environment_line(packages)}\n\n{len(images)} JPEG tiles of 500 x 375 {source}, mean {mean:.0f} kB."
     tables = [
         compare_with_timm(images, options.rounds),
         parts(images, options.views * 2),

@@ -35,11 +35,17 @@ def some_recipe(dice: random.Random) -> Recipe:
     if dice.random() < 0.5:
         return recipe
     return replace(
-        recipe, rand_layers=dice.randrange(5), rand_magnitude_std=dice.uniform(0, 5), three_augment=dice.random() < 0.5,
-        jitter=dice.random(), affine_shift=dice.random() / 2, affine_degrees=dice.uniform(0, 180),
-        affine_scale=(0.3, 3.0), blur_radius=(0.05, dice.uniform(0.1, 20)),
+        recipe,
+        rand_layers=dice.randrange(5),
+        rand_magnitude_std=dice.uniform(0, 5),
+        three_augment=dice.random() < 0.5,
+        jitter=dice.random(),
+        affine_shift=dice.random() / 2,
+        affine_degrees=dice.uniform(0, 180),
+        affine_scale=(0.3, 3.0),
+        blur_radius=(0.05, dice.uniform(0.1, 20)),
         resample=dice.choice(["bicubic", "bilinear"]),
-    )  # fmt: skip
+    )
 
 
 def some_image(dice: random.Random, count: Counter[str]) -> np.ndarray | None:
@@ -62,9 +68,7 @@ def some_image(dice: random.Random, count: Counter[str]) -> np.ndarray | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

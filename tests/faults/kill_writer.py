@@ -59,9 +59,7 @@ def run_once(path: Path, teacher: TeacherIdentity, world: int, step: int | None)
     ranks: list[WriterProcess] = []
     try:
         for rank in range(world):
-            ranks.append(
-                WriterProcess(path, teacher, EPOCHS, rank, world, die=die if rank == victim else None)
-            )
+            ranks.append(WriterProcess(path, teacher, EPOCHS, rank, world, die=die if rank == victim else None))
             if ranks[-1].wait_for("open") is None or ranks[-1].said("error"):
                 break
         else:
@@ -144,9 +142,7 @@ def main() -> None:
 
         head = "SIGKILL at steps on the disk, world sizes 1 to 3 changing between resumes, formats in turn; every"
         text = f"{head} completed cache is compared with an uninterrupted run, byte by byte.\n\n"
-        write_section(
-            "Store: killed writers", text + environment_line(("numpy", "zarr")) + "\n\n" + "\n".join(lines)
-        )
+        write_section("Store: killed writers", text + environment_line(("numpy", "zarr")) + "\n\n" + "\n".join(lines))
     if figures.problems:
         raise SystemExit(1)
 

@@ -110,9 +110,7 @@ def test_damage_of_an_array_is_found_refused_and_repaired(cache, damage):
     path, teacher = cache
     specs = array_specs(teacher.format)
     random = np.random.default_rng(DAMAGES.index(damage))
-    cells = [
-        divmod(int(cell), BLOCKS - 1) for cell in random.permutation(EPOCHS * (BLOCKS - 1))[: len(specs)]
-    ]
+    cells = [divmod(int(cell), BLOCKS - 1) for cell in random.permutation(EPOCHS * (BLOCKS - 1))[: len(specs)]]
     before = times(path)
     originals = {}
     for spec, (epoch, index) in zip(specs, cells, strict=True):
@@ -123,23 +121,18 @@ def test_damage_of_an_array_is_found_refused_and_repaired(cache, damage):
         originals[target] = target.read_bytes()
         damage(target, others)
     found = verify(path, "hash")
-    assert [
-        (f.teacher, f.where, f.epoch, f.slots) for f in sorted(found, key=lambda f: (f.epoch, f.slots))
-    ] == [
+    assert [(f.teacher, f.where, f.epoch, f.slots) for f in sorted(found, key=lambda f: (f.epoch, f.slots))] == [
         (teacher.name, spec.name, epoch, (index * 16, index * 16 + 16))
         for (epoch, index), spec in sorted(zip(cells, specs, strict=True), key=lambda pair: pair[0])
     ]
     epoch, index = cells[0]
     assert any(
-        f"{teacher.name}: {specs[0].name}, epoch {epoch}, slots {index * 16}..{index * 16 + 15}: "
-        in str(finding)
+        f"{teacher.name}: {specs[0].name}, epoch {epoch}, slots {index * 16}..{index * 16 + 15}: " in str(finding)
         for finding in found
     )
     for epoch, index in cells:
         slots = np.arange(index * 16, index * 16 + 16)
-        with pytest.raises(
-            CacheCorrupt, match=r"(?s)cache corrupt: .*slots .*deit-pipe cache-teacher --cache"
-        ):
+        with pytest.raises(CacheCorrupt, match=r"(?s)cache corrupt: .*slots .*deit-pipe cache-teacher --cache"):
             open_and_read(path, teacher, epoch, slots)
     with TargetWriter.open(path, teacher, epochs=EPOCHS) as writer:
         assert [(b.epoch, b.index) for b in writer.missing] == sorted(cells)
@@ -261,9 +254,7 @@ def test_a_damaged_record_costs_its_block_only(cache):
     records = path / "ledger" / teacher.name / "blocks"
     assert len(list(records.iterdir())) == 4
     flip(records / "0002-000001.json", 40, 1)
-    (records / "0002-000003.json").write_bytes(
-        (records / "0002-000002.json").read_bytes()
-    )  # a misplaced record
+    (records / "0002-000003.json").write_bytes((records / "0002-000002.json").read_bytes())  # a misplaced record
     found = verify(path, "hash")
     assert [(f.where, f.epoch) for f in found] == [("ledger", 2), ("ledger", 2)]
     with pytest.raises(CacheCorrupt, match="0002-000001"):
@@ -277,9 +268,7 @@ def test_a_lost_number_of_epochs_is_found_and_restored(cache):
     key = path / "ledger" / teacher.name / "epochs.json"
     for damage in (flip_middle, delete):
         damage(key, None)
-        assert [(f.where, f.key) for f in verify(path, "hash")] == [
-            ("ledger", f"ledger/{teacher.name}/epochs.json")
-        ]
+        assert [(f.where, f.key) for f in verify(path, "hash")] == [("ledger", f"ledger/{teacher.name}/epochs.json")]
         with pytest.raises(CacheCorrupt, match=r"epochs\.json"):
             TargetReader(path, teacher.name)
         assert fill(path, teacher, 1) == []
@@ -294,9 +283,7 @@ def test_zarr_metadata_is_compared_and_rewritten(cache):
     shape["shape"][0] = 1
     for bad in (b"", good[:50], json.dumps(shape).encode(), good.replace(b"bitshuffle", b"noshuffle")):
         key.write_bytes(bad)
-        assert [(f.where, f.what) for f in verify(path, "hash")] == [
-            ("metadata", "does not describe the array")
-        ]
+        assert [(f.where, f.what) for f in verify(path, "hash")] == [("metadata", "does not describe the array")]
         TargetReader(path, teacher.name).read(0, np.arange(100))  # nothing of it is needed to read
         fill(path, teacher, EPOCHS)
         assert json.loads(key.read_bytes()) == json.loads(good)

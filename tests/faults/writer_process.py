@@ -97,9 +97,7 @@ def write_all(
 class WriterProcess:
     """One rank in its own process; messages are collected by `listen`."""
 
-    def __init__(
-        self, path: Path, teacher: TeacherIdentity, epochs: int, *rank_world: int, **options: Any
-    ) -> None:
+    def __init__(self, path: Path, teacher: TeacherIdentity, epochs: int, *rank_world: int, **options: Any) -> None:
         self._ours, theirs = CONTEXT.Pipe()
         arguments = (theirs, path, teacher, epochs, *rank_world)
         self.process = CONTEXT.Process(target=write_all, args=arguments, kwargs=options, daemon=True)

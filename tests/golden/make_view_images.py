@@ -31,9 +31,7 @@ def images() -> dict[str, bytes]:
         "08_rgb.png": encoded(photo(8, 48, 48), "PNG"),
         "09_rgba.png": encoded(alpha, "PNG"),
         "10_palette.png": encoded(photo(10, 70, 50).quantize(32), "PNG"),
-        "11_palette_alpha.png": encoded(
-            photo(11, 50, 70).quantize(16), "PNG", transparency=bytes(range(0, 160, 10))
-        ),
+        "11_palette_alpha.png": encoded(photo(11, 50, 70).quantize(16), "PNG", transparency=bytes(range(0, 160, 10))),
         "12_grey.png": encoded(photo(12, 28, 28).convert("L"), "PNG"),
         "13_grey16.png": encoded(sixteen_bit(13, 40, 30), "PNG"),
         "14_bilevel.png": encoded(photo(14, 90, 60).convert("1"), "PNG"),

@@ -26,10 +26,19 @@ FIELDS = ("teacher_label", "fingerprint", "logits", "topk_class", "topk_logp", "
 def command(name: str, targets: str, cache: Path) -> list[str]:
     """The words of `deit-pipe` that make one teacher of the golden cache."""
     options = {
-        "teacher": "test_resnet", "teacher-weights": "random", "data": "digits", "recipe": "deit", "img-size": 32,
-        "epochs": 1, "seed": 7, "logits": f"{targets}@1,3", "name": name, "cache": cache, "device": "cpu",
+        "teacher": "test_resnet",
+        "teacher-weights": "random",
+        "data": "digits",
+        "recipe": "deit",
+        "img-size": 32,
+        "epochs": 1,
+        "seed": 7,
+        "logits": f"{targets}@1,3",
+        "name": name,
+        "cache": cache,
+        "device": "cpu",
         "workers": 0,
-    }  # fmt: skip
+    }
     return ["cache-teacher", *(f"--{option}={value}" for option, value in options.items())]
 
 

@@ -100,8 +100,7 @@ def shortened(found: dict[str, Any]) -> dict[str, Any]:
             for part in ("manifest", "provenance"):
                 assert case["data"].pop(part) == whole["data"][part]
             case["data"]["teachers"] = [
-                "as whole" if teacher in whole["data"]["teachers"] else teacher
-                for teacher in case["data"]["teachers"]
+                "as whole" if teacher in whole["data"]["teachers"] else teacher for teacher in case["data"]["teachers"]
             ]
     return found
 

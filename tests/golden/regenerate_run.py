@@ -18,9 +18,16 @@ from deit_pipe.stages.training import trainer
 
 RUN = CACHE.with_name(CACHE.name.replace("cache", "run"))
 SETTINGS: dict[str, Any] = {
-    "teacher": "dense", "loss": "hard", "epochs": 2, "batch_size": 64, "student": "custom:8x1x1", "workers": 0,
-    "device": "cpu", "log_steps": 1, "ema": 0.9,
-}  # fmt: skip
+    "teacher": "dense",
+    "loss": "hard",
+    "epochs": 2,
+    "batch_size": 64,
+    "student": "custom:8x1x1",
+    "workers": 0,
+    "device": "cpu",
+    "log_steps": 1,
+    "ema": 0.9,
+}
 STOPPED, STEPS = 10, 44
 
 

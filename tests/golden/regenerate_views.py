@@ -36,9 +36,7 @@ class GoldenSamples(SampleTable):
 
     def __init__(self) -> None:
         self.files = sorted((HERE / "views").iterdir())
-        super().__init__(
-            "golden", KeyList(file.name for file in self.files), np.zeros(20, np.int64), ["only"]
-        )
+        super().__init__("golden", KeyList(file.name for file in self.files), np.zeros(20, np.int64), ["only"])
 
     def read(self, sample: int) -> bytes:
         return self.files[sample].read_bytes()
@@ -54,9 +52,7 @@ def make_fingerprints() -> dict[str, list[list[str]]]:
     for name, epochs in EPOCHS.items():
         recipe = PRESETS[name]
         plan = ViewPlan.for_recipe(len(table), recipe, SEED)
-        cells = [
-            render_cells(table, recipe, plan, Cells(e, np.arange(len(table))), SIZE) for e in range(epochs)
-        ]
+        cells = [render_cells(table, recipe, plan, Cells(e, np.arange(len(table))), SIZE) for e in range(epochs)]
         found[name] = [[f"{value:08x}" for value in epoch.fingerprints.tolist()] for epoch in cells]
     return found
 
@@ -71,9 +67,7 @@ def differences() -> list[str]:
     for name, epochs in make_fingerprints().items():
         plan = ViewPlan.for_recipe(len(keys), PRESETS[name], SEED)
         for epoch, prints in enumerate(epochs):
-            for slot, (ours, fixed) in enumerate(
-                zip(prints, golden["fingerprints"][name][epoch], strict=True)
-            ):
+            for slot, (ours, fixed) in enumerate(zip(prints, golden["fingerprints"][name][epoch], strict=True)):
                 if ours != fixed:
                     image = keys[int(plan.sample_at(epoch)[slot])]
                     lines.append(f"{name} epoch {epoch} slot {slot} ({image}): golden {fixed}, here {ours}")
@@ -81,9 +75,7 @@ def differences() -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     if not parser.parse_args().check:
         content = {

@@ -98,14 +98,12 @@ def test_its_page_shows_every_teacher(cache: Path, tmp_path: Path) -> None:
 @each_cache
 @pytest.mark.parametrize(
     ("name", "loss"), [("dense", {"loss": "soft", "tau": 2.0}), ("topk-3", {"loss": "soft", "tau": 3.0}), ("none", {})]
-)  # fmt: skip
+)
 def test_a_student_learns_from_it_and_its_run_is_reported(
     cache: Path, name: str, loss: dict[str, Any], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    options = student_options(
-        cache, run, teacher=name, epochs=1, batch_size=64, student="custom:16x1x2", **loss
-    )
+    options = student_options(cache, run, teacher=name, epochs=1, batch_size=64, student="custom:16x1x2", **loss)
     train_student.run(options)  # compares every fingerprint
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["kind"] == "step"]
@@ -120,9 +118,18 @@ def test_a_student_learns_from_it_and_its_run_is_reported(
 def test_another_teacher_joins_its_views(cache: Path, tmp_path: Path) -> None:
     place = shutil.copytree(cache, tmp_path / "c")
     options = CacheTeacherOptions(
-        teacher="test_resnet", teacher_weights="random", recipe="deit", img_size=32, epochs=1, seed=7, logits="none",
-        name="late", cache=str(place), device="cpu", workers=0,
-    )  # fmt: skip
+        teacher="test_resnet",
+        teacher_weights="random",
+        recipe="deit",
+        img_size=32,
+        epochs=1,
+        seed=7,
+        logits="none",
+        name="late",
+        cache=str(place),
+        device="cpu",
+        workers=0,
+    )
     assert cache_teacher.run(options).data["written"] == 6
     slots = np.arange(SAMPLES)
     late, old = (TargetReader(place, name).read(0, slots) for name in ("late", "none"))

@@ -60,8 +60,11 @@ def later_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program whose recipes, manifests and teachers have one more field each."""
     presets = {name: GrownRecipe(**vars(preset)) for name, preset in PRESETS.items()}
     for old, new in (
-        (Recipe, GrownRecipe), (PRESETS, presets), (Manifest, GrownManifest), (TeacherIdentity, GrownTeacher),
-    ):  # fmt: skip
+        (Recipe, GrownRecipe),
+        (PRESETS, presets),
+        (Manifest, GrownManifest),
+        (TeacherIdentity, GrownTeacher),
+    ):
         replace_everywhere(monkeypatch, old, new)
     assert recipes.load_recipe("deit").numbers()["sparkle"] == 0.0
 
@@ -74,9 +77,18 @@ def cache(tmp_path: Path) -> Path:
 def join(cache: Path, recipe: str = "deit", **changed: Any) -> Any:
     """Another teacher for the views of the golden cache."""
     settings: dict[str, Any] = {
-        "teacher": "test_resnet", "teacher_weights": "random", "recipe": recipe, "img_size": 32, "epochs": 1, "seed": 7,
-        "logits": "none", "name": "late", "cache": str(cache), "device": "cpu", "workers": 0,
-    }  # fmt: skip
+        "teacher": "test_resnet",
+        "teacher_weights": "random",
+        "recipe": recipe,
+        "img_size": 32,
+        "epochs": 1,
+        "seed": 7,
+        "logits": "none",
+        "name": "late",
+        "cache": str(cache),
+        "device": "cpu",
+        "workers": 0,
+    }
     return cache_teacher.run(CacheTeacherOptions(**(settings | changed)))
 
 
@@ -111,9 +123,7 @@ def files(place: Path) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("later_program")
-def test_a_later_program_opens_replays_trains_from_and_extends_an_older_cache(
-    cache: Path, tmp_path: Path
-) -> None:
+def test_a_later_program_opens_replays_trains_from_and_extends_an_older_cache(cache: Path, tmp_path: Path) -> None:
     assert read_manifest(cache) == GrownManifest.from_json(read_manifest(CACHE).to_json())
     replay = inspect(cache, replay="all", teacher="dense")
     assert (replay.exit_code, replay.data["replay"]["equal"]) == (0, 1437)
@@ -125,10 +135,7 @@ def test_a_later_program_opens_replays_trains_from_and_extends_an_older_cache(
 @pytest.mark.usefixtures("later_program")
 def test_a_later_program_goes_on_with_a_run_that_was_begun_before(tmp_path: Path) -> None:
     run = shutil.copytree(RUN, tmp_path / "run")
-    assert (
-        train_student.run(TrainStudentOptions(cache=str(CACHE), out=str(run), **SETTINGS)).data["steps"]
-        == STEPS
-    )
+    assert train_student.run(TrainStudentOptions(cache=str(CACHE), out=str(run), **SETTINGS)).data["steps"] == STEPS
 
 
 def test_what_a_later_program_writes_without_its_new_fields_is_byte_for_byte_what_this_one_writes(
@@ -161,9 +168,7 @@ def test_a_value_of_the_new_field_is_refused_and_named(cache: Path, tmp_path: Pa
     with pytest.raises(CacheMismatch) as caught:
         join(other)
     assert caught.value.fields == (("recipe.sparkle", 0.5, 0.0),)
-    assert inspect(other, diff=str(CACHE)).data["manifest"] == [
-        {"field": "recipe.sparkle", "here": 0.5, "there": 0.0}
-    ]
+    assert inspect(other, diff=str(CACHE)).data["manifest"] == [{"field": "recipe.sparkle", "here": 0.5, "there": 0.0}]
 
 
 @pytest.mark.usefixtures("later_program")
@@ -192,9 +197,7 @@ def test_this_program_refuses_later_identities_that_use_their_new_field(cache: P
     with pytest.raises(CacheMismatch, match=r"teachers/skilled\.json has other fields .*'skill'"):
         read_teacher(cache, "skilled")
     rewrite(cache, lambda identity: identity.update(note="new"))
-    with pytest.raises(
-        CacheMismatch, match=r"MANIFEST\.json has other fields than this program knows: .*'note'"
-    ):
+    with pytest.raises(CacheMismatch, match=r"MANIFEST\.json has other fields than this program knows: .*'note'"):
         read_manifest(cache)
 
 

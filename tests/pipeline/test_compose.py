@@ -53,9 +53,7 @@ def scramble(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def reference_noise(seed: int, top: int, left: int, height: int, width: int) -> NDArray[np.float64]:
     """Standard normal noise [3, height, width] of one erase box."""
     channel, y, x = np.mgrid[0:3, top : top + height, left : left + width].astype(np.uint32)
-    key = scramble(
-        np.asarray([(seed & 0xFFFFFFFF)], np.uint32) ^ scramble(np.asarray([seed >> 32], np.uint32))
-    )
+    key = scramble(np.asarray([(seed & 0xFFFFFFFF)], np.uint32) ^ scramble(np.asarray([seed >> 32], np.uint32)))
     row = scramble(key ^ ((channel << np.uint32(16)) | y))
     levels = scramble(row + x * np.uint32(0x1E3779B9)) >> np.uint32(16)
     return stats.norm.ppf((levels.astype(np.float64) + 0.5) / 65536)
@@ -213,9 +211,7 @@ def test_an_unlabelled_image_asks_for_nothing_in_a_mixed_view(
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_targets_of_labelled_images_have_the_bits_they_always_had(
-    table: ArraySamples, smoothing: float
-) -> None:
+def test_targets_of_labelled_images_have_the_bits_they_always_had(table: ArraySamples, smoothing: float) -> None:
     """The weights of earlier runs depend on them; an odd number of pixels makes lambdas that are no round numbers."""
     plan = ViewPlan.for_recipe(len(table), RECIPE, seed=12)
     for epoch in range(20):
@@ -242,9 +238,7 @@ def test_dominant_and_partner_labels(table: ArraySamples) -> None:
     batch = to_batch(batch_of(table, RECIPE, np.arange(64)))
     partner = partner_labels(batch)
     assert torch.equal(partner, batch.labels.view(-1, 2).flip(1).reshape(-1))
-    expected = [
-        int(a if lam >= 0.5 else b) for a, b, lam in zip(batch.labels, partner, batch.lam, strict=True)
-    ]
+    expected = [int(a if lam >= 0.5 else b) for a, b, lam in zip(batch.labels, partner, batch.lam, strict=True)]
     assert dominant_labels(batch).tolist() == expected
     assert 0 < (dominant_labels(batch) != batch.labels).sum() < 64
 

@@ -47,9 +47,7 @@ def test_a_folder_with_every_defect_at_once(tmp_path: Path) -> None:
     assert found.train.class_names == ("bär", "cars")
     assert found.train.labels.tolist() == [0] * 5 + [1] * 5 + [-1] * 4
     assert found.train.num_labelled == 10
-    assert [image.decode() for image in image_bytes(found.train)] == [
-        f"train/{key}" for key in found.train.keys
-    ]
+    assert [image.decode() for image in image_bytes(found.train)] == [f"train/{key}" for key in found.train.keys]
     assert found.train.keys[10] == "Unlabelled/000.jpg"
     assert found.lines[:3] == (
         "Föhn photos: train 14 images in 2 classes, 4 of them unlabelled (14 files)",

@@ -97,9 +97,7 @@ def test_a_view_by_hand_equals_the_loaders() -> None:
         mix = draw_mix(DEIT, plan.stream(0, slot // 2 * 2, Purpose.MIX), 16)
         np.testing.assert_array_equal(batch.pixels[position].numpy(), pixels)
         assert batch.fingerprints[position] == fingerprint(pixels, view, mix, 1 if slot % 2 == 0 else -1)
-        box = (
-            (view.erase.top, view.erase.left, view.erase.height, view.erase.width) if view.erase else (0,) * 4
-        )
+        box = (view.erase.top, view.erase.left, view.erase.height, view.erase.width) if view.erase else (0,) * 4
         assert tuple(batch.erase[position].tolist()) == box
         assert int(batch.noise_seed[position]) == view.noise_seed
         assert mix is not None

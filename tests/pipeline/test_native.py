@@ -41,20 +41,31 @@ SHAPES = [
 IMAGES = [picture(3 if i % 3 else 4, i, width, height) for i, (width, height) in enumerate(SHAPES)]
 CUSTOM = {
     "every field": Recipe(
-        rand_layers=4, rand_prob=0.9, rand_magnitude_std=3.0, rand_translate=0.9, affine_shift=0.2, affine_degrees=60,
-        affine_scale=(0.5, 2.0), three_augment=True, blur_radius=(0.1, 9.0), jitter=0.9, resample="bilinear",
+        rand_layers=4,
+        rand_prob=0.9,
+        rand_magnitude_std=3.0,
+        rand_translate=0.9,
+        affine_shift=0.2,
+        affine_degrees=60,
+        affine_scale=(0.5, 2.0),
+        three_augment=True,
+        blur_radius=(0.1, 9.0),
+        jitter=0.9,
+        resample="bilinear",
     ),
     "wide bicubic": Recipe(
-        affine_shift=0.4, affine_degrees=180, affine_scale=(0.2, 5.0), three_augment=True, fill=(3, 250, 77),
+        affine_shift=0.4,
+        affine_degrees=180,
+        affine_scale=(0.2, 5.0),
+        three_augment=True,
+        fill=(3, 250, 77),
         crop="whole",
     ),
-}  # fmt: skip
+}
 
 
 def plain(size: int, *ops: Op, **changes: object) -> View:
-    view = View(
-        size, Box(0, 0, size, size), (size, size), (0, 0), False, ops, "bicubic", (124, 116, 104), None, 0
-    )
+    view = View(size, Box(0, 0, size, size), (size, size), (0, 0), False, ops, "bicubic", (124, 116, 104), None, 0)
     return view._replace(**changes)
 
 
@@ -66,9 +77,7 @@ def test_drawn_views_of_images_of_many_sizes_are_pillows(name: str) -> None:
     assert count["left to Pillow"] == 0
 
 
-@settings(
-    max_examples=700, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+@settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(any_view())
 @example((picture(0, 1, 224, 224), plain(224, Op("Rotate", (27.0,)))))
 @example((picture(4, 1, 224, 224), plain(224, Op("Rotate", (-3.0,)))))
@@ -112,10 +121,15 @@ def test_images_of_all_modes() -> None:
     files = [
         encoded(rgb.convert(mode), kind)
         for mode, kind in [
-            ("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGBA", "PNG"), ("LA", "PNG"), ("1", "PNG"),
+            ("RGB", "JPEG"),
+            ("L", "JPEG"),
+            ("CMYK", "JPEG"),
+            ("RGBA", "PNG"),
+            ("LA", "PNG"),
+            ("1", "PNG"),
             ("P", "GIF"),
         ]
-    ] + [encoded(sixteen_bit(4, 20, 20), "PNG")]  # fmt: skip
+    ] + [encoded(sixteen_bit(4, 20, 20), "PNG")]
     images = [pixels_of(decode(data)) for data in files]
     assert compare(PRESETS["deit"], images, range(80), sides=(32, 31))["left to Pillow"] == 0
 
@@ -127,10 +141,22 @@ def test_layouts_of_arrays() -> None:
     locked.setflags(write=False)
     grey = whole[:, :, 0].copy()
     images = [
-        whole[::-1], whole[::2], whole[:, ::-1], whole[:, ::2], np.asfortranarray(whole), whole[..., ::-1], locked,
-        whole[:1, :1], whole[:, 7:8], np.frombuffer(whole.tobytes(), np.uint8).reshape(whole.shape), decode(grey),
-        decode(grey[::-1]), decode(grey[:, ::2]), decode(np.asfortranarray(grey)), decode(grey[:, 3:4]),
-    ]  # fmt: skip
+        whole[::-1],
+        whole[::2],
+        whole[:, ::-1],
+        whole[:, ::2],
+        np.asfortranarray(whole),
+        whole[..., ::-1],
+        locked,
+        whole[:1, :1],
+        whole[:, 7:8],
+        np.frombuffer(whole.tobytes(), np.uint8).reshape(whole.shape),
+        decode(grey),
+        decode(grey[::-1]),
+        decode(grey[:, ::2]),
+        decode(np.asfortranarray(grey)),
+        decode(grey[:, 3:4]),
+    ]
     for image in images:
         view = plain(17, Op("Color", (1.7,)), crop=Box(0, 0, image.shape[1], image.shape[0]))
         expected = render_decoded(np.ascontiguousarray(image), view)
@@ -163,14 +189,10 @@ def test_what_the_engine_does_not_handle_is_left_to_pillow_for_that_view_only(nu
     assert not out[1].any()
 
 
-def batch(
-    monkeypatch: pytest.MonkeyPatch, choice: str, name: str, **changes: object
-) -> cells_module.RenderedCells:
+def batch(monkeypatch: pytest.MonkeyPatch, choice: str, name: str, **changes: object) -> cells_module.RenderedCells:
     monkeypatch.setenv(engine.VARIABLE, choice)
     recipe = replace(PRESETS[name], **changes)
-    table = ArraySamples(
-        "noise", np.stack([picture(3, i, 50, 40) for i in range(12)]), np.arange(12) % 3, list("abc")
-    )
+    table = ArraySamples("noise", np.stack([picture(3, i, 50, 40) for i in range(12)]), np.arange(12) % 3, list("abc"))
     return render_cells(table, recipe, ViewPlan.for_recipe(12, recipe, seed=2), Cells(1, np.arange(12)), 32)
 
 
@@ -197,9 +219,7 @@ def test_views_left_to_pillow_are_counted(monkeypatch: pytest.MonkeyPatch) -> No
 def test_repeats_in_a_batch_share_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def counted(
-        name: str, pixels: np.ndarray, views: list[View], rows: list[int], out: np.ndarray
-    ) -> list[int]:
+    def counted(name: str, pixels: np.ndarray, views: list[View], rows: list[int], out: np.ndarray) -> list[int]:
         calls.append(len(views))
         return engine.render_native(name, pixels, views, rows, out)
 

@@ -136,9 +136,7 @@ def test_an_instruction_set_that_the_processor_lacks_is_refused(monkeypatch: pyt
 # -- what the extension refuses
 
 SIDE = 8
-PLAIN = View(
-    SIDE, Box(1, 2, 9, 7), (10, 9), (1, 1), False, (Op("Rotate", (9.0,)),), "bicubic", (1, 2, 3), None, 0
-)
+PLAIN = View(SIDE, Box(1, 2, 9, 7), (10, 9), (1, 1), False, (Op("Rotate", (9.0,)),), "bicubic", (1, 2, 3), None, 0)
 
 
 def call(view: bytes, image: object = None, out: object = None, row: object = 0) -> np.ndarray:
@@ -152,9 +150,7 @@ def call(view: bytes, image: object = None, out: object = None, row: object = 0)
 @settings(max_examples=700, deadline=None)
 @given(
     place=st.integers(0, 15),
-    value=st.one_of(
-        st.integers(-(2**31), 2**31 - 1), st.integers(-3, 20), st.sampled_from([8192, 65536, 1 << 24])
-    ),
+    value=st.one_of(st.integers(-(2**31), 2**31 - 1), st.integers(-3, 20), st.sampled_from([8192, 65536, 1 << 24])),
     other=st.integers(0, 15),
     other_value=st.integers(-3, 20),
 )
@@ -166,12 +162,18 @@ def test_any_numbers_in_the_head_are_refused_or_stay_within_bounds(
     numbers = words[:16].tolist()
     layout, size, left, top, width, height, resized_width, resized_height, cut_left, cut_top = numbers[:10]
     good = (
-        layout == packed.LAYOUT and size == SIDE and min(left, top, cut_left, cut_top) >= 0
-        and min(width, height, resized_width, resized_height) >= 1 and left + width <= 12 and top + height <= 11
-        and cut_left + size <= resized_width <= 1 << 24 and cut_top + size <= resized_height <= 1 << 24
-        and all(switch in (0, 1) for switch in numbers[10:12]) and all(0 <= level <= 255 for level in numbers[12:15])
+        layout == packed.LAYOUT
+        and size == SIDE
+        and min(left, top, cut_left, cut_top) >= 0
+        and min(width, height, resized_width, resized_height) >= 1
+        and left + width <= 12
+        and top + height <= 11
+        and cut_left + size <= resized_width <= 1 << 24
+        and cut_top + size <= resized_height <= 1 << 24
+        and all(switch in (0, 1) for switch in numbers[10:12])
+        and all(0 <= level <= 255 for level in numbers[12:15])
         and numbers[15] == 1
-    )  # fmt: skip
+    )
     out = np.full((2, SIDE, SIDE, 3), 9, np.uint8)
     if good:
         call(words.tobytes(), out=out)
@@ -202,9 +204,7 @@ def test_any_op_is_refused_or_harmless(code: int, values: list[float], zeros: in
     view = pack_view(PLAIN)[:64] + packed._OP.pack(code, 0, *numbers)
     out = np.full((2, SIDE, SIDE, 3), 9, np.uint8)
     used = 6 if code == 0 else 1 if code in (4, 5, 6, 7, 8, 9, 10, 12) else 0
-    hopeless = (
-        not 0 <= code <= 12 or any(number != 0 for number in numbers[used:]) or not np.isfinite(numbers).all()
-    )
+    hopeless = not 0 <= code <= 12 or any(number != 0 for number in numbers[used:]) or not np.isfinite(numbers).all()
     refused = ""
     try:
         call(view, out=out)
@@ -219,16 +219,28 @@ def test_any_op_is_refused_or_harmless(code: int, values: list[float], zeros: in
 @pytest.mark.parametrize(
     ("code", "second_word", "value", "message"),
     [
-        (0, 0, 2e9, "matrix"), (0, 0, float("nan"), "matrix"), (4, 0, 9, "bits"), (4, 0, -1, "bits"),
-        (4, 0, 2.5, "bits"), (5, 0, 257, "level"), (5, 0, -1, "level"), (6, 0, 0.5, "level"),
-        (6, 0, float("nan"), "level"), (7, 0, 2e6, "factor"), (8, 0, -2e6, "factor"), (9, 0, float("inf"), "factor"),
-        (10, 0, float("nan"), "factor"), (12, 0, -1, "blur"), (12, 0, 1001, "blur"), (13, 0, 0, "unknown"),
-        (-1, 0, 0, "unknown"), (3, 0, 1, "unused"), (3, 1, 0, "second word"),
+        (0, 0, 2e9, "matrix"),
+        (0, 0, float("nan"), "matrix"),
+        (4, 0, 9, "bits"),
+        (4, 0, -1, "bits"),
+        (4, 0, 2.5, "bits"),
+        (5, 0, 257, "level"),
+        (5, 0, -1, "level"),
+        (6, 0, 0.5, "level"),
+        (6, 0, float("nan"), "level"),
+        (7, 0, 2e6, "factor"),
+        (8, 0, -2e6, "factor"),
+        (9, 0, float("inf"), "factor"),
+        (10, 0, float("nan"), "factor"),
+        (12, 0, -1, "blur"),
+        (12, 0, 1001, "blur"),
+        (13, 0, 0, "unknown"),
+        (-1, 0, 0, "unknown"),
+        (3, 0, 1, "unused"),
+        (3, 1, 0, "second word"),
     ],
-)  # fmt: skip
-def test_ops_with_impossible_numbers_are_refused(
-    code: int, second_word: int, value: float, message: str
-) -> None:
+)
+def test_ops_with_impossible_numbers_are_refused(code: int, second_word: int, value: float, message: str) -> None:
     with pytest.raises(ValueError, match=f"view 0: .*{message}"):
         call(pack_view(PLAIN)[:64] + packed._OP.pack(code, second_word, value, *[0.0] * 5))
 

@@ -43,9 +43,7 @@ def test_the_order_is_fixed_for_ever() -> None:
 @pytest.mark.parametrize("repeats", [2, 3, 4])
 @pytest.mark.parametrize("group", [1, 2, 3, 8])
 @pytest.mark.parametrize("samples", [48, 96, 97, 143, 239, 1000])
-def test_repeats_stay_in_their_window_and_out_of_each_others_groups(
-    repeats: int, group: int, samples: int
-) -> None:
+def test_repeats_stay_in_their_window_and_out_of_each_others_groups(repeats: int, group: int, samples: int) -> None:
     plan = ViewPlan(samples, seed=1, repeats=repeats, mix_group=group, window=48)
     for epoch in range(3):
         order = plan.sample_at(epoch)
@@ -77,9 +75,7 @@ def test_tiny_sets_have_full_epochs(samples: int, repeats: int) -> None:
     assert len(counts) == -(-samples // repeats)
     assert counts.max() <= repeats
     groups = -(-samples // 2)
-    together = max(
-        np.unique(order[start : start + 2], return_counts=True)[1].max() for start in range(0, samples, 2)
-    )
+    together = max(np.unique(order[start : start + 2], return_counts=True)[1].max() for start in range(0, samples, 2))
     if groups > 2 * repeats:
         assert together == 1
 
@@ -189,10 +185,7 @@ def test_the_words_of_an_address_are_philox_as_published() -> None:
 def test_streams_of_different_addresses_differ() -> None:
     plan = ViewPlan(10, seed=3)
     words = {
-        plan.stream(epoch, slot, purpose).word()
-        for epoch in range(5)
-        for slot in range(10)
-        for purpose in Purpose
+        plan.stream(epoch, slot, purpose).word() for epoch in range(5) for slot in range(10) for purpose in Purpose
     }
     assert len(words) == 5 * 10 * len(Purpose)
     large = [ViewPlan(10, seed=seed).stream(0, 0, Purpose.VIEW).word() for seed in (MAX_SEED, MAX_SEED - 1)]

@@ -13,8 +13,12 @@ from deit_pipe.pipeline.recipe import PRESETS, Recipe, load_recipe, preset_name
 def test_the_deit_recipe_has_the_papers_numbers() -> None:
     deit = PRESETS["deit"]
     assert (deit.crop, deit.crop_area, deit.crop_aspect, deit.resample, deit.flip_prob) == (
-        "random", (0.08, 1.0), (0.75, 4 / 3), "bicubic", 0.5,
-    )  # fmt: skip
+        "random",
+        (0.08, 1.0),
+        (0.75, 4 / 3),
+        "bicubic",
+        0.5,
+    )
     assert (deit.rand_layers, deit.rand_prob, deit.rand_magnitude, deit.rand_magnitude_std) == (
         2,
         0.5,
@@ -78,9 +82,7 @@ def test_a_toml_file_overrides_its_base(tmp_path: Path) -> None:
     recipe = load_recipe(str(file))
     assert recipe == replace(PRESETS["deit"], repeats=1, crop_area=(0.25, 1.0), rand_magnitude=7.0)
     assert isinstance(recipe.rand_magnitude, float)
-    assert (
-        recipe.digest == replace(PRESETS["deit"], repeats=1, crop_area=(0.25, 1.0), rand_magnitude=7.0).digest
-    )
+    assert recipe.digest == replace(PRESETS["deit"], repeats=1, crop_area=(0.25, 1.0), rand_magnitude=7.0).digest
     assert preset_name(recipe) == "custom"
     saved = tmp_path / "saved.json"
     saved.write_text(json.dumps(recipe.to_json()))

@@ -57,9 +57,7 @@ class FixedStream:
         return self.value
 
 
-def timm_arguments(
-    name: str, magnitude: float, negate: bool, monkeypatch: pytest.MonkeyPatch
-) -> tuple[float, ...]:
+def timm_arguments(name: str, magnitude: float, negate: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[float, ...]:
     monkeypatch.setattr(auto_augment, "random", SimpleNamespace(random=lambda: 0.9 if negate else 0.1))
     function = auto_augment.LEVEL_TO_ARG[name]
     return tuple(function(magnitude, {})) if function else ()
@@ -98,9 +96,14 @@ def test_fill_colour_and_filter_are_those_of_timms_deit_transform() -> None:
     from timm.data import create_transform
 
     transform = create_transform(
-        224, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", interpolation="bicubic", color_jitter=0.3,
-        re_prob=0.25, re_mode="pixel",
-    )  # fmt: skip
+        224,
+        is_training=True,
+        auto_augment="rand-m9-mstd0.5-inc1",
+        interpolation="bicubic",
+        color_jitter=0.3,
+        re_prob=0.25,
+        re_mode="pixel",
+    )
     rand_augment = next(step for step in transform.transforms if isinstance(step, auto_augment.RandAugment))
     recipe = PRESETS["deit"]
     assert not any(isinstance(step, transforms.ColorJitter) for step in transform.transforms)
@@ -109,8 +112,10 @@ def test_fill_colour_and_filter_are_those_of_timms_deit_transform() -> None:
     op = rand_augment.ops[0]
     assert op.kwargs == {"fillcolor": recipe.fill, "resample": Image.Resampling.BICUBIC}
     assert (op.prob, op.magnitude, op.magnitude_std) == (
-        recipe.rand_prob, recipe.rand_magnitude, recipe.rand_magnitude_std,
-    )  # fmt: skip
+        recipe.rand_prob,
+        recipe.rand_magnitude,
+        recipe.rand_magnitude_std,
+    )
     erasing = transform.transforms[-1]
     assert (erasing.probability, erasing.min_area, erasing.max_area) == (
         recipe.erase_prob,
@@ -147,8 +152,7 @@ def test_crop_and_resize_is_horizontal_then_vertical_with_pillows_filter(box: Bo
     rows = [part.crop((0, y, width, y + 1)).resize((24, 1), Image.Resampling.BICUBIC) for y in range(height)]
     wide = np.concatenate([np.asarray(row) for row in rows])
     columns = [
-        np.asarray(Image.fromarray(wide[:, x : x + 1]).resize((1, 24), Image.Resampling.BICUBIC))
-        for x in range(24)
+        np.asarray(Image.fromarray(wide[:, x : x + 1]).resize((1, 24), Image.Resampling.BICUBIC)) for x in range(24)
     ]
     expected = np.concatenate(columns, axis=1)
     ours = render_decoded(image, plain_view(24, crop=box))
@@ -232,7 +236,5 @@ def test_rendering_leaves_python_and_numpy_generators_alone() -> None:
     for name in ("deit", "deit3", "small"):
         plan = ViewPlan(9, seed=3)
         for slot in range(9):
-            render_decoded(
-                image, draw_view(PRESETS[name], plan.stream(0, slot, Purpose.VIEW), image.size, 32)
-            )
+            render_decoded(image, draw_view(PRESETS[name], plan.stream(0, slot, Purpose.VIEW), image.size, 32))
     assert random.getstate() == before

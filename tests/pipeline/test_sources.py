@@ -43,9 +43,7 @@ def write_folder(root: Path, count: int = 10) -> list[bytes]:
 
 
 def all_bytes(table: SampleTable) -> list[bytes]:
-    return [
-        image if isinstance(image := table.read(i), bytes) else image.tobytes() for i in range(len(table))
-    ]
+    return [image if isinstance(image := table.read(i), bytes) else image.tobytes() for i in range(len(table))]
 
 
 def test_digits_are_the_embedded_1797_in_a_fixed_split() -> None:
@@ -160,18 +158,14 @@ def hf_table(images: Iterable[bytes], labels: NDArray[np.int64]) -> pa.Table:
     return table.replace_schema_metadata({"huggingface": json.dumps(about)})
 
 
-def test_a_folder_and_its_parquet_and_packed_copies_agree(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_and_its_parquet_and_packed_copies_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = write_folder(tmp_path / "folder")
     folder = open_samples(str(tmp_path / "folder"))
     (tmp_path / "hf" / "data").mkdir(parents=True)
     whole = hf_table(files, folder.labels)
     for part, (start, stop) in enumerate([(0, 13), (13, 30)]):
         name = f"train-{part:05}-of-00002.parquet"
-        parquet.write_table(
-            whole.slice(start, stop - start), tmp_path / "hf" / "data" / name, row_group_size=4
-        )
+        parquet.write_table(whole.slice(start, stop - start), tmp_path / "hf" / "data" / name, row_group_size=4)
     parquet.write_table(whole.slice(0, 5), tmp_path / "hf" / "data" / "validation-0.parquet")
     monkeypatch.setattr(packed_module, "ROWS", 7)
     monkeypatch.setattr(parquet_module, "KEPT_BYTES", 5000)
@@ -185,9 +179,7 @@ def test_a_folder_and_its_parquet_and_packed_copies_agree(
         np.testing.assert_array_equal(table.labels, folder.labels)
         order = np.random.default_rng(0).permutation(30)
         for sample in order.tolist():
-            np.testing.assert_array_equal(
-                np.asarray(decode(table.read(sample))), np.asarray(decode(files[sample]))
-            )
+            np.testing.assert_array_equal(np.asarray(decode(table.read(sample))), np.asarray(decode(files[sample])))
     assert tables[0].byte_sizes.tolist() == folder.byte_sizes.tolist() == tables[1].byte_sizes.tolist()
     assert tables[2].byte_sizes.tolist() == [30 * 20 * 3] * 30
     assert list(tables[1].keys) == list(folder.keys)
@@ -240,10 +232,7 @@ def test_cifar_binary_files(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
     pixels = draw.integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
     labels = draw.integers(0, 10, 10).astype(np.uint8)
-    records = [
-        bytes([label]) + image.transpose(2, 0, 1).tobytes()
-        for label, image in zip(labels, pixels, strict=True)
-    ]
+    records = [bytes([label]) + image.transpose(2, 0, 1).tobytes() for label, image in zip(labels, pixels, strict=True)]
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
     for part in range(5):

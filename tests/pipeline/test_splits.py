@@ -495,9 +495,7 @@ def test_other_validation_images(tmp_path: Path) -> None:
     assert found.val.labels.tolist() == [1, 1]
     assert found.lines[1] == f"data: val 2 images in 2 files of {other} (called test)"
     assert counts(opened(data, val_data=str(write_tree(tmp_path / "bare", {"ant": 4})))) == (20, 4, None)
-    twice = write_tree(
-        tmp_path / "twice", {"train/ant": 4, "train/bee": 1, "val/ant": 1, "validation/ant": 1}
-    )
+    twice = write_tree(tmp_path / "twice", {"train/ant": 4, "train/bee": 1, "val/ant": 1, "validation/ant": 1})
     found = opened(twice, val_data=str(other))  # so it does not matter which of the two is meant
     assert counts(found) == (5, 3, None)
     assert any("splits that are not used" in line and ": 2, the first val" in line for line in found.lines)
@@ -626,9 +624,7 @@ def test_labels_as_pandas_writes_them_are_numbers_and_gaps(tmp_path: Path) -> No
         assert table.labels.tolist() == expected
 
 
-@pytest.mark.parametrize(
-    "names", [("trainset", "testset"), ("TrainImages", "TestImages"), ("train_set", "Test-Set")]
-)
+@pytest.mark.parametrize("names", [("trainset", "testset"), ("TrainImages", "TestImages"), ("train_set", "Test-Set")])
 def test_a_split_is_known_by_names_that_run_into_their_word(names: tuple[str, str], tmp_path: Path) -> None:
     for split, count in zip(names, (4, 3), strict=True):
         for label, name in enumerate(("ant", "bee")):

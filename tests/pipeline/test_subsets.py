@@ -57,9 +57,7 @@ def test_a_part_of_a_count(count: int, part: float, expected: int) -> None:
 @settings(max_examples=60)
 def test_a_draw_is_a_stratified_subset(counts: list[int], seed: int, data: st.DataObject) -> None:
     labels = shuffled(counts)
-    among = np.flatnonzero(
-        np.asarray(data.draw(st.lists(st.booleans(), min_size=len(labels), max_size=len(labels))))
-    )
+    among = np.flatnonzero(np.asarray(data.draw(st.lists(st.booleans(), min_size=len(labels), max_size=len(labels)))))
     total = data.draw(st.integers(1, max(1, len(among))))
     chosen = draw_part(labels, among, total, seed, Draw.USED)
     present = np.unique(labels[among])
@@ -178,14 +176,11 @@ def test_digest_is_the_old_one_for_all_images_and_covers_the_positions_of_a_part
     data = write_tree(tmp_path / "d", {"ant": 40, "bee": 40})
     whole = open_samples(str(data))
     assert open_data(str(data), DataChoice(val_fraction=0)).train.digest == whole.digest
-    halves = [
-        open_data(str(data), DataChoice(val_fraction=0, fraction=0.5, subset_seed=s)).train for s in (0, 1)
-    ]
+    halves = [open_data(str(data), DataChoice(val_fraction=0, fraction=0.5, subset_seed=s)).train for s in (0, 1)]
     assert halves[0].labels.tolist() == halves[1].labels.tolist()
     assert halves[0].digest != halves[1].digest
     labelled = [
-        open_data(str(data), DataChoice(val_fraction=0, labelled_fraction=part)).train
-        for part in (1, 0.5, 0.25, 0)
+        open_data(str(data), DataChoice(val_fraction=0, labelled_fraction=part)).train for part in (1, 0.5, 0.25, 0)
     ]
     assert len({table.digest for table in labelled}) == 4
     assert labelled[0].digest == whole.digest

@@ -48,9 +48,7 @@ def test_crop_boxes_are_distributed_as_torchvisions(size: tuple[int, int]) -> No
         [RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(count)], dtype=float
     )
     plan = ViewPlan(count, seed=5)
-    views = [
-        draw_view(PRESETS["basic"], plan.stream(0, slot, Purpose.VIEW), size, 224) for slot in range(count)
-    ]
+    views = [draw_view(PRESETS["basic"], plan.stream(0, slot, Purpose.VIEW), size, 224) for slot in range(count)]
     ours = np.asarray([(v.crop.top, v.crop.left, v.crop.height, v.crop.width) for v in views], dtype=float)
     if 1 in size:
         theirs[:, 2:] = np.maximum(theirs[:, 2:], 1)
@@ -81,9 +79,7 @@ def test_op_choice_and_magnitudes_are_distributed_as_timms() -> None:
     same_counts(Counter(len(ops) for ops in ours), Counter(len(ops) for ops in theirs))
     same_counts(Counter(op[0] for ops in ours for op in ops), Counter(op[0] for ops in theirs for op in ops))
     for name, _ in RAND_OPS:
-        values = [
-            [op[1][0] for ops in side for op in ops if op[0] == name and op[1]] for side in (ours, theirs)
-        ]
+        values = [[op[1][0] for ops in side for op in ops if op[0] == name and op[1]] for side in (ours, theirs)]
         assert bool(values[0]) == (name not in ("AutoContrast", "Equalize", "Invert"))
         if values[0]:
             same_distribution(*values)
@@ -158,9 +154,7 @@ def test_lambda_and_boxes_are_distributed_as_published() -> None:
     assert all(mix is not None for mix in ours)
     same_counts(Counter(mix.box is None for mix in ours if mix), Counter(mix.box is None for mix in theirs))
     for kind in (True, False):
-        same_distribution(
-            *[[m.lam for m in side if m and (m.box is None) == kind] for side in (ours, theirs)]
-        )
+        same_distribution(*[[m.lam for m in side if m and (m.box is None) == kind] for side in (ours, theirs)])
     for column in range(4):
         same_distribution(*[[m.box[column] for m in side if m and m.box] for side in (ours, theirs)])
 

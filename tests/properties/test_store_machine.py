@@ -58,9 +58,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.epochs = self.writer.epochs
         last = max((epoch for epoch, _ in self.model), default=-1) + 1
         assert self.epochs == max(epochs, last)
-        assert {(b.epoch, b.index) for b in self.writer.blocks} - {
-            (b.epoch, b.index) for b in self.writer.missing
-        } == {cell for cell in self.model if cell[0] < self.epochs}
+        assert {(b.epoch, b.index) for b in self.writer.blocks} - {(b.epoch, b.index) for b in self.writer.missing} == {
+            cell for cell in self.model if cell[0] < self.epochs
+        }
 
     def answer(self, block, seed):
         logits, prints, labels, partners = answers(block, self.teacher.num_classes, seed)
@@ -69,9 +69,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.writer is not None and self.writer._open)
     @rule(data=st.data(), seed=st.integers(0, 3))
     def write(self, data, seed):
-        block = data.draw(
-            st.sampled_from([b for b in self.writer.missing if (b.epoch, b.index) in self.writer._open])
-        )
+        block = data.draw(st.sampled_from([b for b in self.writer.missing if (b.epoch, b.index) in self.writer._open]))
         answer = self.answer(block, seed)
         self.writer.write(block, *answer)
         self.model[block.epoch, block.index] = answer[:2]
@@ -80,9 +78,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), after=st.integers(0, 8))
     def die_in_a_write(self, data, after):
         """Stop for ever at the n-th operation on the disk; what a dead process leaves, a new one finds."""
-        block = data.draw(
-            st.sampled_from([b for b in self.writer.missing if (b.epoch, b.index) in self.writer._open])
-        )
+        block = data.draw(st.sampled_from([b for b in self.writer.missing if (b.epoch, b.index) in self.writer._open]))
         left = [after]
         place = self.writer._place
         originals = {name: getattr(place, name) for name in ("put", "create", "delete")}
@@ -127,9 +123,7 @@ class StoreMachine(RuleBasedStateMachine):
         content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
         path.write_bytes(content)
         found = verify(self.folder, "hash")
-        assert [(f.where, f.epoch, f.slots[0] // self.teacher.block_slots) for f in found] == [
-            (spec.name, *cell)
-        ]
+        assert [(f.where, f.epoch, f.slots[0] // self.teacher.block_slots) for f in found] == [(spec.name, *cell)]
         TargetWriter.open(self.folder, self.teacher, epochs=1).close()
         del self.model[cell]
         # extending or shrinking is for `open`; what is wanted now never exceeds what was

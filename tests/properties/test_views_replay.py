@@ -23,9 +23,7 @@ def table(count: int) -> ArraySamples:
 
 def recipes(group: int, repeats: int) -> list[Recipe]:
     # A group of one does not mix, whatever the alphas say.
-    return [
-        replace(PRESETS[name], mix_group=group, repeats=repeats, erase_prob=0.5) for name in ("deit", "small")
-    ]
+    return [replace(PRESETS[name], mix_group=group, repeats=repeats, erase_prob=0.5) for name in ("deit", "small")]
 
 
 Row = tuple[int, ...]
@@ -54,9 +52,7 @@ def rows(batches: list[ViewBatch]) -> dict[tuple[int, int], Row]:
 
 def reference(count: int, recipe: Recipe, seed: int, epoch: int) -> dict[tuple[int, int], Row]:
     plan = ViewPlan.for_recipe(count, recipe, seed)
-    return rows(
-        list(load_views(table(count), recipe, plan, [Cells(epoch, np.arange(count))], image_size=SIDE))
-    )
+    return rows(list(load_views(table(count), recipe, plan, [Cells(epoch, np.arange(count))], image_size=SIDE)))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -91,9 +87,15 @@ def test_any_batches_give_the_same_views(
     got: dict[tuple[int, int], Row] = {}
     for rank in range(world):
         cells = plan.batches(
-            epoch, size, rank=rank, world=world, start=start, drop_last=False, order_seed=order_seed,
+            epoch,
+            size,
+            rank=rank,
+            world=world,
+            start=start,
+            drop_last=False,
+            order_seed=order_seed,
             block_slots=4 * group,
-        )  # fmt: skip
+        )
         got |= rows(list(load_views(table(count), recipe, plan, cells, image_size=SIDE)))
     skipped = min(start * size, count)
     assert len(got) == count - skipped

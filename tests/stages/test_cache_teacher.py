@@ -75,9 +75,7 @@ def test_a_second_teacher_joins_the_same_views_and_a_student_learns_from_both(
 ) -> None:
     place = tmp_path / "c"
     cache_teacher.run(cache_options(data, place, recipe=str(recipe)))
-    cache_teacher.run(
-        cache_options(data, place, recipe=str(recipe), teacher="test_efficientnet", logits="topk:2")
-    )
+    cache_teacher.run(cache_options(data, place, recipe=str(recipe), teacher="test_efficientnet", logits="topk:2"))
     names = list_teachers(place)
     assert len(names) == 2
     one, two = (TargetReader(place, name).read(0, np.arange(96)) for name in names)
@@ -107,17 +105,13 @@ def test_a_damaged_block_is_made_again_and_only_that(data: Path, recipe: Path, t
     np.testing.assert_array_equal(before.logits, TargetReader(place).read(1, np.arange(96)).logits)
 
 
-def test_a_teacher_with_other_settings_under_the_same_name_is_refused(
-    data: Path, cache: Path, recipe: Path
-) -> None:
+def test_a_teacher_with_other_settings_under_the_same_name_is_refused(data: Path, cache: Path, recipe: Path) -> None:
     with pytest.raises(Exception, match="precision") as error:
         cache_teacher.run(cache_options(data, cache, recipe=str(recipe), precision="bf16"))
     assert getattr(error.value, "exit_code", None) == 4
 
 
-def test_replay_of_changed_pixels_stops_training_and_names_the_cell(
-    cache: Path, data: Path, tmp_path: Path
-) -> None:
+def test_replay_of_changed_pixels_stops_training_and_names_the_cell(cache: Path, data: Path, tmp_path: Path) -> None:
     """Same labels, a few other pixels: the sample digest cannot see it, the fingerprint must."""
     changed = write_idx(tmp_path / "data")
     file = changed / "train-images-idx3-ubyte"

@@ -43,16 +43,12 @@ def test_cached_training_equals_online_training_bit_for_bit(
     cache_teacher.run(cache_options(data, planned, recipe=str(recipe), plan_only=True))
     train_student.run(student_options(cache, tmp_path / "cached", loss=loss, **EVERYTHING_ON))
     train_student.run(
-        student_options(
-            planned, tmp_path / "online", loss=loss, online_teacher=True, order_seed=None, **EVERYTHING_ON
-        )
+        student_options(planned, tmp_path / "online", loss=loss, online_teacher=True, order_seed=None, **EVERYTHING_ON)
     )
     assert_same(weights(tmp_path / "cached"), weights(tmp_path / "online"))
 
 
-def test_online_runs_of_another_teacher_end_elsewhere(
-    cache: Path, data: Path, recipe: Path, tmp_path: Path
-) -> None:
+def test_online_runs_of_another_teacher_end_elsewhere(cache: Path, data: Path, recipe: Path, tmp_path: Path) -> None:
     """Guards the test above: if weights were equal whatever the targets, it would prove nothing."""
     other = tmp_path / "other"
     cache_teacher.run(cache_options(data, other, recipe=str(recipe), seed=0, teacher="test_efficientnet"))

@@ -78,9 +78,7 @@ def test_a_damaged_cache_exits_5_and_names_the_block_and_the_cure(tmp_path: Path
     assert "known: logits, epoch 1, slots 24..31" in result.stdout
     assert f"verified {level}: 1 findings" in result.stdout
     assert "next: deit-pipe cache-teacher" in result.stdout
-    assert (
-        inspect_cache.run(InspectCacheOptions(cache=str(made.cache), verify=level)).data["state"] == "damaged"
-    )
+    assert inspect_cache.run(InspectCacheOptions(cache=str(made.cache), verify=level)).data["state"] == "damaged"
 
 
 def test_verify_of_a_whole_cache_says_so(made: Made) -> None:

@@ -65,9 +65,7 @@ def test_patterns_find_names_and_a_miss_is_a_usage_error() -> None:
 
 
 def test_a_pattern_lists_and_measures() -> None:
-    done = CliRunner().invoke(
-        main, ["list-models", "test_resnet*", "--measure", "--batch-size", "2", "--json"]
-    )
+    done = CliRunner().invoke(main, ["list-models", "test_resnet*", "--measure", "--batch-size", "2", "--json"])
     assert done.exit_code == 0, done.output
     (facts,) = json.loads(done.stdout)["models"]
     assert (facts["name"], facts["role"]) == ("test_resnet", None)
@@ -86,8 +84,9 @@ def test_without_a_pattern_both_roles_are_listed_or_the_one_that_was_asked_for(
     monkeypatch.setattr(list_models, "USUAL", {"teacher": ("test_resnet",), "student": ("test_vit",)})
     both = list_models.run(ListModelsOptions())
     assert [(facts["role"], facts["name"]) for facts in both.data["models"]] == [
-        ("teacher", "test_resnet"), ("student", "test_vit")
-    ]  # fmt: skip
+        ("teacher", "test_resnet"),
+        ("student", "test_vit"),
+    ]
     lines = str(both.text).splitlines()
     assert lines[0] == "teachers"
     assert lines[2].startswith("test_resnet")

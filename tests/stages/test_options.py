@@ -37,9 +37,7 @@ BAD: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("name", "value", "message"), BAD, ids=[f"{b[0]}={b[1]}" for b in BAD])
-def test_one_message_from_python_toml_and_the_command_line(
-    name: str, value: Any, message: str, tmp_path: Path
-) -> None:
+def test_one_message_from_python_toml_and_the_command_line(name: str, value: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageProblem) as error:
         TrainStudentOptions(**{name: value})
     assert str(error.value) == message
@@ -95,9 +93,7 @@ def test_every_options_class_checks_itself_and_every_float_refuses_what_is_not_f
     options = _resolve(name)
     assert issubclass(options, CheckedOptions)
     annotations = typing.get_type_hints(options)
-    needed = {
-        field.name: "x" for field in dataclasses.fields(options) if field.default is dataclasses.MISSING
-    }
+    needed = {field.name: "x" for field in dataclasses.fields(options) if field.default is dataclasses.MISSING}
     options(**needed)
     for field in dataclasses.fields(options):
         kind = value_type(annotations[field.name])
@@ -135,8 +131,13 @@ def test_set_takes_what_has_no_option_of_its_own() -> None:
     given = ["ema=0.5", "kd-reduction=deit", "clip_grad = 1", "compile=true", "threads=2", 'optimizer="lamb"']
     values = read_set_values(TrainStudentOptions, given)
     assert values == {
-        "ema": 0.5, "kd_reduction": "deit", "clip_grad": 1.0, "compile": True, "threads": 2, "optimizer": "lamb",
-    }  # fmt: skip
+        "ema": 0.5,
+        "kd_reduction": "deit",
+        "clip_grad": 1.0,
+        "compile": True,
+        "threads": 2,
+        "optimizer": "lamb",
+    }
     assert read_set_values(TrainStudentOptions, ["ema=0.5", "ema=0.9"]) == {"ema": 0.9}
     assert read_set_values(TrainStudentOptions, ["teacher-loss-weights=2"]) == {"teacher_loss_weights": "2"}
 

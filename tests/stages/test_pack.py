@@ -14,9 +14,7 @@ from deit_pipe.stages.options.pack import PackOptions
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_a_packed_copy_serves_a_cache_of_its_source(
-    raw: bool, cache: Path, data: Path, tmp_path: Path
-) -> None:
+def test_a_packed_copy_serves_a_cache_of_its_source(raw: bool, cache: Path, data: Path, tmp_path: Path) -> None:
     result = pack.run(PackOptions(data=str(data), out=str(tmp_path / "packed"), raw=raw))
     assert {name: one["images"] for name, one in result.data["splits"].items()} == {"train": 96, "test": 32}
     source, copy = open_samples(str(data)), open_samples(str(tmp_path / "packed"))
@@ -32,9 +30,7 @@ def test_a_packed_copy_serves_a_cache_of_its_source(
     assert scores[0] == scores[1]
 
 
-def test_a_packed_copy_of_other_pixels_does_not_serve_the_cache(
-    cache: Path, data: Path, tmp_path: Path
-) -> None:
+def test_a_packed_copy_of_other_pixels_does_not_serve_the_cache(cache: Path, data: Path, tmp_path: Path) -> None:
     """The same number of images and the same labels: only the fingerprints can tell."""
     other = write_idx(tmp_path / "other", seed=1)
     pack.run(PackOptions(data=str(other), out=str(tmp_path / "packed")))

@@ -53,9 +53,7 @@ def test_not_even_a_teacher_is_needed_and_each_epoch_has_its_own_views(tmp_path:
     cache_teacher.run(cache_options(data, place, recipe="small", name="t", plan_only=True, epochs=4))
     train_student.run(student_options(place, tmp_path / "with", loss="none", epochs=4))
     remove_teacher(place, "t")
-    values = train_student.run(
-        student_options(place, tmp_path / "x", loss="none", epochs=4, print_config=True)
-    ).data
+    values = train_student.run(student_options(place, tmp_path / "x", loss="none", epochs=4, print_config=True)).data
     assert (values["teacher"], values["teacher_digests"], values["cached_epochs"]) == ("", [], 4)
     train_student.run(student_options(place, tmp_path / "without", loss="none", epochs=4))
     assert same(tmp_path / "with", tmp_path / "without")

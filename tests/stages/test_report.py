@@ -14,9 +14,7 @@ from deit_pipe.stages.options.run_report import RunReportOptions
 from deit_pipe.stages.report import run
 
 
-def write_run(
-    folder: Path, epochs: int = 6, *, loss: str = "hard", lr: float = 1.0, result: bool = True
-) -> Path:
+def write_run(folder: Path, epochs: int = 6, *, loss: str = "hard", lr: float = 1.0, result: bool = True) -> Path:
     """A run folder as train-student writes it, with round numbers."""
     folder.mkdir(parents=True)
     config = {
@@ -31,19 +29,37 @@ def write_run(
     lines: list[dict[str, Any]] = []
     for epoch in range(epochs):
         for part in range(2):
-            lines.append({
-                "kind": "step", "step": 10 * (2 * epoch + part + 1), "epoch": epoch, "lr": lr, "loss": 1.0,
-                "data_wait_seconds": 0.1, "target_wait_seconds": 0.05, "compute_seconds": 0.35,
-                "views_per_second": 100.0 + 10 * epoch,
-            })  # fmt: skip
+            lines.append(
+                {
+                    "kind": "step",
+                    "step": 10 * (2 * epoch + part + 1),
+                    "epoch": epoch,
+                    "lr": lr,
+                    "loss": 1.0,
+                    "data_wait_seconds": 0.1,
+                    "target_wait_seconds": 0.05,
+                    "compute_seconds": 0.35,
+                    "views_per_second": 100.0 + 10 * epoch,
+                }
+            )
         top1 = [0.5, 0.6, 0.8, 0.7, 0.75, 0.78][epoch]
-        heads = {name: {"top1": top1 + shift, "top5": 1.0} for name, shift in
-                 (("class", 0.0), ("dist", 0.01), ("fused", 0.02), ("fused_softmax", 0.02))}  # fmt: skip
-        lines.append({
-            "kind": "epoch", "step": 20 * (epoch + 1), "epoch": epoch, "lr": lr / (epoch + 1),
-            "loss": 2.0 / (epoch + 1), "label_loss": 1.5 / (epoch + 1), "distillation_loss": 2.5 / (epoch + 1),
-            "agreement": 0.1 * epoch, "val": heads,
-        })  # fmt: skip
+        heads = {
+            name: {"top1": top1 + shift, "top5": 1.0}
+            for name, shift in (("class", 0.0), ("dist", 0.01), ("fused", 0.02), ("fused_softmax", 0.02))
+        }
+        lines.append(
+            {
+                "kind": "epoch",
+                "step": 20 * (epoch + 1),
+                "epoch": epoch,
+                "lr": lr / (epoch + 1),
+                "loss": 2.0 / (epoch + 1),
+                "label_loss": 1.5 / (epoch + 1),
+                "distillation_loss": 2.5 / (epoch + 1),
+                "agreement": 0.1 * epoch,
+                "val": heads,
+            }
+        )
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if result:
         (folder / "result.json").write_text(json.dumps({"answer": "fused"}))
@@ -102,9 +118,7 @@ def test_a_run_without_evaluation_and_without_distillation_has_a_page(tmp_path: 
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         line.pop("val", None)
-    (folder / "metrics.jsonl").write_text(
-        "".join(json.dumps(line) + "\n" for line in lines if line["kind"] == "epoch")
-    )
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines if line["kind"] == "epoch"))
     (folder / "result.json").unlink()
     result = run(RunReportOptions(run=str(folder)))
     assert (result.data["run"]["best"], result.data["run"]["views_per_second"]) == (None, None)

@@ -23,8 +23,13 @@ from deit_pipe.stages.training import trainer
 from deit_pipe.stages.training.checkpoint import load_checkpoint
 
 SETTINGS: dict[str, Any] = {
-    "epochs": 3, "drop_path": 0.2, "accumulate": 2, "ema": 0.9, "select": "ema", "checkpoint_steps": 1,
-}  # fmt: skip
+    "epochs": 3,
+    "drop_path": 0.2,
+    "accumulate": 2,
+    "ema": 0.9,
+    "select": "ema",
+    "checkpoint_steps": 1,
+}
 STEPS = 18  # 96 slots in batches of 16, three times
 
 
@@ -115,20 +120,25 @@ main(sys.argv[2:])
 """
 
 
-def test_sigkill_of_the_command_loses_no_step_that_was_saved(
-    cache: Path, uninterrupted: Path, tmp_path: Path
-) -> None:
+def test_sigkill_of_the_command_loses_no_step_that_was_saved(cache: Path, uninterrupted: Path, tmp_path: Path) -> None:
     run, step = tmp_path / "run", 7  # the first of the second epoch
     given = {name.replace("_", "-"): value for name, value in {**SETTINGS, "log_steps": 1}.items()}
     keys = settable(TrainStudentOptions)
-    words = [
-        f"--set={name}={value}" if name in keys else f"--{name}={value}" for name, value in given.items()
-    ]
+    words = [f"--set={name}={value}" if name in keys else f"--{name}={value}" for name, value in given.items()]
     command = [
-        sys.executable, "-c", HELD, f"{step:08d}", "train-student", f"--cache={cache}", f"--out={run}",
-        "--batch-size=16", "--student=custom:16x2x2", "--workers=0", "--device=cpu",
+        sys.executable,
+        "-c",
+        HELD,
+        f"{step:08d}",
+        "train-student",
+        f"--cache={cache}",
+        f"--out={run}",
+        "--batch-size=16",
+        "--student=custom:16x2x2",
+        "--workers=0",
+        "--device=cpu",
         *words,
-    ]  # fmt: skip
+    ]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -174,9 +184,7 @@ def test_the_same_command_again_is_a_no_op_that_says_so(cache: Path, uninterrupt
     assert (uninterrupted / "metrics.jsonl").read_bytes() == before
 
 
-def test_another_run_in_the_same_folder_is_refused_with_the_differing_options(
-    cache: Path, uninterrupted: Path
-) -> None:
+def test_another_run_in_the_same_folder_is_refused_with_the_differing_options(cache: Path, uninterrupted: Path) -> None:
     with pytest.raises(Mismatch) as error:
         train_student.run(student_options(cache, uninterrupted, **{**SETTINGS, "lr": 0.5}))
     assert "lr: there 0.003   given 0.5" in str(error.value)

@@ -28,9 +28,7 @@ def splits(data: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def choose(role: str) -> None:
         found = open_data(str(data))
-        chosen = replace(
-            found, val=found.test if "val" in role else None, test=found.test if "test" in role else None
-        )
+        chosen = replace(found, val=found.test if "val" in role else None, test=found.test if "test" in role else None)
         monkeypatch.setattr(OpenedCache, "open_images", lambda *_: chosen)
 
     return choose
@@ -76,9 +74,7 @@ def test_test_images_are_looked_at_once_and_select_nothing(
     assert "test images" in (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_with_validation_images_the_test_images_are_left_alone(
-    splits: Any, cache: Path, tmp_path: Path
-) -> None:
+def test_with_validation_images_the_test_images_are_left_alone(splits: Any, cache: Path, tmp_path: Path) -> None:
     splits("val test")
     data = train_student.run(student_options(cache, tmp_path / "run")).data
     assert "test" not in data
@@ -87,9 +83,7 @@ def test_with_validation_images_the_test_images_are_left_alone(
     assert load_file(tmp_path / "run" / weights_file(tmp_path / "run", "best"))
 
 
-def test_with_neither_nothing_is_measured_and_the_page_still_works(
-    splits: Any, cache: Path, tmp_path: Path
-) -> None:
+def test_with_neither_nothing_is_measured_and_the_page_still_works(splits: Any, cache: Path, tmp_path: Path) -> None:
     splits("none")
     done = train_student.run(student_options(cache, tmp_path / "run"))
     assert "val" not in done.data
@@ -120,9 +114,7 @@ def test_test_images_of_other_classes_are_refused(
         train_student.run(student_options(cache, tmp_path / "run"))
 
 
-def test_the_teachers_accuracy_is_kept_and_said(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_teachers_accuracy_is_kept_and_said(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Fit.__init__
 
     def knowing(self: Fit, **values: Any) -> None:
@@ -147,9 +139,7 @@ def test_evaluation_skips_images_without_a_label(data: Path, cache: Path, tmp_pa
     facts, model = load_student(tmp_path / "run", cpu)
     table = open_data(str(data)).test
     assert table is not None
-    teacher = load_teacher(
-        "test_resnet", weights="random", num_classes=4, class_names=table.class_names, device=cpu
-    )
+    teacher = load_teacher("test_resnet", weights="random", num_classes=4, class_names=table.class_names, device=cpu)
     everything = evaluate_student(model, facts, table, alone, teacher=teacher)
     assert all(values["top5"] is None for values in everything.values())  # of 4 classes
     # images whose answer is right lose their label: what is left is wrong, and the agreement does not change
@@ -159,9 +149,7 @@ def test_evaluation_skips_images_without_a_label(data: Path, cache: Path, tmp_pa
         from deit_pipe.stages.opened.plain_views import eval_cells, eval_plan, eval_recipe
 
         recipe = eval_recipe(facts.crop_ratio)
-        views = next(
-            iter(load_views(table, recipe, eval_plan(32), eval_cells(32, 32), image_size=facts.image_size))
-        )
+        views = next(iter(load_views(table, recipe, eval_plan(32), eval_cells(32, 32), image_size=facts.image_size)))
         said = model(normalise(compose(views, recipe), facts.mean, facts.std)).argmax(dim=1)
     right = [int(s) for s, ok in zip(views.samples, said == views.labels, strict=True) if ok]
     wrong = [int(s) for s, ok in zip(views.samples, said == views.labels, strict=True) if not ok]

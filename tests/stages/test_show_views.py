@@ -36,9 +36,7 @@ def test_the_printed_recipe_is_a_recipe_file(name: str, tmp_path: Path) -> None:
 
 def test_show_views_draws_the_views_of_training(tmp_path: Path) -> None:
     out = tmp_path / "grid.png"
-    result = show_views(
-        ShowViewsOptions(data="digits", recipe="deit", out=str(out), samples=2, views=3, seed=5)
-    )
+    result = show_views(ShowViewsOptions(data="digits", recipe="deit", out=str(out), samples=2, views=3, seed=5))
     with Image.open(out) as picture:
         assert picture.size == (8 + 4 * 232, 8 + 2 * (224 + 6 * 15 + 4 + 8))
         assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 100

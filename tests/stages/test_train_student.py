@@ -22,11 +22,7 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 
 
 def lines(run: Path, kind: str) -> list[dict[str, Any]]:
-    return [
-        line
-        for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-        if line["kind"] == kind
-    ]
+    return [line for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if line["kind"] == kind]
 
 
 def test_metrics_hold_losses_rates_waits_and_agreement(cache: Path, tmp_path: Path) -> None:
@@ -109,9 +105,7 @@ def test_a_student_without_token_gives_both_losses_to_its_only_head(
     assert "both losses go to its only head" in capsys.readouterr().err
 
 
-def test_finetuning_starts_from_another_run(
-    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_finetuning_starts_from_another_run(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = tmp_path / "first"
     train_student.run(student_options(cache, first, epochs=1))
     result = train_student.run(
@@ -163,9 +157,14 @@ def test_bf16_and_gradient_checkpointing_and_lamb_run(cache: Path, tmp_path: Pat
 def schedule(**changed: Any) -> Schedule:
     plan = ViewPlan(100, seed=1, mix_group=4)
     settings: dict[str, Any] = {
-        "plan": plan, "epochs": 5, "cached_epochs": 2, "batch_size": 16, "accumulate": 1, "order_seed": None,
+        "plan": plan,
+        "epochs": 5,
+        "cached_epochs": 2,
+        "batch_size": 16,
+        "accumulate": 1,
+        "order_seed": None,
         "block_slots": 32,
-    }  # fmt: skip
+    }
     return Schedule(**(settings | changed))
 
 

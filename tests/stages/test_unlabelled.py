@@ -27,16 +27,25 @@ def distilled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     tmp = tmp_path_factory.mktemp("hundred")
     train_teacher.run(
         TrainTeacherOptions(
-            teacher=TEACHER, init="scratch", epochs=100, batch_size=20, out=str(tmp / "teacher"),
-            labelled_fraction=HUNDRED, **HERE,
+            teacher=TEACHER,
+            init="scratch",
+            epochs=100,
+            batch_size=20,
+            out=str(tmp / "teacher"),
+            labelled_fraction=HUNDRED,
+            **HERE,
         )
-    )  # fmt: skip
+    )
     cache_teacher.run(
         CacheTeacherOptions(
-            teacher=TEACHER, teacher_weights=str(tmp / "teacher"), cache=str(tmp / "cache"), epochs=8,
-            labelled_fraction=HUNDRED, **HERE,
+            teacher=TEACHER,
+            teacher_weights=str(tmp / "teacher"),
+            cache=str(tmp / "cache"),
+            epochs=8,
+            labelled_fraction=HUNDRED,
+            **HERE,
         )
-    )  # fmt: skip
+    )
     images = open_cache(str(tmp / "cache")).open_images().train
     assert (len(images), images.num_labelled) == (1437, 100)
     return train(tmp / "cache", tmp / "student", loss="hard", epochs=40)
@@ -51,15 +60,17 @@ def test_a_hundred_labels_and_the_teachers_answers_to_all_digits_end_above_90_pe
 
 
 @pytest.mark.slow
-def test_the_hundred_alone_with_as_many_steps_end_clearly_below(
-    distilled: dict[str, Any], tmp_path: Path
-) -> None:
+def test_the_hundred_alone_with_as_many_steps_end_clearly_below(distilled: dict[str, Any], tmp_path: Path) -> None:
     cache_teacher.run(
         CacheTeacherOptions(
-            teacher=TEACHER, teacher_weights="random", cache=str(tmp_path / "c"), plan_only=True, fraction=HUNDRED,
+            teacher=TEACHER,
+            teacher_weights="random",
+            cache=str(tmp_path / "c"),
+            plan_only=True,
+            fraction=HUNDRED,
             **HERE,
         )
-    )  # fmt: skip
+    )
     # one step of 64 views an epoch
     alone = train(tmp_path / "c", tmp_path / "s", loss="none", epochs=distilled["steps"])
     assert alone["steps"] == distilled["steps"]

@@ -40,16 +40,12 @@ def test_zarr_opens_it(teacher, tmp_path):
     for spec in array_specs(teacher.format):
         assert group[spec.name].shards == (1, 16, *spec.row)
         assert group[spec.name].dtype == spec.dtype
-    assert [name for name, _ in zarr.open_group(tmp_path / "targets.zarr", mode="r").members()] == [
-        teacher.name
-    ]
+    assert [name for name, _ in zarr.open_group(tmp_path / "targets.zarr", mode="r").members()] == [teacher.name]
 
 
 def test_xarray_opens_it(teacher, tmp_path):
     xarray = pytest.importorskip("xarray")
-    data = xarray.open_zarr(
-        tmp_path / "targets.zarr" / teacher.name, consolidated=False, mask_and_scale=False
-    )
+    data = xarray.open_zarr(tmp_path / "targets.zarr" / teacher.name, consolidated=False, mask_and_scale=False)
     for name, values in ours(tmp_path, teacher).items():
         assert data[name].dims[:2] == ("epoch", "slot")
         np.testing.assert_array_equal(data[name].values.astype(values.dtype), values)

@@ -161,9 +161,7 @@ def test_a_local_put_is_durable_before_it_is_visible(tmp_path, monkeypatch):
 
     replace = local.Path.replace
     monkeypatch.setattr(local.os, "fsync", fsync)
-    monkeypatch.setattr(
-        local.Path, "replace", lambda p, t: (calls.append(("rename", str(t))), replace(p, t))[1]
-    )
+    monkeypatch.setattr(local.Path, "replace", lambda p, t: (calls.append(("rename", str(t))), replace(p, t))[1])
     place = open_location(tmp_path / "c")
     place.put("a/b", b"1")
     folder = str(tmp_path / "c" / "a")

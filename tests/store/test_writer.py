@@ -226,9 +226,7 @@ def test_bytes_that_do_not_read_back_are_not_committed(tmp_path, monkeypatch):
         block = writer.mine[0]
         with monkeypatch.context() as patch:
             patch.setattr(LocalDirectory, "put", bad_disk)
-            with pytest.raises(
-                CacheCorrupt, match=r"logits of epoch 0, slots 0\.\.15 reads back other bytes"
-            ):
+            with pytest.raises(CacheCorrupt, match=r"logits of epoch 0, slots 0\.\.15 reads back other bytes"):
                 writer.write(block, *answers(block))
         assert len(read_ledger(tmp_path, "dense")) == 0
         writer.write(block, *answers(block))

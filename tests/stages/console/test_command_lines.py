@@ -14,9 +14,7 @@ from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 
-words = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filter(
-    lambda word: word[0] != "-"
-)
+words = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filter(lambda word: word[0] != "-")
 
 
 def parsed(line: str) -> dict[str, object]:
@@ -48,20 +46,14 @@ def test_a_shell_and_click_read_back_what_was_given(
 
 
 def test_defaults_and_what_is_not_given_are_left_out() -> None:
-    line = command_line(
-        "cache-teacher", CacheTeacherOptions, data="digits", epochs=30, img_size=None, fit_head=False
-    )
+    line = command_line("cache-teacher", CacheTeacherOptions, data="digits", epochs=30, img_size=None, fit_head=False)
     assert line == "deit-pipe cache-teacher --no-fit-head"
     assert command_line("evaluate", EvaluateOptions, run="a b/ü") == "deit-pipe evaluate 'a b/ü'"
 
 
 def test_what_has_no_option_is_printed_as_a_key_of_set() -> None:
-    line = command_line(
-        "train-student", TrainStudentOptions, ema=0.5, compile=True, loss="soft", optimizer="lamb"
-    )
-    assert line == (
-        "deit-pipe train-student --set ema=0.5 --set compile=true --loss soft --set optimizer=lamb"
-    )
+    line = command_line("train-student", TrainStudentOptions, ema=0.5, compile=True, loss="soft", optimizer="lamb")
+    assert line == ("deit-pipe train-student --set ema=0.5 --set compile=true --loss soft --set optimizer=lamb")
     read = parsed(line)
     assert (read["ema"], read["compile"], read["optimizer"]) == (0.5, True, "lamb")
 

@@ -16,9 +16,7 @@ PLAIN = {**MIXES, "mix_prob": 0.0}
 VIEWS = 40_000
 
 
-def simulated(
-    labels: np.ndarray, guess: np.ndarray | None, classes: int, mixes: bool
-) -> tuple[float, np.ndarray]:
+def simulated(labels: np.ndarray, guess: np.ndarray | None, classes: int, mixes: bool) -> tuple[float, np.ndarray]:
     """Agreement with either label over random pairs; `guess` None: a perfect teacher of the larger share."""
     random = np.random.Generator(np.random.Philox(1))
     truth = random.permutation(classes)[np.arange(len(labels)) % classes]  # what unlabelled images really are
@@ -77,9 +75,7 @@ def test_inspect_flags_a_teacher_that_agrees_as_often_as_guessing(tmp_path, monk
     random = np.random.Generator(np.random.Philox(4))
     monkeypatch.setattr(
         "inspect_fakes.answer",
-        lambda epoch, labels, classes, seed=0, right=0.8: random.standard_normal(
-            (len(labels), classes), np.float32
-        ),
+        lambda epoch, labels, classes, seed=0, right=0.8: random.standard_normal((len(labels), classes), np.float32),
     )
     bad = make_cache(tmp_path / "bad", recipe=recipe, count=200, block=40)
     (teacher,) = summarise(str(bad.cache))["teachers"]
@@ -94,27 +90,46 @@ def test_inspect_shows_the_gate_of_every_kind(tmp_path) -> None:
     assert summarise(cache)["teachers"][0]["gate"] is None
     assert "  gate " not in words(cache)
     record = {
-        "decision": "passed", "model": "m", "weights_sha256": "ab", "head": "trained", "image_size": 32,
-        "num_classes": 4, "measured": 1.0, "split": "val", "images": 360, "accuracy": 0.972, "skill": 0.969,
-        "skill_low": 0.951, "skill_high": 0.981, "ece": 0.0213, "mean_confidence": 0.9,
-    }  # fmt: skip
+        "decision": "passed",
+        "model": "m",
+        "weights_sha256": "ab",
+        "head": "trained",
+        "image_size": 32,
+        "num_classes": 4,
+        "measured": 1.0,
+        "split": "val",
+        "images": 360,
+        "accuracy": 0.972,
+        "skill": 0.969,
+        "skill_low": 0.951,
+        "skill_high": 0.981,
+        "ece": 0.0213,
+        "mean_confidence": 0.9,
+    }
     assert write_gate(cache, made.teacher, record)
     shown = "gate      97.2 % of 360 val images, skill 0.97 [0.95, 0.98], ECE 0.021"
     assert shown in words(cache)
     gate = summarise(cache)["teachers"][0]["gate"]
     assert {name: gate[name] for name in record} == record
     accepted = {
-        **record, "decision": "accepted", "reason": "a skill below 0.2", "measured": 2.0,
-        "cause": {"kind": "class order", "text": "turned round", "cure": "turn", "before": 0.1, "after": 0.9,
-                  "images": 99},
-    }  # fmt: skip
+        **record,
+        "decision": "accepted",
+        "reason": "a skill below 0.2",
+        "measured": 2.0,
+        "cause": {
+            "kind": "class order",
+            "text": "turned round",
+            "cure": "turn",
+            "before": 0.1,
+            "after": 0.9,
+            "images": 99,
+        },
+    }
     assert write_gate(cache, made.teacher, accepted)
     text = words(cache)
     assert "gate      accepted by --accept-teacher: 97.2 % of 360 val images" in text
     assert "a skill below 0.2" in text
-    assert (
-        "likely cause: turned round (without it 90.0 % right instead of 10.0 %, tried on 99 images)" in text
-    )
+    assert "likely cause: turned round (without it 90.0 % right instead of 10.0 %, tried on 99 images)" in text
     nothing = {**record, "decision": "not gated", "reason": "random weights", "measured": 3.0}
     assert write_gate(cache, made.teacher, nothing)
     assert "gate      not gated: random weights" in words(cache)

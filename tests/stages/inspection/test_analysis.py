@@ -59,11 +59,7 @@ def test_flips_equal_a_count_sample_by_sample(made: Made) -> None:
 def test_the_hardest_samples_are_those_answered_wrong_most_often(made: Made) -> None:
     found = analysis_of(made)
     answers = answers_by_sample(made)
-    share = {
-        s: np.mean([one == made.table.labels[s] for one in said])
-        for s, said in answers.items()
-        if len(said) >= 2
-    }
+    share = {s: np.mean([one == made.table.labels[s] for one in said]) for s, said in answers.items() if len(said) >= 2}
     hardest = found.hardest_samples(5).tolist()
     assert [share[s] for s in hardest] == sorted(v for v in share.values() if v < 1)[:5]
     for sample in hardest:

@@ -72,9 +72,7 @@ def test_labels_alone_have_no_probabilities_and_an_absent_cell_no_answer(tmp_pat
     assert "no answer cached yet" in text
 
 
-def test_a_cell_that_differs_from_its_fingerprint_says_so(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cell_that_differs_from_its_fingerprint_says_so(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     from deit_pipe.pipeline import render
 
     monkeypatch.setenv("DEIT_PIPE_ENGINE", "pillow")
@@ -108,9 +106,7 @@ def test_a_sample_is_found_by_number_and_by_the_end_of_its_path(made: Made) -> N
         facts = result.data["sample"]
         assert (facts["sample"], facts["class"]) == (13, made.table.labels[13])
         places = [
-            (epoch, slot)
-            for epoch in range(2)
-            for slot in np.flatnonzero(made.views.plan.sample_at(epoch) == 13)
+            (epoch, slot) for epoch in range(2) for slot in np.flatnonzero(made.views.plan.sample_at(epoch) == 13)
         ]
         assert [(one["epoch"], one["slot"]) for one in facts["cells"]] == places
         assert [one["answers"][0]["label"] for one in facts["cells"]] == [
@@ -121,14 +117,18 @@ def test_a_sample_is_found_by_number_and_by_the_end_of_its_path(made: Made) -> N
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"cell": "9/0"}, "epoch 0..1"), ({"cell": "0/48"}, "slot 0..47"), ({"cell": "x"}, "EPOCH/SLOT"),
-        ({"sample": "png"}, "48 samples"), ({"sample": "nothing"}, "no sample"), ({"sample": "48"}, "0..47"),
-        ({"png": "a.png"}, "--cell"), ({"teacher_weights": "a"}, "--replay"), ({"cell": "0/0", "sample": "1"}, "one"),
+        ({"cell": "9/0"}, "epoch 0..1"),
+        ({"cell": "0/48"}, "slot 0..47"),
+        ({"cell": "x"}, "EPOCH/SLOT"),
+        ({"sample": "png"}, "48 samples"),
+        ({"sample": "nothing"}, "no sample"),
+        ({"sample": "48"}, "0..47"),
+        ({"png": "a.png"}, "--cell"),
+        ({"teacher_weights": "a"}, "--replay"),
+        ({"cell": "0/0", "sample": "1"}, "one"),
     ],
-)  # fmt: skip
-def test_questions_that_cannot_be_answered_say_what_can(
-    made: Made, options: dict[str, str], words: str
-) -> None:
+)
+def test_questions_that_cannot_be_answered_say_what_can(made: Made, options: dict[str, str], words: str) -> None:
     with pytest.raises(UsageProblem, match=words):
         run(InspectCacheOptions(cache=str(made.cache), **options))
 
@@ -138,13 +138,11 @@ def moved(op: Op, size: int = 33) -> tuple[float, float]:
     pixels = np.zeros((size, size, 3), np.uint8)
     pixels[15:18, 23:26] = 255
     view = draw_view(PRESETS["basic"], ViewPlan(4, seed=0).stream(0, 0, Purpose.VIEW), (size, size), size)
-    out = np.asarray(OPS[op.name](Image.fromarray(pixels), op.values, view._replace(fill=(0, 0, 0))))[
-        ..., 0
-    ].astype(float)
-    total = out.sum()
-    return float((out.sum(axis=0) @ np.arange(size)) / total), float(
-        (out.sum(axis=1) @ np.arange(size)) / total
+    out = np.asarray(OPS[op.name](Image.fromarray(pixels), op.values, view._replace(fill=(0, 0, 0))))[..., 0].astype(
+        float
     )
+    total = out.sum()
+    return float((out.sum(axis=0) @ np.arange(size)) / total), float((out.sum(axis=1) @ np.arange(size)) / total)
 
 
 def test_words_tell_the_direction_in_which_the_picture_moves() -> None:

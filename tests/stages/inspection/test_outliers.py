@@ -16,13 +16,16 @@ def columns_of(
         sizes[-1] = last
     confidence = [random.beta(8, 2, size) for size in sizes]
     return {
-        "epoch": np.arange(blocks) // 10, "index": np.arange(blocks) % 10, "start": np.zeros(blocks, np.int64),
-        "stop": sizes, "rank": np.arange(blocks) % 4,
+        "epoch": np.arange(blocks) // 10,
+        "index": np.arange(blocks) % 10,
+        "start": np.zeros(blocks, np.int64),
+        "stop": sizes,
+        "rank": np.arange(blocks) % 4,
         "agree": np.array([(random.random(s) < right).sum() for s in sizes]),
         "top1": np.array([c.mean() for c in confidence]),
         "entropy": np.array([(1.5 * (1 - c)).mean() for c in confidence]),
         "confidence": np.array([np.histogram(c, BINS, (0, 1))[0] for c in confidence]),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("blocks", [4, 6, 40, 1000])

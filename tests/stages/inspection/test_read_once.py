@@ -16,9 +16,15 @@ from deit_pipe.store.places.local import LocalDirectory
 from deit_pipe.store.stored_cache import StoredCache
 
 GATE = {
-    "decision": "not gated", "reason": "made up", "model": "m", "weights_sha256": "ab", "head": "trained",
-    "image_size": 32, "num_classes": 4, "measured": 1.0,
-}  # fmt: skip
+    "decision": "not gated",
+    "reason": "made up",
+    "model": "m",
+    "weights_sha256": "ab",
+    "head": "trained",
+    "image_size": 32,
+    "num_classes": 4,
+    "measured": 1.0,
+}
 NAMES = ("first", "second", "third")
 
 

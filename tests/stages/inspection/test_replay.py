@@ -65,9 +65,7 @@ def test_cells_that_cannot_be_read_are_a_usage_error(text: str) -> None:
         parse_cells(text, "--cell")
 
 
-def test_a_changed_library_function_is_refused_and_named(
-    mixed: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_library_function_is_refused_and_named(mixed: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every view with Invert differs, no other does; the libraries' versions alone would tell nothing."""
     with_invert = sum(
         any(op.name == "Invert" for op in view.ops)

@@ -14,9 +14,7 @@ from deit_pipe.store.layout import Block
 from deit_pipe.store.stored_cache import StoredCache
 
 
-@pytest.fixture(
-    scope="module", params=[("dense", MIXED), ("topk:2", BASIC), ("none", BASIC)], ids=lambda p: p[0]
-)
+@pytest.fixture(scope="module", params=[("dense", MIXED), ("topk:2", BASIC), ("none", BASIC)], ids=lambda p: p[0])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     targets, recipe = request.param
     # the last block of an epoch is ragged: means must be weighted
@@ -25,9 +23,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def everything(made: Made) -> tuple[np.ndarray, ...]:
     """Logits, labels and partner labels of all cells."""
-    return tuple(
-        np.concatenate([of[e] for e in made.logits]) for of in (made.logits, made.labels, made.partners)
-    )
+    return tuple(np.concatenate([of[e] for e in made.logits]) for of in (made.logits, made.labels, made.partners))
 
 
 def test_health_equals_a_direct_computation_from_all_logits(made: Made) -> None:
@@ -95,8 +91,10 @@ def test_a_half_finished_cache_says_how_far_it_is_and_how_to_go_on(tmp_path: Pat
     (teacher,) = facts["teachers"]
     assert facts["state"] == "incomplete"
     assert [(e["blocks"], e["slots"], e["sealed"]) for e in teacher["coverage"]] == [
-        (5, 40, True), (2, 16, False), (0, 0, False)
-    ]  # fmt: skip
+        (5, 40, True),
+        (2, 16, False),
+        (0, 0, False),
+    ]
     assert teacher["left"]["blocks"] == 8
     assert teacher["left"]["views"] == 64
     assert 0 < teacher["left"]["seconds"] < 600
@@ -104,17 +102,28 @@ def test_a_half_finished_cache_says_how_far_it_is_and_how_to_go_on(tmp_path: Pat
     assert words[:2] == ["deit-pipe", "cache-teacher"]
     options = dict(zip(words[2::2], words[3::2], strict=True))
     assert options == {
-        "--teacher": "resnet18.a1_in1k", "--data": str(made.data), "--recipe": "custom", "--img-size": "32",
-        "--epochs": "3", "--seed": "7", "--logits": "topk:2", "--batch-size": "8", "--set": "block=8",
-        "--name": "known", "--teacher-weights": "my weights.pt", "--cache": str(made.cache),
-    }  # fmt: skip
+        "--teacher": "resnet18.a1_in1k",
+        "--data": str(made.data),
+        "--recipe": "custom",
+        "--img-size": "32",
+        "--epochs": "3",
+        "--seed": "7",
+        "--logits": "topk:2",
+        "--batch-size": "8",
+        "--set": "block=8",
+        "--name": "known",
+        "--teacher-weights": "my weights.pt",
+        "--cache": str(made.cache),
+    }
 
 
 def test_the_time_left_follows_the_rate_of_the_last_run() -> None:
     columns = {
-        "written": np.array([0.0, 1.0, 100.0, 102.0, 104.0]), "run": np.array(["a", "a", "b", "b", "b"], object),
-        "start": np.zeros(5, np.int64), "stop": np.full(5, 10),
-    }  # fmt: skip
+        "written": np.array([0.0, 1.0, 100.0, 102.0, 104.0]),
+        "run": np.array(["a", "a", "b", "b", "b"], object),
+        "start": np.zeros(5, np.int64),
+        "stop": np.full(5, 10),
+    }
     assert cache_summary.seconds_left(columns, 40) == 8.0  # 20 views in 4 s after the first block of run b
     assert cache_summary.seconds_left({name: column[:1] for name, column in columns.items()}, 40) is None
 

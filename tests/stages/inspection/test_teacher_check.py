@@ -36,15 +36,18 @@ def teacher_in(folder: Path, seed: int, names: tuple[str, ...]) -> Teacher:
 
 
 @pytest.mark.parametrize("targets", ["dense", "topk:2", "none"])
-def test_the_teacher_is_asked_again_and_a_block_of_wrong_normalisation_is_found(
-    tmp_path: Path, targets: str
-) -> None:
+def test_the_teacher_is_asked_again_and_a_block_of_wrong_normalisation_is_found(tmp_path: Path, targets: str) -> None:
     made = make_cache(tmp_path, recipe=MIXED, blocks=0, epochs=2)
     teacher = teacher_in(tmp_path / "run", 3, made.table.class_names)
     identity = dataclasses.replace(
-        made.teacher, name="real", model=MODEL, weights_sha256=teacher.weights_sha256, targets=targets,
-        mean=teacher.mean, std=teacher.std,
-    )  # fmt: skip
+        made.teacher,
+        name="real",
+        model=MODEL,
+        weights_sha256=teacher.weights_sha256,
+        targets=targets,
+        mean=teacher.mean,
+        std=teacher.std,
+    )
     wrong = dataclasses.replace(teacher, mean=(0.0, 0.0, 0.0), std=(0.05, 0.05, 0.05))
     answers = {}
     with TargetWriter.open(made.cache, identity, epochs=2) as writer:

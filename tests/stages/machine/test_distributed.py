@@ -24,9 +24,12 @@ from deit_pipe.store.reader import TargetReader
 
 def rank_main(rank: int, port: int, run: Callable[[Any], Any], options: Any) -> None:
     os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-    }  # fmt: skip
+    }
     run(options)
 
 
@@ -68,9 +71,7 @@ def test_two_processes_write_the_cache_of_one(cache: Path, data: Path, recipe: P
 
 
 @pytest.mark.parametrize("loss", ["hard", "none"])
-def test_two_processes_train_the_student_of_one_within_rounding(
-    loss: str, cache: Path, tmp_path: Path
-) -> None:
+def test_two_processes_train_the_student_of_one_within_rounding(loss: str, cache: Path, tmp_path: Path) -> None:
     """The same global batches; drop path is 0, since its masks are drawn by each process."""
     one, two = tmp_path / "one", tmp_path / "two"
     settings: dict[str, Any] = {

@@ -39,9 +39,7 @@ def test_the_name_of_sizes_reads_back_as_them(given_sizes: CustomSizes) -> None:
     assert read_custom(custom_text(given_sizes)) == given_sizes
 
 
-@pytest.mark.parametrize(
-    "text", ["custom:64", "custom:64x3", "custom:0x3x2", "custom:64x3x2/", "custom:64x3x2x1"]
-)
+@pytest.mark.parametrize("text", ["custom:64", "custom:64x3", "custom:0x3x2", "custom:64x3x2/", "custom:64x3x2x1"])
 def test_other_texts_are_refused_with_an_example(text: str) -> None:
     assert is_custom(text)
     with pytest.raises(UsageProblem, match="custom:64x3x2/8"):

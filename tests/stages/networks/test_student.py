@@ -30,9 +30,7 @@ def facts(model: str = "custom", size: int = 32, names: tuple[str, ...] = CLASSE
 def write_run(folder: Path, described: StudentFacts, model: torch.nn.Module) -> Path:
     folder.mkdir()
     (folder / STUDENT_FACTS).write_text(json.dumps(described.to_json()))
-    save_file(
-        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / STUDENT_WEIGHTS
-    )
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / STUDENT_WEIGHTS)
     return folder
 
 
@@ -102,9 +100,7 @@ def test_higher_resolution_keeps_both_prefix_tokens(tmp_path: Path) -> None:
     assert before.shape[1] == 14 * 14 + 2
     assert after.shape[1] == 24 * 24 + 2
     assert torch.equal(before[:, :2], after[:, :2])
-    assert torch.equal(
-        old.state_dict()["blocks.3.mlp.fc1.weight"], new.state_dict()["blocks.3.mlp.fc1.weight"]
-    )
+    assert torch.equal(old.state_dict()["blocks.3.mlp.fc1.weight"], new.state_dict()["blocks.3.mlp.fc1.weight"])
     assert any("14x14 -> 24x24" in line for line in said)
     # bicubic without shrinking the vectors, which bilinear does (paper, section 4)
     assert after[:, 2:].norm(dim=-1).mean() > 0.97 * before[:, 2:].norm(dim=-1).mean()
@@ -138,9 +134,14 @@ def test_other_classes_get_new_heads(tmp_path: Path) -> None:
 )
 def test_a_size_the_image_cannot_have_is_refused_with_the_cure(changed: dict[str, object], text: str) -> None:
     arguments: dict[str, object] = {
-        "model": "custom", "image_size": 32, "class_names": CLASSES, "crop_ratio": 1.0, "drop_path": 0.0, "width": 16,
+        "model": "custom",
+        "image_size": 32,
+        "class_names": CLASSES,
+        "crop_ratio": 1.0,
+        "drop_path": 0.0,
+        "width": 16,
         "heads": 2,
-    }  # fmt: skip
+    }
     arguments |= changed
     model = arguments.pop("model")
     with pytest.raises(UsageProblem) as error:

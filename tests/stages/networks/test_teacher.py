@@ -55,9 +55,7 @@ def test_weights_files_of_every_usual_form_load_alike(form: str, tmp_path: Path)
     else:
         prefixed = {f"module.{k}": v for k, v in state.items()}
         torch.save(
-            {"plain": state, "nested": {"model": state, "epoch": 3}, "module": {"state_dict": prefixed}}[
-                path.stem
-            ],
+            {"plain": state, "nested": {"model": state, "epoch": 3}, "module": {"state_dict": prefixed}}[path.stem],
             path,
         )
     teacher = load_teacher("test_resnet", weights=str(path), num_classes=4, class_names=NAMES, device=CPU)
@@ -73,9 +71,7 @@ def test_a_checkpoint_with_code_in_it_is_never_executed(tmp_path: Path) -> None:
 
     torch.save({"model": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(Exception, match=r"(?i)weights"):
-        load_teacher(
-            "test_resnet", weights=str(tmp_path / "evil.pth"), num_classes=4, class_names=NAMES, device=CPU
-        )
+        load_teacher("test_resnet", weights=str(tmp_path / "evil.pth"), num_classes=4, class_names=NAMES, device=CPU)
     assert not (tmp_path / "touched").exists()
 
 
@@ -85,9 +81,7 @@ def test_an_unreachable_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> 
         hub_weights("regnety_160.deit_in1k")
 
 
-def test_train_teacher_learns_and_its_folder_is_a_teacher(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_train_teacher_learns_and_its_folder_is_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = write_idx(tmp_path / "data")
     result = train_teacher.run(
@@ -117,9 +111,7 @@ def test_train_teacher_learns_and_its_folder_is_a_teacher(
     assert teacher.head == "trained"
     assert teacher.weights_sha256 == result.data["weights_sha256"]
     with pytest.raises(Mismatch, match="another order"):
-        load_teacher(
-            "test_resnet", weights="teacher-run", num_classes=4, class_names=("3", "2", "1", "0"), device=CPU
-        )
+        load_teacher("test_resnet", weights="teacher-run", num_classes=4, class_names=("3", "2", "1", "0"), device=CPU)
     with pytest.raises(Mismatch, match="already holds another teacher"):
         train_teacher.run(
             TrainTeacherOptions(teacher="test_efficientnet", data=str(data), init="scratch", device="cpu")
@@ -135,9 +127,15 @@ def test_fit_head_gives_a_frozen_body_a_classifier_and_keeps_it_for_the_next_run
     body = timm.create_model("test_resnet")  # 1000 classes
     save_file(body.state_dict(), tmp_path / "body.safetensors")
     options = CacheTeacherOptions(
-        teacher="test_resnet", teacher_weights="body.safetensors", data=str(data), epochs=1, fit_head=True, workers=0,
-        device="cpu", recipe="small",
-    )  # fmt: skip
+        teacher="test_resnet",
+        teacher_weights="body.safetensors",
+        data=str(data),
+        epochs=1,
+        fit_head=True,
+        workers=0,
+        device="cpu",
+        recipe="small",
+    )
     first = cache_teacher.run(options)
     facts = read_teacher_run(tmp_path / "teacher-run")
     assert facts is not None
@@ -170,9 +168,7 @@ def test_logistic_regression_finds_the_optimum() -> None:
         weight, bias = flat[:15].reshape(3, 5), flat[15:]
         z = scaled @ weight.T + bias
         z = z - z.max(1, keepdims=True)
-        return float(
-            np.log(np.exp(z).sum(1)).mean() - z[np.arange(300), labels].mean() + 0.5e-4 * (weight**2).sum()
-        )
+        return float(np.log(np.exp(z).sum(1)).mean() - z[np.arange(300), labels].mean() + 0.5e-4 * (weight**2).sum())
 
     best = sklearn.minimize(objective, np.zeros(18), method="BFGS", options={"gtol": 1e-8}).fun
     with torch.inference_mode():
@@ -197,25 +193,27 @@ def test_a_checkpoint_with_its_command_line_in_it_loads(tmp_path: Path) -> None:
 def test_unreadable_weights_are_a_message(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"" if name.startswith("empty") else b"nothing at all")
     with pytest.raises(Mismatch, match="cannot be read"):
-        load_teacher(
-            "test_resnet", weights=str(tmp_path / name), num_classes=4, class_names=NAMES, device=CPU
-        )
+        load_teacher("test_resnet", weights=str(tmp_path / name), num_classes=4, class_names=NAMES, device=CPU)
 
 
 def test_views_that_a_teacher_cannot_take_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     data = write_idx(tmp_path / "data")
     with pytest.raises(UsageProblem, match="cannot take views of 32 px"):
-        cache_teacher.run(
-            cache_options(data, tmp_path / "cache", teacher="vit_tiny_patch16_224", recipe="small")
-        )
+        cache_teacher.run(cache_options(data, tmp_path / "cache", teacher="vit_tiny_patch16_224", recipe="small"))
     assert not (tmp_path / "cache").exists()
 
 
 def test_train_teacher_again_is_a_no_op_that_says_so(tmp_path: Path) -> None:
     options = TrainTeacherOptions(
-        teacher="test_resnet", data=str(write_idx(tmp_path / "data", train=32)), init="scratch", epochs=1,
-        batch_size=16, workers=0, device="cpu", out=str(tmp_path / "run"),
-    )  # fmt: skip
+        teacher="test_resnet",
+        data=str(write_idx(tmp_path / "data", train=32)),
+        init="scratch",
+        epochs=1,
+        batch_size=16,
+        workers=0,
+        device="cpu",
+        out=str(tmp_path / "run"),
+    )
     first = train_teacher.run(options)
     weights = (tmp_path / "run" / "model.safetensors").read_bytes()
     again = train_teacher.run(options)
@@ -243,10 +241,16 @@ def test_a_folder_whose_teacher_was_made_of_other_images_is_refused(tmp_path: Pa
         data = write_idx(tmp_path / f"data{seed}", train=32 + 4 * seed)
         return train_teacher.run(
             TrainTeacherOptions(
-                teacher="test_resnet", data=str(data), init="scratch", epochs=1, batch_size=16, workers=0,
-                device="cpu", out=str(tmp_path / "run"),
+                teacher="test_resnet",
+                data=str(data),
+                init="scratch",
+                epochs=1,
+                batch_size=16,
+                workers=0,
+                device="cpu",
+                out=str(tmp_path / "run"),
             )
-        )  # fmt: skip
+        )
 
     train(0)
     with pytest.raises(Mismatch, match="was made otherwise"):
@@ -257,7 +261,5 @@ def test_a_head_is_fitted_on_a_convolutional_classifier_too() -> None:
     model = timm.create_model("resnetv2_50", num_classes=7)
     classifier = model.get_classifier()
     assert isinstance(classifier, torch.nn.Conv2d)
-    teacher = load_teacher(
-        "resnetv2_50", weights="random", num_classes=7, class_names=tuple("abcdefg"), device=CPU
-    )
+    teacher = load_teacher("resnetv2_50", weights="random", num_classes=7, class_names=tuple("abcdefg"), device=CPU)
     assert plain_classifier(teacher).weight.shape == classifier.weight.shape

@@ -17,15 +17,11 @@ from deit_pipe.store.manifest import SampleIndex
 
 
 def index(keys: str, labels: list[int], names: str = "ab", size: int = 10) -> SampleIndex:
-    return SampleIndex(
-        list(keys), np.asarray(labels), np.asarray([size + ord(k) for k in keys]), tuple(names)
-    )
+    return SampleIndex(list(keys), np.asarray(labels), np.asarray([size + ord(k) for k in keys]), tuple(names))
 
 
 def table(keys: str, labels: list[int], names: str = "ab", size: int = 10) -> ArraySamples:
-    made = ArraySamples(
-        "x", np.zeros((len(keys), 1, 1), np.uint8), np.asarray(labels), list(names), list(keys)
-    )
+    made = ArraySamples("x", np.zeros((len(keys), 1, 1), np.uint8), np.asarray(labels), list(names), list(keys))
     made.__dict__["byte_sizes"] = np.asarray([size + ord(k) for k in keys])
     return made
 
@@ -43,10 +39,12 @@ def test_nothing_is_said_of_the_same_images() -> None:
         (table("pqr", [0, -1, 1]), ["  1 labelled otherwise: q (cached a, now unlabelled)"]),
         (table("prq", [0, 1, 0]), ["  the same images in another order"]),
         (table("pqr", [1, 1, 0], "ba"), ["  the same classes in another order"]),
-        (table("pqr", [0, 0, 1], "ac"), ["  1 classes added: c", "  1 classes removed: b",
-                                         "  1 labelled otherwise: r (cached b, now c)"]),
+        (
+            table("pqr", [0, 0, 1], "ac"),
+            ["  1 classes added: c", "  1 classes removed: b", "  1 labelled otherwise: r (cached b, now c)"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_each_kind_of_change_has_its_line(given: ArraySamples, lines: list[str]) -> None:
     assert describe_changes(index("pqr", [0, 0, 1]), given) == lines
 

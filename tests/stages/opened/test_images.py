@@ -56,9 +56,7 @@ def test_a_cache_records_the_choice_and_stage_two_opens_the_same_images(
 def test_a_cache_goes_on_with_its_choice_and_refuses_another(tmp_path: Path) -> None:
     data, cache = write_idx(tmp_path / "data"), tmp_path / "cache"
     cache_teacher.run(cache_options(data, cache, recipe="small", epochs=1, val_split=None, fraction=0.5))
-    again = cache_teacher.run(
-        cache_options(data, cache, recipe="small", epochs=2, val_split=None)
-    )  # as recorded
+    again = cache_teacher.run(cache_options(data, cache, recipe="small", epochs=2, val_split=None))  # as recorded
     assert again.data["blocks"] == 4
     with pytest.raises(Mismatch, match=r"--fraction: cached 0\.5 {3}given 0\.25") as caught:
         cache_teacher.run(cache_options(data, cache, recipe="small", epochs=2, val_split=None, fraction=0.25))
@@ -81,9 +79,7 @@ def test_other_images_without_splits_are_measured_whole(
 
 
 def test_what_has_no_label_teaches_no_teacher(capsys: pytest.CaptureFixture[str]) -> None:
-    table = ArraySamples(
-        "x", np.arange(6, dtype=np.uint8).reshape(6, 1, 1), np.asarray([0, -1, 1, -1, 0, 1]), "ab"
-    )
+    table = ArraySamples("x", np.arange(6, dtype=np.uint8).reshape(6, 1, 1), np.asarray([0, -1, 1, -1, 0, 1]), "ab")
     part = labelled_part(table)
     assert part.labels.tolist() == [0, 1, 0, 1]
     assert [int(np.asarray(part.read(i))[0, 0]) for i in range(4)] == [0, 2, 4, 5]

@@ -92,9 +92,7 @@ def test_the_planted_block_is_at_the_top_of_the_page_and_marked_in_the_plot(
     _, text = written
     page = Reader(text)
     assert "epoch 3, block 1 (slots 20 to 39): agreement" in page.text
-    assert (
-        sum(a.get("class") == "dot bad" for tag, a in page.tags if tag == "circle") == 3
-    )  # one in each plot
+    assert sum(a.get("class") == "dot bad" for tag, a in page.tags if tag == "circle") == 3  # one in each plot
     assert sum(a.get("class") == "dot c1 faint" for tag, a in page.tags if tag == "circle") == 3 * 15
 
 
@@ -160,9 +158,7 @@ def test_many_classes_are_shown_by_their_distribution(tmp_path: Path) -> None:
 def test_damage_is_on_the_page_and_a_place_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
     made = make_cache(tmp_path)
     (made.cache / "targets.zarr/known/logits/c/1/3/0").unlink()
-    result = run(
-        InspectCacheOptions(cache=str(made.cache), verify="sizes", report=str(tmp_path / "bad.html"))
-    )
+    result = run(InspectCacheOptions(cache=str(made.cache), verify="sizes", report=str(tmp_path / "bad.html")))
     assert result.exit_code == 5
     assert "Damaged: 1 findings" in (tmp_path / "bad.html").read_text(encoding="utf-8")
     (made.cache / "targets.zarr/known/teacher_label/c/2/0").write_bytes(b"nothing")
@@ -214,12 +210,24 @@ def chromium(*arguments: str, profile: Path) -> subprocess.CompletedProcess[str]
     assert CHROMIUM is not None
     return subprocess.run(
         [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            f"--user-data-dir={profile}", *arguments,
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={profile}",
+            *arguments,
         ],
-        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "HOME": str(profile)},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "HOME": str(profile)},
+    )
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt install chromium)")

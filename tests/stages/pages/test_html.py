@@ -95,9 +95,7 @@ def test_odd_blocks_are_marked_and_every_dot_is_where_its_value_is() -> None:
 
 
 def test_curves_leave_a_gap_where_there_is_no_number() -> None:
-    root = parsed(
-        curves([Series("a", "c1", [(0, 1), (1, 2), (2, math.nan), (3, 4), (4, 5)])], "x", "y", str, "w")
-    )
+    root = parsed(curves([Series("a", "c1", [(0, 1), (1, 2), (2, math.nan), (3, 4), (4, 5)])], "x", "y", str, "w"))
     assert len(root.findall("polyline")) == 2
 
 

@@ -79,12 +79,8 @@ def test_an_honest_teacher_passes_with_the_accuracy_that_it_has(folder: Path) ->
     from teacher_fakes import pixels
 
     logits = teacher(pixels("val"))
-    assert found.accuracy == pytest.approx(
-        (logits.argmax(dim=1).numpy() == digits("val").labels).mean(), abs=0.03
-    )
-    assert found.mean_confidence == pytest.approx(
-        float(logits.softmax(dim=1).max(dim=1).values.mean()), abs=0.03
-    )
+    assert found.accuracy == pytest.approx((logits.argmax(dim=1).numpy() == digits("val").labels).mean(), abs=0.03)
+    assert found.mean_confidence == pytest.approx(float(logits.softmax(dim=1).max(dim=1).values.mean()), abs=0.03)
     assert found.skill_low is not None
     assert found.skill_high is not None
     assert found.skill_low > 0.9 > 0.5
@@ -99,9 +95,7 @@ def test_few_images_are_enough(folder: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("rows", [None, 36])
-def test_a_mild_teacher_is_let_through_also_on_a_tenth_of_the_images(
-    tmp_path: Path, rows: int | None
-) -> None:
+def test_a_mild_teacher_is_let_through_also_on_a_tenth_of_the_images(tmp_path: Path, rows: int | None) -> None:
     """About 60 % of ten classes: poor, and far from guessing."""
     net = honest()
     weight = net.get_classifier().weight  # type: ignore[operator]
@@ -236,8 +230,11 @@ def test_it_asks_until_it_is_clear_and_no_further(folder: Path) -> None:
             yield Answers(labels[:count], said, np.ones(len(said)), 10)
 
     for accuracy, known, expected in (
-        (0.95, None, 256), (0.05, None, 256), (0.55, None, MOST), (0.9, Known(0.95, "x"), MOST)
-    ):  # fmt: skip
+        (0.95, None, 256),
+        (0.05, None, 256),
+        (0.55, None, MOST),
+        (0.9, Known(0.95, "x"), MOST),
+    ):
         asked: list[int] = []
         answers = until_clear(steps(accuracy, asked), known)
         assert len(answers) == asked[-1] == expected, accuracy
@@ -262,9 +259,14 @@ def test_what_is_published_counts_for_imagenet_only(folder: Path) -> None:
 
 def options(cache: Path, weights: Path | str, **changed: object) -> CacheTeacherOptions:
     settings: dict[str, object] = {
-        "teacher": "test_resnet", "teacher_weights": str(weights), "cache": str(cache), "epochs": 1, "workers": 0,
-        "device": "cpu", "recipe": "eval",
-    }  # fmt: skip
+        "teacher": "test_resnet",
+        "teacher_weights": str(weights),
+        "cache": str(cache),
+        "epochs": 1,
+        "workers": 0,
+        "device": "cpu",
+        "recipe": "eval",
+    }
     return CacheTeacherOptions(**(settings | changed))
 
 
@@ -288,9 +290,7 @@ def test_a_refused_teacher_leaves_no_cache_and_an_accepted_one_says_so(
     assert "WARNING: a skill below 0.2" in capsys.readouterr().err
 
 
-def test_random_weights_are_not_gated_and_it_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_random_weights_are_not_gated_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache_teacher.run(options(tmp_path / "cache", "random"))
     there = read_gate(tmp_path / "cache", MODEL)
     assert there is not None

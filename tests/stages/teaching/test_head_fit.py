@@ -111,13 +111,20 @@ def test_the_first_command_works_with_a_hub_that_is_a_local_folder(tmp_path: Pat
     work = tmp_path / "work"
     work.mkdir()
     environment = {
-        **os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1",
+        **os.environ,
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    }  # fmt: skip
+    }
     done = subprocess.run(
         [sys.executable, "-m", "deit_pipe.cli", "cache-teacher", "--teacher", "test_resnet", "--epochs", "1"],
-        cwd=work, env=environment, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert measured_by_hand(work / "teacher-run") > 0.9
     assert f"timm hub, {MODEL}" in done.stderr
@@ -141,23 +148,22 @@ def test_a_head_on_a_random_body_is_fitted_when_it_is_asked_for_by_name(
     assert "fitted head on random weights, seed 0" in capsys.readouterr().err
 
 
-def test_head_only_gives_a_teacher_that_knows_the_digits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_head_only_gives_a_teacher_that_knows_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = train_teacher.run(
         TrainTeacherOptions(
-            teacher="test_resnet", fit_head=True, workers=0, device="cpu",
+            teacher="test_resnet",
+            fit_head=True,
+            workers=0,
+            device="cpu",
             init=str(weights_file(tmp_path / "body.safetensors", body())),
         )
-    )  # fmt: skip
+    )
     assert result.data["val_top1"] > 0.9
     assert measured_by_hand(tmp_path / "teacher-run") == pytest.approx(result.data["val_top1"], abs=0.02)
 
 
-def test_a_fitted_head_never_replaces_a_trained_teacher(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fitted_head_never_replaces_a_trained_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_folder(tmp_path / "teacher-run", honest())
     kept = (tmp_path / "teacher-run" / "model.safetensors").read_bytes()
@@ -185,7 +191,5 @@ def test_a_head_fitted_on_other_samples_is_fitted_again(tmp_path: Path) -> None:
     assert was_fitted_from(tmp_path / "run", body_of, small, 32)
     assert not was_fitted_from(tmp_path / "run", body_of, digits("train"), 32)
     assert not was_fitted_from(tmp_path / "run", body_of, small, 48)
-    other = load_teacher(
-        MODEL, weights="random", num_classes=10, class_names=NAMES, device=torch.device("cpu")
-    )
+    other = load_teacher(MODEL, weights="random", num_classes=10, class_names=NAMES, device=torch.device("cpu"))
     assert not was_fitted_from(tmp_path / "run", other, small, 32)

@@ -27,9 +27,11 @@ def test_the_interval_covers_the_true_skill(classes: int, count: int, accuracies
     """95 % intervals of fixed samples; 93 % leaves room for 400 repetitions of a binomial count."""
     random = random_of(classes + count)
     of_class = {
-        "good": np.full(classes, 0.95), "half": np.full(classes, 0.5), "bad": np.full(classes, 0.1 + 0.9 / classes),
+        "good": np.full(classes, 0.95),
+        "half": np.full(classes, 0.5),
+        "bad": np.full(classes, 0.1 + 0.9 / classes),
         "spread": random.permutation(np.linspace(0.4, 1, classes)),
-    }[accuracies]  # fmt: skip
+    }[accuracies]
     true = (of_class.mean() - 1 / classes) / (1 - 1 / classes)
     shares = frequencies(classes, uneven)
     hits = 0
@@ -42,9 +44,7 @@ def test_the_interval_covers_the_true_skill(classes: int, count: int, accuracies
 
 
 @pytest.mark.parametrize("classes", [10, 100, 1000])
-@pytest.mark.parametrize(
-    ("true", "most_refused", "least_refused"), [(0.05, 1, 0.99), (0.3, 0.0, 0), (0.9, 0.0, 0)]
-)
+@pytest.mark.parametrize(("true", "most_refused", "least_refused"), [(0.05, 1, 0.99), (0.3, 0.0, 0), (0.9, 0.0, 0)])
 def test_looking_after_every_step_decides_right(
     classes: int, true: float, most_refused: float, least_refused: float
 ) -> None:
@@ -54,9 +54,7 @@ def test_looking_after_every_step_decides_right(
     for _ in range(100):
         labels = random.integers(0, classes, MOST)
         said = np.where(random.random(MOST) < accuracy, labels, (labels + 1) % classes)
-        steps = (
-            Answers(labels[:stop], said[:stop], np.ones(stop), classes) for stop in range(256, MOST + 1, 256)
-        )
+        steps = (Answers(labels[:stop], said[:stop], np.ones(stop), classes) for stop in range(256, MOST + 1, 256))
         refused += until_clear(steps, None).skill.high < REFUSED_BELOW
     assert least_refused <= refused / 100 <= most_refused
 
@@ -117,11 +115,14 @@ def test_no_order_is_learned_from_answers_that_have_none() -> None:
         ("abcd", [1, 0, 3, 2], "'a' and 'b' and 'c' and 'd' are exchanged"),
         ("abcd", [3, 2, 1, 0], "its classes seem to be in the reverse order"),
         ("abcd", [1, 2, 3, 0], "its classes seem to be in an order that is shifted by one"),
-        ("abcd", [1, 2, 0, 3], "its classes are in another order: it says 'a' where it is 'b', 'b' where it is 'c', "
-         "'c' where it is 'a'"),
+        (
+            "abcd",
+            [1, 2, 0, 3],
+            "its classes are in another order: it says 'a' where it is 'b', 'b' where it is 'c', 'c' where it is 'a'",
+        ),
         (("1", "10", "2", "3"), [0, 2, 3, 1], "its classes seem to be in the order of their numbers"),
         (("b", "a", "d", "c"), [1, 0, 3, 2], "its classes seem to be in alphabetical order"),
     ],
-)  # fmt: skip
+)
 def test_an_order_is_said_in_words(names: tuple[str, ...], order: list[int], words: str) -> None:
     assert describe_order(dict(enumerate(order)), names) == words

@@ -39,7 +39,7 @@ BATCHES: list[tuple[str, int, str, dict[str, Any], int, float, str]] = [
     ("more parts than groups", 5, "deit", {"accumulate": 4}, 4, 5e-4 * 4 / 512, "a step has 4"),
     ("one image", 1, "deit", {}, 1, 5e-4 / 512, "a step has 1"),
     ("one image, asked for", 1, "deit", {"batch_size": 1}, 1, 5e-4 / 512, ""),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,7 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(("recipe", "size", "images", "preset", "why"), CHOICES)
-def test_the_preset_follows_from_recipe_and_images(
-    recipe: str, size: int, images: int, preset: str, why: str
-) -> None:
+def test_the_preset_follows_from_recipe_and_images(recipe: str, size: int, images: int, preset: str, why: str) -> None:
     chosen = choose_preset(TrainStudentOptions(), load_recipe(recipe), size, images)
     assert chosen.name == preset
     assert why in chosen.reason
@@ -140,9 +138,7 @@ def test_few_images_get_a_bounded_number_of_steps_and_a_rate_for_the_width() -> 
 
 
 def printed(cache: Path, *words: str) -> tuple[dict[str, Any], str]:
-    done = CliRunner().invoke(
-        main, ["train-student", "--cache", str(cache), "--print-config", "--json", *words]
-    )
+    done = CliRunner().invoke(main, ["train-student", "--cache", str(cache), "--print-config", "--json", *words])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout), done.stderr
 
@@ -176,7 +172,7 @@ def test_the_printed_config_has_the_adapted_values_and_gives_them_again(cache: P
         ({}, 0, "is cut to 1: the run has 2", "top-1"),
     ],
     ids=["views that do not exist", "a million", "warm-up", "nan", "optimiser", "chance", "preset's warm-up"],
-)  # fmt: skip
+)
 def test_runs_that_used_to_go_silently_wrong(
     given: dict[str, Any], code: int, stderr: str, stdout: str, cache: Path, tmp_path: Path
 ) -> None:

@@ -55,9 +55,7 @@ def test_scores_are_those_of_a_straight_computation(run: Path, data: Path) -> No
     right = np.zeros(2)
     for sample in range(len(table)):
         image = (
-            Image.fromarray(np.asarray(table.read(sample)))
-            .convert("RGB")
-            .resize((32, 32), Image.Resampling.BICUBIC)
+            Image.fromarray(np.asarray(table.read(sample))).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
         )
         pixels = torch.tensor(np.asarray(image)).permute(2, 0, 1) / 255
         with torch.inference_mode():
@@ -88,9 +86,7 @@ def test_agreement_with_a_teacher(run: Path, data: Path) -> None:
     same = agreement(says_what_the_class_head_says)
     assert same["class"] == 1
     assert same["dist"] == pytest.approx(float(torch.cat(predicted).float().mean()))
-    stubborn = [
-        agreement(lambda mixed, says=label: torch.eye(4)[says].expand(len(mixed), 4)) for label in range(4)
-    ]
+    stubborn = [agreement(lambda mixed, says=label: torch.eye(4)[says].expand(len(mixed), 4)) for label in range(4)]
     for name in same:  # every answer agrees with exactly one of four teachers that always say the same
         assert sum(one[name] for one in stubborn) == pytest.approx(1)
     assert model.training is False
@@ -98,9 +94,7 @@ def test_agreement_with_a_teacher(run: Path, data: Path) -> None:
 
 def test_evaluate_takes_result_best_and_last_weights(run: Path) -> None:
     scores = {
-        which: evaluate.run(EvaluateOptions(run=str(run), weights=which, workers=0, device="cpu")).data[
-            "scores"
-        ]
+        which: evaluate.run(EvaluateOptions(run=str(run), weights=which, workers=0, device="cpu")).data["scores"]
         for which in ("result", "best", "last")
     }
     assert scores["result"] == scores["last"]

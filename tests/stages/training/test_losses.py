@@ -48,9 +48,7 @@ def kl(p: Array, q: Array) -> float:
 @pytest.mark.parametrize("text", ["dense", "topk:3", "none"])
 def test_hard_loss_is_equation_3(logits: dict[str, Array], labels: Array, text: str) -> None:
     loss = DistillationLoss(kind="hard", alpha=0.5)
-    parts = loss(
-        tensor(logits["class"]), tensor(logits["dist"]), tensor(labels), [targets(logits["teacher"], text)]
-    )
+    parts = loss(tensor(logits["class"]), tensor(logits["dist"]), tensor(labels), [targets(logits["teacher"], text)])
     rows = np.arange(BATCH)
     label = -(labels * np.log(softmax(logits["class"]))).sum(axis=1).mean()
     dist = -np.log(softmax(logits["dist"])[rows, logits["teacher"].argmax(axis=1)]).mean()
@@ -63,9 +61,7 @@ def test_hard_loss_is_equation_3(logits: dict[str, Array], labels: Array, text: 
 def test_soft_loss_is_equation_2(logits: dict[str, Array], labels: Array, tau: float) -> None:
     loss = DistillationLoss(kind="soft", alpha=0.1, tau=tau)
     stored = logits["teacher"].astype(np.float16).astype(np.float64)
-    parts = loss(
-        tensor(logits["class"]), tensor(logits["dist"]), tensor(labels), [targets(logits["teacher"], "dense")]
-    )
+    parts = loss(tensor(logits["class"]), tensor(logits["dist"]), tensor(labels), [targets(logits["teacher"], "dense")])
     expected = tau**2 * kl(softmax(stored / tau), softmax(logits["dist"] / tau))
     assert parts.distillation.item() == pytest.approx(expected, rel=1e-5)
     label = -(labels * np.log(softmax(logits["class"]))).sum(axis=1).mean()
@@ -131,9 +127,7 @@ def test_two_teachers_are_averaged_with_their_weights(logits: dict[str, Array], 
         return loss(*args, answers).distillation.item()
 
     both = distillation((0.75, 0.25), [one, two])
-    assert both == pytest.approx(
-        0.75 * distillation((1.0,), [one]) + 0.25 * distillation((1.0,), [two]), rel=1e-6
-    )
+    assert both == pytest.approx(0.75 * distillation((1.0,), [one]) + 0.25 * distillation((1.0,), [two]), rel=1e-6)
 
 
 def test_agrees_with_timms_token_distillation_loss(logits: dict[str, Array], labels: Array) -> None:
@@ -143,9 +137,15 @@ def test_agrees_with_timms_token_distillation_loss(logits: dict[str, Array], lab
     assert dense.logits is not None
     student, teacher = tensor(logits["dist"]), dense.logits
     # timm/task/token_distillation.py, soft: batchmean and tau^2
-    theirs = torch.nn.functional.kl_div(
-        torch.log_softmax(student / tau, 1), torch.log_softmax(teacher / tau, 1), reduction="batchmean", log_target=True
-    ) * tau**2  # fmt: skip
+    theirs = (
+        torch.nn.functional.kl_div(
+            torch.log_softmax(student / tau, 1),
+            torch.log_softmax(teacher / tau, 1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        * tau**2
+    )
     assert soft_term(student, dense, tau, "batchmean").item() == pytest.approx(theirs.item(), rel=1e-6)
 
 

@@ -29,9 +29,7 @@ def result(top1: dict[str, float], split: str = "val", **more: Any) -> dict[str,
     }
 
 
-@pytest.mark.parametrize(
-    ("right", "count"), [(0, 10), (3, 10), (10, 10), (36, 360), (300, 360), (4999, 5000)]
-)
+@pytest.mark.parametrize(("right", "count"), [(0, 10), (3, 10), (10, 10), (36, 360), (300, 360), (4999, 5000)])
 def test_the_bound_is_wilsons(right: int, count: int) -> None:
     expected = stats.binomtest(right, count).proportion_ci(0.90, method="wilson").low  # two-sided 90 %
     assert lower_bound(right / count, count) == pytest.approx(expected, abs=1e-9)
@@ -84,9 +82,16 @@ def test_the_text_names_split_chance_teacher_and_the_better_head() -> None:
 
 def test_a_result_that_an_older_version_wrote_still_has_a_text() -> None:
     old = {
-        "out": "r", "student": "custom", "loss": "hard", "epochs": 2, "steps": 12, "answer": "fused", "selected": "val",
-        "best": None, "val": {"class": {"top1": 0.5, "top5": 1.0}, "fused": {"top1": 0.75, "top5": 1.0}},
-    }  # fmt: skip
+        "out": "r",
+        "student": "custom",
+        "loss": "hard",
+        "epochs": 2,
+        "steps": 12,
+        "answer": "fused",
+        "selected": "val",
+        "best": None,
+        "val": {"class": {"top1": 0.5, "top5": 1.0}, "fused": {"top1": 0.75, "top5": 1.0}},
+    }
     text = result_text(old)
     assert "fused          top-1  75.00%   top-5 100.00%  <- result" in text
     assert text.endswith("next: deit-pipe evaluate r")

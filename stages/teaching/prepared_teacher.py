@@ -1,0 +1,66 @@
+"""The teacher as `cache-teacher` uses it: loaded, with a head for the data's classes, able to take the views."""
+
+import torch
+
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.console.errors import UsageProblem
+from deit_pipe.stages.console.progress import note
+from deit_pipe.stages.machine.distributed import Processes
+from deit_pipe.stages.networks.teacher import RANDOM, Teacher, facts_of, load_teacher
+from deit_pipe.stages.networks.weights import write_teacher_run
+from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
+from deit_pipe.stages.teaching.fitted_folders import fitted_folder, is_fitted_for, knows_classes, was_fitted_from
+from deit_pipe.stages.teaching.head_fit import fit_head
+
+
+def prepare_teacher(
+    options: CacheTeacherOptions, group: Processes, table: SampleTable, image_size: int, workers: int
+) -> Teacher:
+    """The frozen teacher; with a head fitted to the data's classes where that was asked for (rank 0 fits, all load)."""
+    names = table.class_names
+    wants_fit = options.fit_head or (options.fit_head is None and options.data == "digits")
+
+    def load(weights: str | None, any_head: bool) -> Teacher:
+        return load_teacher(
+            options.teacher,
+            weights=weights,
+            num_classes=len(names),
+            class_names=names,
+            device=group.device,
+            precision=options.precision,
+            seed=options.seed,
+            any_head=any_head,
+        )
+
+    teacher = load(options.teacher_weights, any_head=wants_fit)
+    check_size(teacher, image_size)
+    if options.fit_head:  # asked for by name: also where it knows the classes, or knows nothing
+        fits = not is_fitted_for(teacher, table, image_size)
+    else:
+        fits = wants_fit and not knows_classes(teacher, names)
+    folder = fitted_folder(teacher.tag) if fits else None
+    group.barrier()  # all have looked for a teacher's folder before one makes it
+    if folder is None:
+        return teacher
+    if group.first and not was_fitted_from(folder, teacher, table, image_size):
+        why = "has random weights" if teacher.head == RANDOM else "gets a new head for these classes"
+        note(f"teacher {teacher.tag} {why}: fitting a head on its frozen features, kept in {folder}")
+        fitted = fit_head(teacher, table, image_size=image_size, batch_size=options.batch_size, workers=workers)
+        write_teacher_run(folder, facts_of(fitted, image_size, None), fitted.model)
+    group.barrier()
+    return load(str(folder), any_head=False)
+
+
+def check_size(teacher: Teacher, image_size: int) -> None:
+    """Refuse views that the network cannot take, before anything is written.
+
+    Raises:
+        UsageProblem: transformers have one size.
+    """
+    try:
+        teacher(torch.zeros(1, 3, image_size, image_size, device=teacher.device))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UsageProblem(
+            f"teacher {teacher.tag} cannot take views of {image_size} px\n  {str(error).splitlines()[0][:160]}\n"
+            "give the size it takes with --img-size, or choose a convolutional teacher"
+        ) from error
