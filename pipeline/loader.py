@@ -24,15 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from deit_pipe.pipeline.cells import RenderedCells, render_cells
 from deit_pipe.pipeline.errors import PipelineError, WorkerDied
-from deit_pipe.pipeline.native.engine import chosen_engine
-from deit_pipe.pipeline.native.in_threads import render_in_threads
+from deit_pipe.pipeline.native.in_threads import render_in_threads, works_in_threads
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.pipeline.samples import SampleTable
-
-# The draws of a view hold Python's lock for 60 us of the 500 to 1,200 that it takes: from here on threads would wait
-# for each other, and the step for them.
-MOST_THREADS = 8
 
 
 @dataclass
@@ -153,11 +148,6 @@ def load_views(
             # worker that torch still watches is reported again at any later moment.
             if workers:
                 batches._shutdown_workers()  # type: ignore[attr-defined]
-
-
-def works_in_threads(workers: int) -> bool:
-    """Whether so many workers are threads: where the native engine renders, and not too many for Python's lock."""
-    return chosen_engine().instructions is not None and workers <= MOST_THREADS
 
 
 def _pinned_memory(image_size: int, views: int) -> NDArray[np.uint8]:

@@ -22,6 +22,7 @@ from deit_pipe.stages.console.progress import note, progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.machine.distributed import Processes, processes
+from deit_pipe.stages.machine.engine_words import engine_line, say_what_is_left
 from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
@@ -46,6 +47,9 @@ from deit_pipe.store.writer import TargetWriter
 def run(options: CacheTeacherOptions) -> CommandResult:
     """Open the data and the teacher, then fill every block that is missing."""
     with processes(options.device) as group:
+        workers = choose_workers(options.workers)
+        if group.first:
+            note(engine_line(workers))
         there = open_if_there(options.cache)
         data = open_for_cache(options, there)
         table = data.train
@@ -54,7 +58,6 @@ def run(options: CacheTeacherOptions) -> CommandResult:
         plan = ViewPlan.for_recipe(len(table), recipe, options.seed)
         if options.batch_size % recipe.mix_group:
             plan.check_batch(options.batch_size)
-        workers = choose_workers(options.workers)
         teacher = prepare_teacher(options, group, table, image_size, workers)
         identity = identity_of(options, teacher, table, recipe, image_size)
         if options.estimate:
@@ -95,6 +98,7 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                     workers=workers,
                     pin_memory=group.device.type == "cuda",
                 )
+                views = say_what_is_left(views, quiet=not group.first)
                 try:
                     fill(writer, teacher, recipe, views, options.batch_size, quiet=not group.first)
                 finally:

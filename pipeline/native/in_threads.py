@@ -15,16 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.pipeline.cells import BegunCells, RenderedCells
+from deit_pipe.pipeline.native.engine import chosen_engine
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.pipeline.samples import SampleTable
 
 PART_VIEWS = 16  # about 15 ms of work: small beside a batch, large beside what handing it over costs
 AHEAD = 2  # batches, at least
+# The draws of a view hold Python's lock for 60 us of the 500 to 1,200 that it takes: more threads would wait for each
+# other, and the step for them.
+MOST_THREADS = 8
 
 # Memory for a batch of B views: uint8 [B, S, S, 3], contiguous.
 Memory = Callable[[int], NDArray[np.uint8]]
 _Rendering = tuple[BegunCells, list[Future[int]]]
+
+
+def works_in_threads(workers: int) -> bool:
+    """Whether so many workers are threads: where the native engine renders, and not too many for Python's lock."""
+    return chosen_engine().instructions is not None and workers <= MOST_THREADS
 
 
 def render_in_threads(

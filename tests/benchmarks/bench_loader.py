@@ -13,6 +13,7 @@ import multiprocessing
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from itertools import islice
 from pathlib import Path
@@ -32,15 +33,15 @@ def memory_of_all() -> float:
     return total / 1000
 
 
-def one(kind: str, count: int, raw: bool, photographs: str | None, seconds: float) -> dict[str, float]:
+def one(kind: str, count: int, raw: bool, tiles: Path, seconds: float) -> dict[str, float]:
     """Measure one kind here."""
-    from benchmarks.bench_views import MemorySamples, RawSamples, cut_tiles
+    from benchmarks.bench_views import MemorySamples, RawSamples
 
     from deit_pipe.pipeline.loader import load_views
     from deit_pipe.pipeline.plan import ViewPlan
     from deit_pipe.pipeline.recipe import PRESETS
 
-    images = cut_tiles(Path(photographs) if photographs else None, 200)
+    images = [file.read_bytes() for file in sorted(tiles.iterdir())]
     table = (RawSamples if raw else MemorySamples)(images * 8)
     recipe = PRESETS["deit"]
     plan = ViewPlan.for_recipe(len(table), recipe, seed=0)
@@ -84,7 +85,7 @@ def growth(batches: int) -> list[str]:
     return [f"{batches:,} batches of 8 views by two threads in {minutes:.1f} min; MB after each tenth: {shown}"]
 
 
-def compare(photographs: str | None, rounds: int, seconds: float) -> list[str]:
+def compare(tiles: str, rounds: int, seconds: float) -> list[str]:
     """The table."""
     rows = [
         "| images | workers | threads: views/s | processes: views/s | ratio | first batch s | | memory MB | |",
@@ -94,7 +95,7 @@ def compare(photographs: str | None, rounds: int, seconds: float) -> list[str]:
         found: dict[tuple[str, int], list[dict[str, float]]] = {kind: [] for kind in KINDS}
         for _ in range(rounds):
             for kind, count in KINDS:
-                words = [kind, str(count), "raw" if raw else "jpeg", photographs or "-", str(seconds)]
+                words = [kind, str(count), "raw" if raw else "jpeg", tiles, str(seconds)]
                 done = subprocess.run(
                     [sys.executable, __file__, "--one", *words], capture_output=True, text=True, check=True
                 )
@@ -120,17 +121,17 @@ def compare(photographs: str | None, rounds: int, seconds: float) -> list[str]:
 
 def main() -> None:
     if sys.argv[1:2] == ["--one"]:
-        kind, count, images, photographs, seconds = sys.argv[2:]
-        found = one(kind, int(count), images == "raw", None if photographs == "-" else photographs, float(seconds))
-        print(json.dumps(found))
+        kind, count, images, tiles, seconds = sys.argv[2:]
+        print(json.dumps(one(kind, int(count), images == "raw", Path(tiles), float(seconds))))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", help="folder with large photographs")
+    parser.add_argument("--photographs", type=Path, help="folder with large photographs")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--growth", type=int, default=0, metavar="BATCHES")
     parser.add_argument("--write", action="store_true", help="replace this section of RESULTS.md")
     options = parser.parse_args()
+    from benchmarks.bench_views import cut_tiles
     from benchmarks.results import environment_line, write_section
 
     from deit_pipe.pipeline.native.engine import chosen_engine
@@ -140,7 +141,12 @@ def main() -> None:
         f"{'from photographs' if options.photographs else 'of noise (no --photographs given)'} or their raw pixels; "
         "the first of two columns is of threads. First batch: from the call."
     )
-    parts = ["\n".join(compare(options.photographs, options.rounds, options.seconds))] if options.rounds else []
+    parts = []
+    if options.rounds:
+        with tempfile.TemporaryDirectory() as tiles:
+            for number, image in enumerate(cut_tiles(options.photographs, 200)):
+                (Path(tiles) / f"{number:04d}.jpg").write_bytes(image)
+            parts.append("\n".join(compare(tiles, options.rounds, options.seconds)))
     parts += growth(options.growth) if options.growth else []
     packages = ("numpy", "pillow", "simplejpeg", "torch")
     report = "\n\n".join([environment_line(packages), about, *parts])

@@ -18,9 +18,9 @@ from view_images import encoded, photo
 
 from deit_pipe.pipeline import loader as loader_module
 from deit_pipe.pipeline.errors import PlanError
-from deit_pipe.pipeline.loader import ViewBatch, load_views, works_in_threads
-from deit_pipe.pipeline.native import engine
-from deit_pipe.pipeline.native.in_threads import render_in_threads
+from deit_pipe.pipeline.loader import ViewBatch, load_views
+from deit_pipe.pipeline.native import engine, in_threads
+from deit_pipe.pipeline.native.in_threads import render_in_threads, works_in_threads
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import PRESETS
 from deit_pipe.pipeline.samples import ArraySamples, SampleTable
@@ -157,7 +157,7 @@ def test_a_torn_group_is_refused_in_its_place() -> None:
 
 
 def test_threads_are_taken_where_the_native_engine_renders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader_module, "chosen_engine", lambda: engine.Engine("sse2", ""))
+    monkeypatch.setattr(in_threads, "chosen_engine", lambda: engine.Engine("sse2", ""))
     assert works_in_threads(1)
     assert works_in_threads(8)
     assert not works_in_threads(9)  # they would wait for each other's draws
@@ -165,7 +165,7 @@ def test_threads_are_taken_where_the_native_engine_renders(monkeypatch: pytest.M
     next(batches)
     assert view_threads() == 2
     batches.close()  # type: ignore[attr-defined]
-    monkeypatch.setattr(loader_module, "chosen_engine", lambda: engine.Engine(None, "not built"))
+    monkeypatch.setattr(in_threads, "chosen_engine", lambda: engine.Engine(None, "not built"))
     assert not works_in_threads(1)
 
 
