@@ -56,6 +56,9 @@ GROUPS: dict[str, dict[str, Command]] = {
             "Show and prove what is in a cache.",
         ),
         "report": Command("options.run_report:RunReportOptions", "report:run", "A page about a training run, or two."),
+        "compare": Command(
+            "options.compare:CompareOptions", "compare:run", "Finished runs in one table: spread, paired differences."
+        ),
         "show-views": Command(
             "options.show_views:ShowViewsOptions",
             "show_views:run",
