@@ -41,7 +41,7 @@ def run(options: TrainStudentOptions) -> CommandResult:
         raise UsageProblem(
             "--seeds trains one student after the other\n  start each with its own --seed under torchrun"
         )
-    folders = []
+    folders: list[str] = []
     for seed in range(options.seed, options.seed + options.seeds):
         one = replace(options, seed=seed, seeds=1, out=str(Path(options.out) / f"seed-{seed}"))
         note(f"student {len(folders) + 1} of {options.seeds}: seed {seed}, in {one.out}")
