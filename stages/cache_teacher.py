@@ -27,13 +27,14 @@ from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
 from deit_pipe.stages.opened.gate_result import GateResult, gate_lines
-from deit_pipe.stages.opened.images import absolute, given_choice, open_images
+from deit_pipe.stages.opened.images import absolute, given_choice, open_images, say
 from deit_pipe.stages.opened.plain_views import default_image_size, is_small
 from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for, sample_index
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.fields import spoken
 from deit_pipe.stages.options.logits import read_logits
 from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.teaching.batch_choice import batch_lines, choose_batch, recorded_batch
 from deit_pipe.stages.teaching.estimate import estimate
 from deit_pipe.stages.teaching.gate import pass_gate
 from deit_pipe.stages.teaching.prepared_teacher import prepare_teacher
@@ -56,10 +57,13 @@ def run(options: CacheTeacherOptions) -> CommandResult:
         recipe = load_recipe(options.recipe or ("small" if is_small(table) else "deit"))
         image_size = options.img_size or default_image_size(table)
         plan = ViewPlan.for_recipe(len(table), recipe, options.seed)
-        if options.batch_size % recipe.mix_group:
+        if options.batch_size and options.batch_size % recipe.mix_group:
             plan.check_batch(options.batch_size)
         teacher = prepare_teacher(options, group, table, image_size, workers)
         identity = identity_of(options, teacher, table, recipe, image_size)
+        batch_size = identity.batch_size
+        if group.first and options.batch_size is None:
+            say(batch_lines(len(table), identity.block_slots, batch_size))
         if options.estimate:
             return estimate(options.cache, table, recipe, plan, teacher, identity, options.epochs, workers)
         gate = None
@@ -93,14 +97,14 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                     table,
                     recipe,
                     plan,
-                    cells_of(writer.mine, options.batch_size),
+                    cells_of(writer.mine, batch_size),
                     image_size=image_size,
                     workers=workers,
                     pin_memory=group.device.type == "cuda",
                 )
                 views = say_what_is_left(views, quiet=not group.first)
                 try:
-                    fill(writer, teacher, recipe, views, options.batch_size, quiet=not group.first)
+                    fill(writer, teacher, recipe, views, batch_size, quiet=not group.first)
                 finally:
                     views.close()  # type: ignore[attr-defined]  # a generator; ends its workers
             group.barrier()
@@ -142,8 +146,10 @@ def identity_of(
             f"block {block} cuts mix groups apart\n  expected a multiple of {recipe.mix_group}\n"
             f"  use --set block={block // recipe.mix_group * recipe.mix_group or recipe.mix_group}"
         )
+    name = options.name or slug(teacher.tag)
+    batch_size = options.batch_size or recorded_batch(options.cache, name)
     return TeacherIdentity(
-        name=options.name or slug(teacher.tag),
+        name=name,
         model=teacher.tag,
         weights_sha256=teacher.weights_sha256,
         head=teacher.head,
@@ -152,7 +158,7 @@ def identity_of(
         image_size=image_size,
         precision=teacher.precision,
         num_classes=classes,
-        batch_size=options.batch_size,
+        batch_size=batch_size or choose_batch(len(table), block, recipe.mix_group),
         targets=text,
         taus=targets.taus,
         block_slots=block,
@@ -271,7 +277,7 @@ def gate_teacher(
             teacher,
             data,
             image_size=identity.image_size,
-            batch_size=options.batch_size,
+            batch_size=identity.batch_size,
             workers=workers,
             accept=options.accept_teacher,
         )

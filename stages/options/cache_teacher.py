@@ -114,7 +114,14 @@ class CacheTeacherOptions(DataOptions):
         minimum=0,
         group=MACHINE,
     )
-    batch_size: int = option(64, "Views the teacher sees at once.", minimum=1, metavar="B", group=MACHINE)
+    batch_size: int | None = option(
+        None,
+        "Views the teacher sees at once; a teacher that is there keeps its own.  [default: 64, or a little less where "
+        "more than 5 % of the work would be padding]",
+        minimum=1,
+        metavar="B",
+        group=MACHINE,
+    )
     precision: str = option(
         "fp32",
         "Of the teacher's body; its head always runs in fp32.",
