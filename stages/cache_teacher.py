@@ -22,7 +22,8 @@ from deit_pipe.stages.console.progress import note, progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.machine.distributed import Processes, processes
-from deit_pipe.stages.machine.engine_words import engine_line, say_what_is_left
+from deit_pipe.stages.machine.engine_words import engine_line
+from deit_pipe.stages.machine.watched_views import watched
 from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
@@ -102,7 +103,7 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                     workers=workers,
                     pin_memory=group.device.type == "cuda",
                 )
-                views = say_what_is_left(views, quiet=not group.first)
+                views = watched(views, "teacher", workers, quiet=not group.first)
                 try:
                     fill(writer, teacher, recipe, views, batch_size, quiet=not group.first)
                 finally:
