@@ -70,30 +70,30 @@ class Pace:
     network_rate: float
 
 
-def pace(view: ViewCost, network: NetworkCost, share: Share, contention: float = 1.0) -> Pace:
+def pace(view: ViewCost, network: NetworkCost, share: Share, drag: float = 1.0) -> Pace:
     """The pace of view workers and network at once.
 
     Args:
         view: as measured with the workers of `share`.
         network: as measured with its cores.
         share: of each process.
-        contention: by how much work on shared cores is slower than its parts are alone, 1 or more; see `contention`.
+        drag: by how much both at once are slower than their parts say, 1 or more; see `measured_drag`.
     """
-    both = (view.core_seconds + network.core_seconds) * contention / share.cores
+    both = (view.core_seconds + network.core_seconds) / share.cores
     seconds = {NETWORK: network.seconds, VIEWS: 1 / view.rate, CORES: both}
     if not share.workers:  # one after the other, and each alone
-        seconds = {CORES: (1 / view.rate + network.seconds) * contention}
+        seconds = {CORES: 1 / view.rate + network.seconds}
     limit = max(seconds, key=lambda name: seconds[name])
     return Pace(
-        rate=share.processes / seconds[limit],
+        rate=share.processes / (seconds[limit] * drag),
         limit=limit,
         view_rate=share.processes * view.rate,
         network_rate=share.processes / network.seconds,
     )
 
 
-def contention(view: ViewCost, network: NetworkCost, share: Share, together: float) -> float:
-    """By how much both at once are slower than their parts say, at least 1.
+def measured_drag(view: ViewCost, network: NetworkCost, share: Share, together: float) -> float:
+    """By how much both at once are slower than their parts say, at least 1: caches and memory are shared too.
 
     Args:
         view: as for `pace`.
@@ -101,8 +101,7 @@ def contention(view: ViewCost, network: NetworkCost, share: Share, together: flo
         share: as for `pace`.
         together: views a second of one process that were measured with both at work.
     """
-    alone = pace(view, network, share)
-    return max(1.0, alone.rate / share.processes / together) if alone.limit == CORES else 1.0
+    return max(1.0, pace(view, network, share).rate / share.processes / together)
 
 
 def cores_needed(view: ViewCost, network: NetworkCost) -> float:

@@ -11,9 +11,9 @@ from deit_pipe.stages.machine.cost_model import (
     Share,
     ViewCost,
     break_even,
-    contention,
     cores_needed,
     limit_line,
+    measured_drag,
     online_cost,
     pace,
 )
@@ -40,14 +40,13 @@ def test_the_slowest_sets_the_pace(network: NetworkCost, cores: float, workers: 
     assert (two.rate, two.view_rate, two.limit) == (pytest.approx(2 * rate), 8000, limit)
 
 
-def test_what_shared_cores_cost_beyond_their_parts_is_measured_once_and_used() -> None:
+def test_what_both_at_once_cost_beyond_their_parts_is_measured_once_and_used() -> None:
     network, share = NetworkCost(seconds=0.003, core_seconds=0.006), Share(cores=2, workers=2, processes=2)
-    found = contention(VIEW, network, share, together=250.0)
-    assert found == pytest.approx(1 / 0.0035 / 250)
-    assert pace(VIEW, network, share, found).rate == pytest.approx(500)
-    assert contention(VIEW, network, share, together=400.0) == 1.0  # never quicker than the parts
-    gpu = NetworkCost(seconds=0.0005, core_seconds=0.0)
-    assert contention(VIEW, gpu, Share(cores=8, workers=4), together=1000.0) == 1.0  # no matter of cores
+    drag = measured_drag(VIEW, network, share, together=250.0)
+    assert drag == pytest.approx(1 / 0.0035 / 250)
+    assert pace(VIEW, network, share, drag).rate == pytest.approx(500)
+    assert pace(ViewCost(core_seconds=0.0005, rate=4000), network, share, drag).rate == pytest.approx(500 * 7 / 6.5)
+    assert measured_drag(VIEW, network, share, together=400.0) == 1.0  # never quicker than the parts
 
 
 def test_cores_for_a_network_that_never_waits() -> None:
