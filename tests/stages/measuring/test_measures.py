@@ -45,10 +45,9 @@ def test_time_is_told_by_the_clock_and_by_the_processor() -> None:
 def test_a_view_by_part() -> None:
     costs = part_costs(source(slow=0.01))
     assert list(costs) == ["read", "decode", "draw", "render", "fingerprint"]
-    # three repeats share a read of at least 10 ms
-    assert 0.01 / 3 * 0.9 < costs["read"] < 0.03
-    assert all(0 <= seconds < 0.02 for seconds in costs.values())
-    assert costs["render"] > costs["fingerprint"] > 0
+    # three repeats share a read of at least 10 ms, and nothing else waits
+    assert 0.01 / 3 * 0.9 < costs["read"] < 0.2
+    assert all(0 < costs[part] < costs["read"] for part in ("decode", "draw", "render", "fingerprint"))
 
 
 def test_reading_that_waits_costs_no_core_but_time() -> None:
@@ -57,7 +56,7 @@ def test_reading_that_waits_costs_no_core_but_time() -> None:
     cost = view_cost(waiting, 1, 0.5)
     assert cost.core_seconds < 0.005
     assert cost.rate == pytest.approx(50, rel=0.4)
-    rates = rates_by_workers(waiting, 3, 0.5)
+    rates = rates_by_workers(waiting, 3, 0.3)
     assert list(rates) == [1, 2, 3]
     assert 1.3 < rates[2] / rates[1] < 3
     assert rates_by_workers(waiting, 0, 0.1) == {}
