@@ -15,7 +15,7 @@ from deit_pipe.store.manifest import SampleIndex, TeacherIdentity, create_cache
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.writer import TargetWriter
 
-MOST_VIEWS, BATCH = 4096, 128
+MOST_VIEWS, MOST_EPOCHS, BATCH = 4096, 8, 128
 
 
 def target_read_seconds(source: ViewSource, targets: TargetFormat, block_slots: int) -> float:
@@ -44,7 +44,7 @@ def target_read_seconds(source: ViewSource, targets: TargetFormat, block_slots: 
         manifest = manifest_for(table, source.recipe, source.plan.seed, source.image_size)
         nothing = np.zeros(len(table), np.int64)
         create_cache(place, manifest, SampleIndex(list(table.keys), table.labels, nothing, table.class_names), {})
-        epochs = -(-MOST_VIEWS // len(table))
+        epochs = min(MOST_EPOCHS, -(-MOST_VIEWS // len(table)))
         with TargetWriter.open(place, identity, epochs=epochs) as writer:
             for block in writer.mine:
                 logits = random.standard_normal((block.slots, identity.num_classes)).astype(np.float32)

@@ -51,11 +51,11 @@ def test_a_view_by_part() -> None:
 
 
 def test_reading_that_waits_costs_no_core_but_time() -> None:
-    """Three repeats share a wait of 60 ms: 50 views a second of one worker, of two twice as many."""
-    waiting = source(slow=0.06)
-    cost = view_cost(waiting, 1, 0.5)
+    """Three repeats share a wait of 30 ms: 100 views a second of one worker, of two twice as many."""
+    waiting = source(slow=0.03)
+    cost = view_cost(waiting, 1, 0.3)
     assert cost.core_seconds < 0.005
-    assert cost.rate == pytest.approx(50, rel=0.4)
+    assert cost.rate == pytest.approx(100, rel=0.4)
     rates = rates_by_workers(waiting, 3, 0.3)
     assert list(rates) == [1, 2, 3]
     assert 1.3 < rates[2] / rates[1] < 3
