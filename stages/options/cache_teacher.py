@@ -110,7 +110,8 @@ class CacheTeacherOptions(DataOptions):
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", group=MACHINE)
     workers: int | None = option(
         None,
-        "Processes that make views; 0 works in this one.  [default: one per core, at most 16]",
+        "Threads that make views, processes without the native engine; 0: the main one does.  [default: one per core, "
+        "at most 16]",
         minimum=0,
         group=MACHINE,
     )

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from view_images import encoded, photo
 
 from deit_pipe.pipeline import loader as loader_module
+from deit_pipe.pipeline.cells import BegunCells, render_cells
 from deit_pipe.pipeline.errors import PlanError
-from deit_pipe.pipeline.loader import ViewBatch, load_views
+from deit_pipe.pipeline.loader import ViewBatch, load_views, to_batch
 from deit_pipe.pipeline.native import engine, in_threads
 from deit_pipe.pipeline.native.in_threads import render_in_threads, works_in_threads
 from deit_pipe.pipeline.plan import Cells, ViewPlan
@@ -94,6 +95,24 @@ def test_views_are_written_straight_into_the_memory_that_was_asked_for(monkeypat
     # no more memory than the caller's batch and two ahead of it
     assert all(count <= number + 1 + 2 * 2 for number, count in enumerate(asked))
     assert asked[0] < len(alone)
+
+
+def test_parts_hold_whole_samples_and_are_neither_tiny_nor_large() -> None:
+    plan = ViewPlan.for_recipe(200, DEIT, seed=3)
+    begun = BegunCells(noise_table(), DEIT, plan, Cells(0, np.arange(160)), 24)
+    parts = list(begun.parts(16))
+    sizes = [sum(len(positions) for _, positions in part) for part in parts]
+    assert sum(sizes) == 160
+    assert all(14 <= size <= 16 for size in sizes[:-1])
+    samples = [sample for part in parts for sample, _ in part]
+    assert len(samples) == len(set(samples)) == len(set(begun.samples.tolist()))
+    assert all(len(part) == 1 for part in begun.parts(1))
+    assert list(BegunCells(noise_table(), DEIT, plan, Cells(0, np.arange(0)), 24).parts(16)) == []
+
+
+def test_a_batch_is_not_copied_on_its_way() -> None:
+    cells = render_cells(noise_table(), DEIT, ViewPlan.for_recipe(200, DEIT, seed=3), Cells(0, np.arange(8)), 24)
+    assert to_batch(cells).pixels.data_ptr() == cells.pixels.ctypes.data
 
 
 @pytest.mark.parametrize("end", ["close", "drop", "exhaust", "error"])
