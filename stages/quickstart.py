@@ -1,11 +1,13 @@
 """`deit-pipe quickstart`: the whole job on the embedded digits, as anyone would type it, with several seeds."""
 
 import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deit_pipe.stages import cache_teacher, inspect_cache, train_student, train_teacher
 from deit_pipe.stages.console.command_lines import command_line
+from deit_pipe.stages.console.facts import Facts, plain
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import choose_device
@@ -23,6 +25,20 @@ TEACHER = "resnet10t"
 TEACHER_EPOCHS, CACHED_EPOCHS = 8, 12
 LOSSES = ("none", "hard", "soft")
 HEADS = (("class", "class head"), ("dist", "distillation head"), ("fused", "both fused"))
+
+Scores = Mapping[str, Mapping[str, float]]
+"""Of each head, as train-student's JSON has them."""
+
+
+@dataclass(frozen=True)
+class StudentRow(Facts):
+    """A row of the table: a loss and a head, over the seeds; `top1_spread` is half the range from worst to best."""
+
+    loss: str
+    head: str
+    top1_mean: float
+    top1_spread: float
+    seeds: int
 
 
 def run(options: QuickstartOptions) -> CommandResult:
@@ -53,7 +69,7 @@ def run(options: QuickstartOptions) -> CommandResult:
             device=options.device,
         )
     )
-    scores: dict[str, list[dict[str, Any]]] = {loss: [] for loss in LOSSES}
+    scores: dict[str, list[Scores]] = {loss: [] for loss in LOSSES}
     for place, (loss, seed) in enumerate((loss, seed) for loss in LOSSES for seed in range(options.seeds)):
         note(f"3/4 student {place + 1} of {len(LOSSES) * options.seeds}: loss {loss}, seed {seed}")
         result = train_student.run(
@@ -75,13 +91,14 @@ def run(options: QuickstartOptions) -> CommandResult:
     picture = out / "predictions.png"
     _, table = pick_split(open_cache(str(cache)).open_images(), None)
     draw_predictions(out / "student-hard-0", teacher_run, table, picture, choose_device(options.device))
-    rows = [(loss, head, *spread(scores[loss], head)) for loss in LOSSES for head, _ in shown_heads(loss)]
+    rows = [
+        StudentRow(loss, head, *spread(scores[loss], head), options.seeds)
+        for loss in LOSSES
+        for head, _ in shown_heads(loss)
+    ]
     data = {
         "teacher": {"model": facts.model, "val_top1": facts.val_top1},
-        "students": [
-            {"loss": loss, "head": head, "top1_mean": mean, "top1_spread": width, "seeds": options.seeds}
-            for loss, head, mean, width in rows
-        ],
+        "students": plain(rows),
         "cache": inspected.data,
         "out": str(out),
         "predictions": str(picture),
@@ -94,15 +111,13 @@ def shown_heads(loss: str) -> tuple[tuple[str, str], ...]:
     return HEADS[:1] if loss == "none" else HEADS
 
 
-def spread(scores: list[dict[str, Any]], head: str) -> tuple[float, float]:
+def spread(scores: Sequence[Scores], head: str) -> tuple[float, float]:
     """Mean top-1 over the seeds, and half the range from worst to best."""
     values = [one[head]["top1"] for one in scores]
     return statistics.fmean(values), (max(values) - min(values)) / 2
 
 
-def table_text(
-    teacher: float, rows: list[tuple[str, str, float, float]], options: QuickstartOptions, picture: Path
-) -> str:
+def table_text(teacher: float, rows: Sequence[StudentRow], options: QuickstartOptions, picture: Path) -> str:
     """The result for a person."""
     names = dict(HEADS)
     lines = [
@@ -110,7 +125,7 @@ def table_text(
         "",
         f"  {'teacher':<10}{TEACHER:<20}{teacher:7.2%}",
     ]
-    lines += [f"  {loss:<10}{names[head]:<20}{mean:7.2%} +- {width:.2%}" for loss, head, mean, width in rows]
+    lines += [f"  {one.loss:<10}{names[one.head]:<20}{one.top1_mean:7.2%} +- {one.top1_spread:.2%}" for one in rows]
     lines += [
         "",
         "The teacher agrees with the labels of nearly all these easy digits, so distillation has nothing to add",

@@ -18,12 +18,13 @@ from deit_pipe.stages.opened.gate_result import (
     NOT_GATED,
     PASSED,
     WARNED,
+    Cause,
     GateResult,
     cause_words,
     measured_words,
 )
 from deit_pipe.stages.teaching.answers import Answers, ask_in_steps
-from deit_pipe.stages.teaching.causes import Cause, find_cause, wrong_order
+from deit_pipe.stages.teaching.causes import find_cause, wrong_order
 from deit_pipe.stages.teaching.plain_images import PlainImages
 from deit_pipe.stages.teaching.published import Known, known_accuracy
 from deit_pipe.stages.teaching.training_command import training_command
@@ -93,9 +94,7 @@ def pass_gate(
     refused = answers.skill.high < REFUSED_BELOW
     if refused and not accept:
         raise refusal(teacher, found, cause, data)
-    return replace(
-        found, decision=ACCEPTED if refused else WARNED, reason=problem, cause=cause.to_json() if cause else None
-    )
+    return replace(found, decision=ACCEPTED if refused else WARNED, reason=problem, cause=cause)
 
 
 def measured(found: GateResult, split: str, answers: Answers, known: Known | None) -> GateResult:
@@ -198,7 +197,7 @@ def refusal(teacher: Teacher, found: GateResult, cause: Cause | None, data: Data
     if found.known is not None and not weak:
         lines.append(f"  it should get {percent(found.known, 1)}, {found.known_from}")
     if cause is not None:
-        lines += [f"  likely cause: {cause_words(cause.to_json())}", cause.cure]
+        lines += [f"  likely cause: {cause_words(cause)}", cause.cure]
     elif weak:
         lines.append(f"  that is all it ever knew ({percent(found.known, 1)}, {found.known_from}): train it for longer")
     else:
