@@ -118,7 +118,8 @@ def choose_models(pattern: str | None, usual: Sequence[str]) -> list[str]:
     found = [name for name in known if fnmatch(name, wild)]
     if not found:
         raise UsageProblem(
-            f"timm {timm.__version__} has no model like {pattern!r}\nsearch with a part of a name, such as 'resnet'"
+            f"timm {timm.__version__} has no model like {pattern!r}",
+            cure="search with a part of a name, such as 'resnet'",
         )
     return found
 

@@ -34,8 +34,9 @@ def run(options: PackOptions) -> CommandResult:
     stale = [file.name for file in sorted(out.glob("*.arrow")) if tables.get(file.stem) is None]
     if stale:
         raise UsageProblem(
-            f"{out} holds splits that {options.data} does not have: {', '.join(stale)}\n"
-            "  they would be taken for splits of these images\nremove them, or give another folder with --out"
+            f"{out} holds splits that {options.data} does not have: {', '.join(stale)}",
+            details=["they would be taken for splits of these images"],
+            cure="remove them, or give another folder with --out",
         )
     written: dict[str, PackedSplit] = {}
     for split, table in tables.items():

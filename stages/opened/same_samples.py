@@ -72,8 +72,8 @@ def check_same_classes(table: SampleTable, class_names: tuple[str, ...], whose: 
     pairs = zip_longest(class_names, table.class_names, fillvalue="(none)")
     place, (expected, got) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
     raise Mismatch(
-        f"{table.name} has other classes than {whose}\n"
-        f"  expected {len(class_names)} classes, class {place} being {expected!r}\n"
-        f"  got      {len(table.class_names)} classes, class {place} being {got!r}\n"
-        "give images of the same classes, in folders of the same names"
+        f"{table.name} has other classes than {whose}",
+        expected=f"{len(class_names)} classes, class {place} being {expected!r}",
+        got=f"{len(table.class_names)} classes, class {place} being {got!r}",
+        cure="give images of the same classes, in folders of the same names",
     )

@@ -199,8 +199,8 @@ def read_run(folder: Path) -> Run:
     path = folder / METRICS
     if not path.is_file():
         raise Missing(
-            f"{folder} holds no training run: {METRICS} is not there\n"
-            f"make one with: deit-pipe train-student --out {shlex.quote(str(folder))}"
+            f"{folder} holds no training run: {METRICS} is not there",
+            cure=f"make one with: deit-pipe train-student --out {shlex.quote(str(folder))}",
         )
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines():
@@ -209,7 +209,7 @@ def read_run(folder: Path) -> Run:
         except ValueError:
             continue
     if not lines:
-        raise Missing(f"{path} has no line yet\nwait for the end of the run's first epoch")
+        raise Missing(f"{path} has no line yet", cure="wait for the end of the run's first epoch")
     return Run(
         str(folder),
         _read(folder / CONFIG),

@@ -27,7 +27,7 @@ def check_target(target: Path, option: str) -> None:
     """
     if target.is_dir() or not target.parent.is_dir():
         raise UsageProblem(
-            f"{option} {target} cannot be written\n  expected a file in an existing folder\ngive another name"
+            f"{option} {target} cannot be written", expected="a file in an existing folder", cure="give another name"
         )
 
 

@@ -189,23 +189,26 @@ def refusal(teacher: Teacher, found: GateResult, cause: Cause | None, data: Data
     assert found.skill is not None
     assert found.accuracy is not None
     weak = found.known is not None and found.known <= found.accuracy + MARGIN
-    lines = [
-        f"teacher {teacher.tag} ({teacher.source}) does not know these classes",
-        f"  expected a skill of at least {REFUSED_BELOW} (0 is guessing, 1 is always right)",
-        f"  got      {measured_words(found)}; guessing gets {percent(1 / found.num_classes, 1)}",
-    ]
+    details, cures = [], []
     if found.known is not None and not weak:
-        lines.append(f"  it should get {percent(found.known, 1)}, {found.known_from}")
+        details.append(f"it should get {percent(found.known, 1)}, {found.known_from}")
     if cause is not None:
-        lines += [f"  likely cause: {cause_words(cause)}", cause.cure]
+        details.append(f"likely cause: {cause_words(cause)}")
+        cures.append(cause.cure)
     elif weak:
-        lines.append(f"  that is all it ever knew ({percent(found.known, 1)}, {found.known_from}): train it for longer")
+        details.append(f"that is all it ever knew ({percent(found.known, 1)}, {found.known_from}): train it for longer")
     else:
-        lines += [
-            f"  no other order of classes, size or normalisation explains it, as far as {found.images:,} images tell: "
-            "its classes seem to be others",
-            "fit a new classifier on it with --fit-head",
-        ]
-    lines.append(f"or train it with: {training_command(model, data, image_size=found.image_size)}")
-    lines.append("--accept-teacher caches it all the same")
-    return Mismatch("\n".join(lines))
+        details.append(
+            f"no other order of classes, size or normalisation explains it, as far as {found.images:,} images tell: "
+            "its classes seem to be others"
+        )
+        cures.append("fit a new classifier on it with --fit-head")
+    cures.append(f"or train it with: {training_command(model, data, image_size=found.image_size)}")
+    cures.append("--accept-teacher caches it all the same")
+    return Mismatch(
+        f"teacher {teacher.tag} ({teacher.source}) does not know these classes",
+        expected=f"a skill of at least {REFUSED_BELOW} (0 is guessing, 1 is always right)",
+        got=f"{measured_words(found)}; guessing gets {percent(1 / found.num_classes, 1)}",
+        details=details,
+        cure="\n".join(cures),
+    )
