@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.console.target_file import check_target
 from deit_pipe.stages.options.run_report import RunReportOptions
 from deit_pipe.stages.pages.run_metrics import Run, read_run, top1_of
 from deit_pipe.stages.pages.run_page import write_run_page
-from deit_pipe.stages.pages.writing import check_target
 
 
 def run(options: RunReportOptions) -> CommandResult:

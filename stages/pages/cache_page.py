@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deit_pipe.pipeline.errors import PipelineError
 from deit_pipe.stages.console.facts import Facts
+from deit_pipe.stages.console.target_file import check_target
 from deit_pipe.stages.inspection.analysis import Analysis, analyse
 from deit_pipe.stages.inspection.facts import CacheFacts, TeacherFacts
 from deit_pipe.stages.inspection.summary import settled
@@ -26,7 +27,7 @@ from deit_pipe.stages.pages.cache_charts import (
 )
 from deit_pipe.stages.pages.cache_gallery import disagreed_samples, gallery
 from deit_pipe.stages.pages.parts import Card, Figure, Tile
-from deit_pipe.stages.pages.writing import check_target, write_page
+from deit_pipe.stages.pages.writing import write_page
 from deit_pipe.store.errors import StoreError
 from deit_pipe.store.manifest import SampleIndex
 from deit_pipe.store.stored_cache import StoredCache

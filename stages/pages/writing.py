@@ -10,25 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deit_pipe import __version__
-from deit_pipe.stages.console.errors import UsageProblem
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).with_name("templates")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
-
-def check_target(target: Path, option: str) -> None:
-    """Refuse a file that cannot be written, before anything is computed for it.
-
-    Raises:
-        UsageProblem: it is a folder, or in none.
-    """
-    if target.is_dir() or not target.parent.is_dir():
-        raise UsageProblem(
-            f"{option} {target} cannot be written", expected="a file in an existing folder", cure="give another name"
-        )
 
 
 def write_page(target: Path, template: str, title: str, **values: Any) -> int:

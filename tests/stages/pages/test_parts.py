@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from inspect_fakes import Reader
 
 from deit_pipe.stages.console.errors import UsageProblem
+from deit_pipe.stages.console.target_file import check_target
 from deit_pipe.stages.pages.charts import (
     Chart,
     Dot,
@@ -32,7 +33,7 @@ from deit_pipe.stages.pages.parts import (
     Tile,
     percent,
 )
-from deit_pipe.stages.pages.writing import POLICY, TEMPLATES, check_target, render, templates
+from deit_pipe.stages.pages.writing import POLICY, TEMPLATES, render, templates
 
 
 def part(name: str, value: object) -> str:
