@@ -68,9 +68,13 @@ def teacher_fed(teacher: Teacher, source: ViewSource, batch_size: int, workers: 
 class GivenTargets:
     """Answers that cost nothing: the labels, as a teacher who is always right would give them."""
 
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+
     def next(self, views: ViewBatch, mixed: Tensor) -> list[TensorTargets]:
         """Targets of the batch, on the device of its pixels."""
-        return [TensorTargets(teacher_label=views.labels.clamp(min=0).to(mixed.device, non_blocking=True))]
+        labels = views.labels.clamp(min=0).to(mixed.device, non_blocking=True)
+        return [TensorTargets(kind="none", num_classes=self.num_classes, taus=(), teacher_label=labels)]
 
     def close(self) -> None:
         """Nothing to end."""
@@ -78,7 +82,7 @@ class GivenTargets:
 
 def stepping(trainer: Trainer, schedule: Schedule, views: Iterator[ViewBatch]) -> Callable[[], int]:
     """Stage two's work on a batch: a whole optimiser step."""
-    sizes, targets = schedule.part_sizes(trainer.group), GivenTargets()
+    sizes, targets = schedule.part_sizes(trainer.group), GivenTargets(trainer.facts.num_classes)
 
     def work() -> int:
         trainer.step(views, targets, sizes, 0)
