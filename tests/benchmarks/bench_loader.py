@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_loader.py [--photographs FOLDER] [--growth 100000] [--write]
 
 Every figure is of a fresh process; the kinds take turns. Memory is the proportional set size (what is shared with n
-processes counts as one nth) of the process and its workers, beyond what it was before the loader started. Photographs
-as in bench_views.py. --growth makes that many small batches with two threads.
+processes counts as one nth; files apart) of the process and its workers, beyond what it was before the loader started.
+Photographs as in bench_views.py. --growth makes that many small batches with two threads.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def memory_of_all() -> float:
     total = 0
     for process in ("self", *(str(child.pid) for child in multiprocessing.active_children())):
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        total += sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
     return total / 1000
 
 
