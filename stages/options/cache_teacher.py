@@ -73,7 +73,7 @@ class CacheTeacherOptions(DataOptions):
     )
     recipe: str | None = option(
         None,
-        "Views: deit, deit3, basic, small, eval, or a TOML file.  [default: deit; small up to 64 px]",
+        "Views: deit, deit3, small, another preset of show-recipe, or a TOML file.  [default: deit; small up to 64 px]",
         metavar="R",
         group=CACHE,
     )
