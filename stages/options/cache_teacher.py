@@ -89,9 +89,9 @@ class CacheTeacherOptions(DataOptions):
     )
     logits: str = option(
         "dense",
-        "What is kept beside labels: dense (fp16 logits, serves every temperature), topk:K, or none. Behind "
-        "an @ the temperatures a topk cache must serve: topk:10@1,3.",
-        metavar="dense|topk:K[@T,T]|none",
+        "What is kept beside labels: dense (fp16 logits, serves every temperature), dense8 (8 bits a logit, half the "
+        "bytes), topk:K, or none. Behind an @ the temperatures a topk cache must serve: topk:10@1,3.",
+        metavar="dense|dense8|topk:K[@T,T]|none",
         group=CACHE,
     )
     seed: int = option(0, "Seed of all views; recorded, so that stage two cannot mistype it.", minimum=0, group=CACHE)

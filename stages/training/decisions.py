@@ -152,6 +152,7 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
         reduction=options.kd_reduction,
         label=settings.label_loss,
         teacher_weights=tuple(weight / sum(weights) for weight in weights),
+        dist_label=options.dist_label,
     )
 
 
@@ -159,6 +160,8 @@ def check_options(options: TrainStudentOptions, settings: TrainingSettings) -> N
     """Refuse options that contradict each other, before anything is opened."""
     if options.select == "ema" and not options.ema:
         raise UsageProblem("select ema needs averaged weights\n  give for example --set ema=0.9999")
+    if not options.ema and not options.ema_warmup:
+        raise UsageProblem("ema-warmup needs averaged weights\n  give for example --set ema=0.99996")
     if options.online_teacher and options.teacher and "," in options.teacher:
         raise UsageProblem("online-teacher runs one teacher\n  name one with --teacher")
     if options.teacher_weights and not options.online_teacher:

@@ -128,6 +128,7 @@ def best_answer(model: nn.Module, loss: DistillationLoss, labelled: bool = True)
 
     Without a single labelled image nothing trains the class head.
     """
-    if not is_distilled(model) or loss.kind == "none" or loss.alpha == 0:
+    taught = loss.kind != "none" and loss.alpha > 0
+    if not is_distilled(model) or not (taught or loss.dist_label):
         return "class"
-    return "dist" if loss.alpha == 1 or not labelled else "fused"
+    return "dist" if taught and (loss.alpha == 1 or not labelled) else "fused"

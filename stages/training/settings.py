@@ -169,10 +169,10 @@ def resolve_settings(
 
 
 def resolve_alpha(options: TrainStudentOptions) -> float:
-    """As given; else the paper's: 1/2 for hard (eq. 3), 0.1 for soft (section 6.1: lambda 0.1, tau 3)."""
+    """As given; else the paper's: 1/2 for hard (eq. 3), 0.1 for soft (section 6.1: lambda 0.1, tau 3); 1/2 for mse."""
     if options.alpha is not None:
         return options.alpha
-    return {"none": 0.0, "hard": 0.5, "soft": 0.1}[options.loss]
+    return {"none": 0.0, "hard": 0.5, "soft": 0.1, "mse": 0.5}[options.loss]
 
 
 def resolved_config(options: TrainStudentOptions, settings: TrainingSettings, **decided: Any) -> dict[str, Any]:
