@@ -70,7 +70,7 @@ def array_specs(fmt: TargetFormat) -> list[ArraySpec]:
     if fmt.kind == "dense":
         specs.append(ArraySpec("logits", half, float("nan"), (fmt.num_classes,), ("class",), "float"))
     elif fmt.kind == "dense8":
-        # every row has a level 255, so that a row of zeros was never written
+        # every row has a level 160, so that a row of zeros was never written
         specs.append(ArraySpec("logit_level", np.dtype(np.uint8), 0, (fmt.num_classes,), ("class",), "level"))
         specs.append(ArraySpec("logit_step", half, float("nan"), (), (), "float"))
     elif fmt.kind == "topk":
