@@ -27,9 +27,9 @@ class TrainStudentOptions(CheckedOptions):
 
     --json is RUN/result.json: out, student, loss, epochs, steps, answer (the head that counts), selected (the key of
     its scores: val, val_ema, test or test_ema), best (top1 and epoch on validation images, or null), val or test (by
-    head: top1, and top5, null up to 5 classes), teacher_top1 (null where unknown); and of the images of `split` (val,
-    test or null): images, chance, commonest (share of the largest class), near_chance, better_head (or null). With
-    --seeds it is what compare says of the runs.
+    head: top1, and top5, null up to 5 classes), by_crop_ratio (the same at 0.875 and 1, of a run with --init-from),
+    teacher_top1 (null where unknown); and of the images of `split` (val, test or null): images, chance, commonest
+    (share of the largest class), near_chance, better_head (or null). With --seeds it is what compare says of the runs.
 
     Examples:
       deit-pipe train-student
@@ -112,9 +112,9 @@ class TrainStudentOptions(CheckedOptions):
     # -- run
     preset: str | None = option(
         None,
-        "deit, deit3, finetune, small, or few (less data than the published settings need).  [default: by the "
-        "cache's recipe and number of images]",
-        choices=("deit", "deit3", "finetune", "small", "few"),
+        "deit, deit3, finetune, deit3-finetune, transfer (new heads on another run's student), small, or few (less "
+        "data than the published settings need).  [default: by the cache's recipe, number of images, and start]",
+        choices=("deit", "deit3", "finetune", "deit3-finetune", "transfer", "small", "few"),
         group=RUN,
     )
     epochs: int | None = option(

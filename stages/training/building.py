@@ -118,7 +118,8 @@ def say_start(
         f"({distinct:,} distinct images x {plan.repeats} an epoch{together}); {schedule.cached_epochs} cached epochs\n"
         f"{settings.optimizer} lr {settings.scaled_lr:.3g}"
         + (f" (= {settings.lr:g} x {settings.batch_size} / {settings.lr_batch})" if settings.lr_batch else "")
-        + f", weight decay {settings.weight_decay:g}, loss {options.loss}"
+        + f", weight decay {settings.weight_decay:g}, drop path {settings.drop_path:g}, loss {options.loss}; evaluated "
+        f"at crop ratio {facts.crop_ratio:g} (short side {int(facts.image_size / facts.crop_ratio)} px)"
     )
     if not is_distilled(student) and options.loss != "none":
         note(f"note: {facts.model} has no distillation token: both losses go to its only head")

@@ -9,6 +9,7 @@ A kill at any instant leaves the previous checkpoint in force. No pickled code i
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from deit_pipe.stages.console.errors import Corrupt, UsageProblem
+from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.training.run_folder import CHECKPOINTS, POINTER, write_json
 
 
@@ -53,7 +55,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, name: str) -> None:
     _save(checkpoint.random, partial / "random.safetensors")
     if checkpoint.ema is not None:
         _save(checkpoint.ema, partial / "ema.safetensors")
-    write_json(partial / "state.json", {**checkpoint.state, "optimizer": plain})
+    write_json(partial / "state.json", {**checkpoint.state, "threads": torch.get_num_threads(), "optimizer": plain})
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     write_json(root / POINTER, {"folder": name})
@@ -145,6 +147,18 @@ def restore_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def restore_threads(state: Mapping[str, Any]) -> None:
+    """Take as many CPU threads as the run had, for their number can change the last bits of a weight.
+
+    Args:
+        state: of a checkpoint; one of an older version recorded none, and leaves them as they are.
+    """
+    threads = int(state.get("threads", 0))
+    if threads and threads != torch.get_num_threads():
+        note(f"{threads} CPU threads, as the run had, and not {torch.get_num_threads()}")
+        torch.set_num_threads(threads)
 
 
 def random_states(device: torch.device, rank: int) -> dict[str, Tensor]:

@@ -23,14 +23,15 @@ from deit_pipe.stages.training.checkpoint import (
     random_states,
     restore_optimizer,
     restore_random,
+    restore_threads,
     save_checkpoint,
     save_weights,
 )
-from deit_pipe.stages.training.evaluation import Scores, best_answer, evaluate_student
+from deit_pipe.stages.training.evaluation import Scores, best_answer, by_crop_ratio, evaluate_student
 from deit_pipe.stages.training.optim import learning_rate, make_schedule
 from deit_pipe.stages.training.outcome import outcome
+from deit_pipe.stages.training.published import TrainingSettings
 from deit_pipe.stages.training.run_folder import BEST_WEIGHTS, RESULT, Metrics, write_json
-from deit_pipe.stages.training.settings import TrainingSettings
 from deit_pipe.stages.training.target_sources import CachedTargets, NoTargets, OnlineTargets
 from deit_pipe.stages.training.trainer import Schedule, StepTimes, Trainer
 
@@ -195,7 +196,7 @@ class Fit:
             if self.best is None or chosen > self.best["top1"]:
                 self.best = {"top1": chosen, "epoch": position.epoch - 1}
                 if group.first:
-                    save_weights(self.run_folder / BEST_WEIGHTS, self._selected())
+                    save_weights(self.run_folder / BEST_WEIGHTS, dict(self._selected_model.state_dict()))
         if self.metrics is not None:
             self.metrics.write("epoch", position.total, line)
         return scores
@@ -218,11 +219,11 @@ class Fit:
         workers = self.workers if len(table) > 5000 else 0
         return evaluate_student(model, self.trainer.facts, table, self.trainer.group, workers=workers)
 
-    def _selected(self) -> dict[str, torch.Tensor]:
-        """State dict of the weights that count."""
-        if self.options.select == "ema" and self.trainer.ema is not None:
-            return dict(self.trainer.ema.module.state_dict())
-        return dict(self.trainer.student.state_dict())
+    @property
+    def _selected_model(self) -> torch.nn.Module:
+        """The weights that count."""
+        ema = self.trainer.ema if self.options.select == "ema" else None
+        return self.trainer.student if ema is None else ema.module
 
     def _stop_if_asked(self, stop: StopRequest) -> None:
         group, position = self.trainer.group, self.position
@@ -303,6 +304,7 @@ class Fit:
         if trainer.ema is not None and saved.ema is not None:
             trainer.ema.module.load_state_dict(saved.ema)
         restore_random(saved.random, group.device, group.rank)
+        restore_threads(state)
         if len(state["sums"]) == group.world:
             trainer.sums.copy_(torch.tensor(state["sums"][group.rank], dtype=torch.float64))
         elif group.first:  # another number of processes: what they all have seen
@@ -333,9 +335,13 @@ class Fit:
             "teacher_split": self.teacher and self.teacher[1],
             **scores,
         }
-        result |= outcome(result, self.test if self.validation is None else self.validation)
+        measured = self.test if self.validation is None else self.validation
+        known, source = scores.get(self._selected_scores), self.options.init_from
+        both = by_crop_ratio(self._selected_model, self.trainer.facts, measured, group, known, source)
+        result |= {"by_crop_ratio": both} if both else {}
+        result |= outcome(result, measured)
         if group.first:
-            save_weights(self.run_folder / STUDENT_WEIGHTS, self._selected())
+            save_weights(self.run_folder / STUDENT_WEIGHTS, dict(self._selected_model.state_dict()))
             write_json(self.run_folder / RESULT, result)
         group.barrier()
         return result
