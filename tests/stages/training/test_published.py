@@ -181,12 +181,12 @@ def test_new_heads_take_the_transfer_preset_and_learn(
     first = train_student.run(student_options(cache, tmp_path / "first", epochs=24, **small, **plain)).data
     assert first["best"]["top1"] > 0.9
     capsys.readouterr()
-    settings: dict[str, Any] = {"init_from": str(tmp_path / "first"), "student": None, "epochs": 16, **plain}
+    settings: dict[str, Any] = {"init_from": str(tmp_path / "first"), "student": None, "epochs": 8, **plain}
     done = train_student.run(student_options(other_classes, tmp_path / "second", **settings)).data
     assert "preset transfer (it starts from another run, which knows other classes" in capsys.readouterr().err
     tuned = [
         train_student.run(student_options(other_classes, tmp_path / f"lr{lr}", lr=lr, **settings)).data
-        for lr in (3e-4, 3e-3, 1e-2)
+        for lr in (3e-4, 3e-3)
     ]
     best = max(one["best"]["top1"] for one in tuned)
     assert best > 0.9
