@@ -21,9 +21,10 @@ def check_ranges(recipe: Any) -> None:
     def demand(name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise RecipeError(
-                f"recipe field {name} is out of range\n"
-                f"  expected  {expected}\n  got       {getattr(recipe, name)!r}\n"
-                "  see: deit-pipe show-recipe deit"
+                f"recipe field {name} is out of range",
+                expected=expected,
+                got=repr(getattr(recipe, name)),
+                cure="see: deit-pipe show-recipe deit",
             )
 
     for field in fields(recipe):

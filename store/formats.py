@@ -17,9 +17,9 @@ and centred logits are the same for z and z - max z.
 Legend: B rows, C classes, K kept classes, T temperatures.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ from deit_pipe.store.errors import FormatInvalid, TargetsInvalid
 
 Kind = Literal["dense", "dense8", "topk", "none"]
 Arrays = dict[str, NDArray[Any]]
+Values = TypeVar("Values", bound=Sized)
+Others = TypeVar("Others", bound=Sized)
 
 FLOAT16_MAX = 65504.0
 WHOLE_KINDS: tuple[Literal["dense", "dense8", "none"], ...] = ("dense", "dense8", "none")
@@ -64,11 +66,11 @@ class TargetFormat:
             finite.
         """
         if num_classes < 1:
-            raise FormatInvalid(f"targets need at least one class, got {num_classes}\ncheck the teacher")
+            raise FormatInvalid(f"targets need at least one class, got {num_classes}", cure="check the teacher")
         for tau in taus:
             if not (np.isfinite(tau) and tau > 0):
                 raise FormatInvalid(
-                    f"temperature {tau} is not a positive number\ngive for example --logits topk:10@1,3"
+                    f"temperature {tau} is not a positive number", cure="give for example --logits topk:10@1,3"
                 )
         served = (1.0, *sorted({float(tau) for tau in taus} - {1.0}))
         for whole in WHOLE_KINDS:
@@ -77,8 +79,8 @@ class TargetFormat:
         head, _, tail = text.partition(":")
         if head != "topk" or not tail.isdecimal() or not 1 <= int(tail) <= num_classes:
             raise FormatInvalid(
-                f"target format {text!r} is not usable with {num_classes} classes\n"
-                f"give --logits dense, dense8, topk:K with K from 1 to {num_classes}, or none"
+                f"target format {text!r} is not usable with {num_classes} classes",
+                cure=f"give --logits dense, dense8, topk:K with K from 1 to {num_classes}, or none",
             )
         return cls("topk", num_classes, int(tail), served)
 
@@ -108,22 +110,30 @@ class TargetFormat:
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What a cache says about a batch of B views.
+class TargetsOf(Generic[Values]):
+    """What a cache says about a batch of B views: NumPy arrays as they are read, tensors where they are trained on.
 
-    `lse_tau[:, t]` = logsumexp((z - lse(z)) / taus[t]), so that log p_tau(k) = topk_logp / tau - lse_tau;
-    what 1 - sum p_tau leaves is the exact mass of all other classes.
+    Attributes:
+        kind, num_classes, taus: of the format.
+        teacher_label: int64 [B], argmax of the teacher's float32 logits.
+        fingerprint: uint32 [B] of the views that were answered, or None.
+        logits: float32 [B, C] (dense) or None.
+        topk_class: int64 [B, K], most probable first (topk) or None.
+        topk_logp: float32 [B, K], log-probabilities at temperature 1, or None.
+        lse_tau: float32 [B, T], logsumexp((z - lse(z)) / tau) for each of `taus` (0 for tau 1), so that
+            log p_tau(k) = topk_logp / tau - lse_tau; what 1 - sum p_tau leaves is the exact mass of all other
+            classes. None unless topk.
     """
 
     kind: Kind
     num_classes: int
     taus: tuple[float, ...]
-    teacher_label: NDArray[np.int64]
-    fingerprint: NDArray[np.uint32] | None = None
-    logits: NDArray[np.float32] | None = None
-    topk_class: NDArray[np.int64] | None = None
-    topk_logp: NDArray[np.float32] | None = None
-    lse_tau: NDArray[np.float32] | None = None
+    teacher_label: Values
+    fingerprint: Values | None = None
+    logits: Values | None = None
+    topk_class: Values | None = None
+    topk_logp: Values | None = None
+    lse_tau: Values | None = None
 
     def __len__(self) -> int:
         return len(self.teacher_label)
@@ -131,6 +141,27 @@ class Targets:
     def serves(self, tau: float) -> bool:
         """Whether a soft loss at this temperature can be computed without guessing."""
         return TargetFormat(self.kind, self.num_classes, taus=self.taus).serves(tau)
+
+    def each(self, change: Callable[[Values], Others]) -> "TargetsOf[Others]":
+        """The same targets with every array changed, such as moved to a device."""
+
+        def changed(values: Values | None) -> Others | None:
+            return None if values is None else change(values)
+
+        return TargetsOf(
+            kind=self.kind,
+            num_classes=self.num_classes,
+            taus=self.taus,
+            teacher_label=change(self.teacher_label),
+            fingerprint=changed(self.fingerprint),
+            logits=changed(self.logits),
+            topk_class=changed(self.topk_class),
+            topk_logp=changed(self.topk_logp),
+            lse_tau=changed(self.lse_tau),
+        )
+
+
+Targets = TargetsOf[NDArray[Any]]
 
 
 def encode(logits: NDArray[np.float32], fmt: TargetFormat) -> Arrays:
@@ -200,8 +231,9 @@ def to_levels(logits: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[n
     step = np.where(step < exact, np.nextafter(step, np.float16(np.inf)), step)
     if not np.isfinite(step).all():
         raise TargetsInvalid(
-            f"a row of logits spans {below.max():.6g}, too much for dense8\n"
-            "  nothing of this block was written\ncheck the teacher's weights and normalisation"
+            f"a row of logits spans {below.max():.6g}, too much for dense8",
+            details=["nothing of this block was written"],
+            cure="check the teacher's weights and normalisation",
         )
     count = np.rint(below / np.where(step > 0, step, 1).astype(np.float64)[:, None])
     return (LEVELS - count).astype(np.uint8), step
@@ -233,18 +265,19 @@ def check_logits(logits: NDArray[np.float32], fmt: TargetFormat) -> None:
     """Refuse logits that are not float32 [B, C] or not finite, naming the first bad row."""
     if logits.ndim != 2 or logits.shape[1] != fmt.num_classes or logits.dtype != np.float32:
         raise TargetsInvalid(
-            f"logits do not fit the cache\n  expected float32 [B, {fmt.num_classes}]\n"
-            f"  got      {logits.dtype} {list(logits.shape)}\n"
-            "run the teacher's head in float32 and check its number of classes"
+            "logits do not fit the cache",
+            expected=f"float32 [B, {fmt.num_classes}]",
+            got=f"{logits.dtype} {list(logits.shape)}",
+            cure="run the teacher's head in float32 and check its number of classes",
         )
     finite = np.isfinite(logits)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
         raise TargetsInvalid(
             f"the teacher gave {logits[row, column]} (row {row}, class {column}, "
-            f"{int((~finite).any(axis=1).sum())} of {len(logits)} rows)\n"
-            "  nothing of this block was written\n"
-            "check the teacher's weights and normalisation; with --precision bf16 try --precision fp32"
+            f"{int((~finite).any(axis=1).sum())} of {len(logits)} rows)",
+            details=["nothing of this block was written"],
+            cure="check the teacher's weights and normalisation; with --precision bf16 try --precision fp32",
         )
 
 
@@ -275,7 +308,8 @@ def _logsumexp(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _to_float16(values: NDArray[Any], what: str) -> NDArray[np.float16]:
     if values.size and (largest := float(np.abs(values).max())) > FLOAT16_MAX:
         raise TargetsInvalid(
-            f"{what} of {largest:.6g} does not fit float16 (largest {FLOAT16_MAX:.0f})\n"
-            "  nothing of this block was written\ncheck the teacher's weights and normalisation"
+            f"{what} of {largest:.6g} does not fit float16 (largest {FLOAT16_MAX:.0f})",
+            details=["nothing of this block was written"],
+            cure="check the teacher's weights and normalisation",
         )
     return values.astype(np.float16)

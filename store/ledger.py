@@ -135,14 +135,14 @@ def read_ledger(location: str | Path | Location, teacher: str, *, tolerant: bool
         except ObjectMissing:
             continue
     else:
-        raise CacheCorrupt(f"the ledger of {teacher!r} at {place.path} keeps changing\ntry again later")
+        raise CacheCorrupt(f"the ledger of {teacher!r} at {place.path} keeps changing", cure="try again later")
     lost = [damage for damage in ledger.damage if damage.lost]
     if lost and not tolerant:
         raise CacheCorrupt(
-            f"cache corrupt: ledger of teacher {teacher!r} at {place.path}\n"
-            + "".join(f"  {damage.key} {damage.what}\n" for damage in lost)
-            + f"repair with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME "
-            "(only those blocks are made again)"
+            f"cache corrupt: ledger of teacher {teacher!r} at {place.path}",
+            details=[f"{damage.key} {damage.what}" for damage in lost],
+            cure=f"repair with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME "
+            "(only those blocks are made again)",
         )
     return ledger
 

@@ -4,7 +4,6 @@ Shapes: B cells of a batch, C classes, K kept classes.
 """
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from deit_pipe.pipeline.compose import compose
 from deit_pipe.pipeline.loader import to_batch
 from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.stages.console.errors import Mismatch
+from deit_pipe.stages.inspection.replay_facts import AnswerCheck
 from deit_pipe.stages.machine.distributed import choose_device
 from deit_pipe.stages.networks.teacher import Teacher, load_teacher
 from deit_pipe.stages.opened.arrays import CachedArrays
@@ -22,6 +22,7 @@ from deit_pipe.stages.opened.views import CachedViews
 from deit_pipe.store.formats import LEVELS, Targets
 
 # Of the largest logit of a row: float16 storage loses 2^-11, other devices and batch positions somewhat more.
+COMPARED = {"dense": "logit", "dense8": "logit", "topk": "log-probability", "none": None}
 TOLERANCE = {"fp32": 0.01, "bf16": 0.1}
 
 
@@ -46,23 +47,20 @@ class TeacherCheck:
         if sum(len(pixels) for pixels in self._pixels) >= self.arrays.identity.batch_size:
             self._ask(keep_rest=True)
 
-    def finish(self) -> dict[str, Any]:
-        """Answer what is left; the result as JSON values."""
+    def finish(self) -> AnswerCheck:
+        """Answer what is left; the result."""
         self._ask(keep_rest=False)
-        kind = {"dense": "logit", "dense8": "logit", "topk": "log-probability", "none": None}[
-            self.arrays.identity.format.kind
-        ]
-        return {
-            "teacher": self.arrays.identity.name,
-            "source": self.teacher.source,
-            "checked": self.checked,
-            "labels_equal": self.labels_equal,
-            "compared": kind,
-            "largest_difference": self.largest,
-            "tolerance": self.tolerance,
-            "different": self.different,
-            "blocks": [[*block, count] for block, count in self.blocks.most_common()],
-        }
+        return AnswerCheck(
+            teacher=self.arrays.identity.name,
+            source=self.teacher.source,
+            checked=self.checked,
+            labels_equal=self.labels_equal,
+            compared=COMPARED[self.arrays.identity.format.kind],
+            largest_difference=self.largest,
+            tolerance=self.tolerance,
+            different=self.different,
+            blocks=tuple((*block, count) for block, count in self.blocks.most_common()),
+        )
 
     def _ask(self, keep_rest: bool) -> None:
         """Run whole teacher batches of what has gathered (and, at the end, a padded one)."""
@@ -138,8 +136,8 @@ def open_check(arrays: CachedArrays, views: CachedViews, weights: str, device: s
     )
     if teacher.weights_sha256 != identity.weights_sha256:
         raise Mismatch(
-            f"{weights} is not the teacher that was cached as {identity.name!r}\n"
-            f"  weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}\n"
-            "give the weights that it was cached with, with --teacher-weights"
+            f"{weights} is not the teacher that was cached as {identity.name!r}",
+            details=[f"weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}"],
+            cure="give the weights that it was cached with, with --teacher-weights",
         )
     return TeacherCheck(arrays, teacher, views.recipe)

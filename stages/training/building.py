@@ -64,8 +64,9 @@ def make_trainer(
     optimizer = make_optimizer(student, settings, options.layer_decay)
     if loss.dist_label and not is_distilled(student):
         raise UsageProblem(
-            f"dist-label needs a distillation head, which {facts.model} has not\n"
-            "  its only head gets both terms already\nleave it out, or choose a distilled --student"
+            f"dist-label needs a distillation head, which {facts.model} has not",
+            details=["its only head gets both terms already"],
+            cure="leave it out, or choose a distilled --student",
         )
     ema = ModelEmaV3(student, decay=options.ema, use_warmup=options.ema_warmup) if options.ema else None
     network: nn.Module = student

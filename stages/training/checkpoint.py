@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deit_pipe.stages.console.errors import Corrupt, UsageProblem
+from deit_pipe.stages.console.errors import Corrupt, TrainingDiverged, UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.training.run_folder import CHECKPOINTS, POINTER, write_json
 
@@ -147,6 +147,20 @@ def restore_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def check_finite(student: nn.Module, when: str) -> None:
+    """Refuse to save weights that nobody can go on with.
+
+    Raises:
+        TrainingDiverged: a weight is not finite; the checkpoint before is kept.
+    """
+    if not all(bool(torch.isfinite(value).all()) for value in student.parameters()):
+        raise TrainingDiverged(
+            f"a weight is not finite {when}",
+            details=["the last good checkpoint is kept"],
+            cure="lower --lr, or --set clip-grad=1; then run again with a new --out",
+        )
 
 
 def restore_threads(state: Mapping[str, Any]) -> None:

@@ -185,7 +185,7 @@ def check_options(options: TrainStudentOptions, settings: TrainingSettings) -> N
     if options.select == "ema" and not options.ema:
         raise UsageProblem("select ema needs averaged weights\n  give for example --set ema=0.9999")
     if not options.ema and not options.ema_warmup:
-        raise UsageProblem("ema-warmup needs averaged weights\n  give for example --set ema=0.99996")
+        raise UsageProblem("ema-warmup needs averaged weights", cure="give for example --set ema=0.99996")
     if options.online_teacher and options.teacher and "," in options.teacher:
         raise UsageProblem("online-teacher runs one teacher\n  name one with --teacher")
     if options.teacher_weights and not options.online_teacher:

@@ -1,5 +1,6 @@
 """A whole training run: epochs of steps, evaluation, records, checkpoints, and going on after any stop."""
 
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -12,13 +13,14 @@ import torch
 
 from deit_pipe.pipeline.loader import load_views, named_worker_death
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.console.errors import Terminated, TrainingDiverged
+from deit_pipe.stages.console.errors import Terminated
 from deit_pipe.stages.console.progress import Progress, progress
 from deit_pipe.stages.machine.interrupts import StopRequest, deferred_stop
 from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.checkpoint import (
     Checkpoint,
+    check_finite,
     load_checkpoint,
     random_states,
     restore_optimizer,
@@ -33,20 +35,12 @@ from deit_pipe.stages.training.outcome import outcome
 from deit_pipe.stages.training.published import TrainingSettings
 from deit_pipe.stages.training.run_folder import BEST_WEIGHTS, RESULT, Metrics, write_json
 from deit_pipe.stages.training.target_sources import CachedTargets, NoTargets, OnlineTargets
-from deit_pipe.stages.training.trainer import Schedule, StepTimes, Trainer
+from deit_pipe.stages.training.trainer import Position, Schedule, StepTimes, Trainer
 
 STOP_CHECK_STEPS = 20  # with several processes, asking all of them whether to stop costs a message
+SAVE_SECONDS = 2.0  # epochs of one or two steps took half as long again with a checkpoint after each
 SLOW_STEP = 0.25  # seconds; then the message costs nothing
 TargetsFrom = Callable[[int, int], CachedTargets | OnlineTargets | NoTargets]
-
-
-@dataclass
-class Position:
-    """Where a run is: `step` optimiser steps of `epoch` are done, `total` since the beginning."""
-
-    epoch: int = 0
-    step: int = 0
-    total: int = 0
 
 
 @dataclass
@@ -77,6 +71,7 @@ class Fit:
     metrics: Metrics | None = field(default=None, init=False)
     metrics_bytes: int = field(default=0, init=False)
     saved: tuple[int, int] | None = field(default=None, init=False)
+    saved_at: float = field(default=-math.inf, init=False)
     stop_every: int = field(default=1, init=False)
     step_seconds: float = field(default=0.0, init=False)
 
@@ -129,7 +124,8 @@ class Fit:
             while position.epoch < self.settings.epochs:
                 self._train_epoch(views, targets, shown, stop)
                 scores = self._end_epoch() or scores
-                self._save()
+                if self._due():
+                    self._save()
         return self._finish(scores)
 
     def _train_epoch(self, views: Any, targets: Any, shown: Progress, stop: StopRequest) -> None:
@@ -244,6 +240,14 @@ class Fit:
             "run the same command again to go on"
         )
 
+    def _due(self) -> bool:
+        """Whether the end of this epoch is worth a checkpoint: of epochs of a few steps not each one is.
+
+        Several processes would have to agree on the time: they save after every epoch.
+        """
+        last = self.position.epoch == self.settings.epochs
+        return last or self.trainer.group.world > 1 or time.perf_counter() - self.saved_at >= SAVE_SECONDS
+
     def _save(self) -> None:
         """Checkpoint at the current position, unless that is the last one.
 
@@ -254,11 +258,7 @@ class Fit:
         here = (position.epoch, position.total)
         if self.saved == here:
             return
-        if not all(bool(torch.isfinite(value).all()) for value in trainer.student.parameters()):
-            raise TrainingDiverged(
-                f"a weight is not finite after step {position.total} (epoch {position.epoch})\n"
-                "  the last good checkpoint is kept\nlower --lr, or --set clip-grad=1; then run again with a new --out"
-            )
+        check_finite(trainer.student, f"after step {position.total} (epoch {position.epoch})")
         random = random_states(group.device, group.rank)
         sums = [float(value) for value in trainer.sums]
         if group.world > 1:
@@ -290,7 +290,7 @@ class Fit:
                 ),
                 f"{position.total:08d}",
             )
-        self.saved = here
+        self.saved, self.saved_at = here, time.perf_counter()
         group.barrier()
 
     def _restore(self) -> None:
@@ -338,8 +338,7 @@ class Fit:
         measured = self.test if self.validation is None else self.validation
         known, source = scores.get(self._selected_scores), self.options.init_from
         both = by_crop_ratio(self._selected_model, self.trainer.facts, measured, group, known, source)
-        result |= {"by_crop_ratio": both} if both else {}
-        result |= outcome(result, measured)
+        result |= ({"by_crop_ratio": both} if both else {}) | outcome(result, measured)
         if group.first:
             save_weights(self.run_folder / STUDENT_WEIGHTS, dict(self._selected_model.state_dict()))
             write_json(self.run_folder / RESULT, result)

@@ -18,18 +18,19 @@ def check_served(cache: str, name: str, targets: TargetFormat, loss: Distillatio
     """
     if loss.kind == "mse" and not targets.all_logits:
         raise Mismatch(
-            f"{cache} cannot serve the loss mse of teacher {name!r}, which compares the logits of all classes\n"
-            f"  expected --logits dense or dense8\n  got      {targets.text}\n"
-            "use --loss hard, or make a cache with --logits dense8"
+            f"{cache} cannot serve the loss mse of teacher {name!r}, which compares the logits of all classes",
+            expected="--logits dense or dense8",
+            got=targets.text,
+            cure="use --loss hard, or make a cache with --logits dense8",
         )
     if loss.kind == "soft" and not targets.serves(loss.tau):
         serves = (
             ", ".join(f"{tau:g}" for tau in targets.taus) if targets.kind == "topk" else "none: it holds labels only"
         )
         raise Mismatch(
-            f"{cache} cannot serve the soft loss of teacher {name!r} at temperature {loss.tau:g}\n"
-            f"  temperatures it serves: {serves}\n"
-            "use --loss hard, or make a cache with --logits dense8 or dense (they serve all)"
+            f"{cache} cannot serve the soft loss of teacher {name!r} at temperature {loss.tau:g}",
+            details=[f"temperatures it serves: {serves}"],
+            cure="use --loss hard, or make a cache with --logits dense8 or dense (they serve all)",
         )
 
 

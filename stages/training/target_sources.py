@@ -10,7 +10,7 @@ from deit_pipe.pipeline.loader import ViewBatch
 from deit_pipe.pipeline.plan import Cells
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.replay import ReplayContext, check_replay
-from deit_pipe.stages.training.targets import TensorTargets
+from deit_pipe.stages.training.targets import TensorTargets, on_device
 from deit_pipe.store.formats import TargetFormat, Targets, decode, encode
 from deit_pipe.store.reader import TargetReader
 
@@ -45,7 +45,7 @@ class CachedTargets:
             targets = next(stream)
             assert targets.fingerprint is not None
             check_replay(views, targets.fingerprint, self._context)
-            answers.append(TensorTargets.from_store(targets, mixed.device))
+            answers.append(on_device(targets, mixed.device))
         return answers
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class OnlineTargets:
             logits = self._teacher.padded(mixed[start : start + self._batch_size], self._batch_size)
             parts.append(logits.cpu().numpy())
         arrays = encode(np.concatenate(parts), self._format)
-        return [TensorTargets.from_store(decode(arrays, self._format), mixed.device)]
+        return [on_device(decode(arrays, self._format), mixed.device)]
 
     def close(self) -> None:
         """Nothing to end."""

@@ -82,6 +82,15 @@ class Schedule:
 
 
 @dataclass
+class Position:
+    """Where a run is: `step` optimiser steps of `epoch` are done, `total` since the beginning."""
+
+    epoch: int = 0
+    step: int = 0
+    total: int = 0
+
+
+@dataclass
 class StepTimes:
     """Seconds spent waiting for views, waiting for targets, and computing."""
 

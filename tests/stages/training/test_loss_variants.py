@@ -14,7 +14,7 @@ from deit_pipe.stages.console.errors import Mismatch, UsageProblem
 from deit_pipe.stages.networks.student import build_student, describe_student
 from deit_pipe.stages.training.evaluation import best_answer
 from deit_pipe.stages.training.losses import DistillationLoss, label_term, mse_term, soft_term
-from deit_pipe.stages.training.targets import TensorTargets
+from deit_pipe.stages.training.targets import TensorTargets, on_device
 from deit_pipe.stages.training.trainer import Trainer
 from deit_pipe.store.formats import TargetFormat, decode, encode
 
@@ -27,7 +27,7 @@ def logits(seed: int) -> torch.Tensor:
 
 def answers(text: str = "dense", seed: int = 3) -> TensorTargets:
     fmt = TargetFormat.parse(text, (1.0, 3.0), CLASSES)
-    return TensorTargets.from_store(decode(encode(logits(seed).numpy(), fmt), fmt), torch.device("cpu"))
+    return on_device(decode(encode(logits(seed).numpy(), fmt), fmt), torch.device("cpu"))
 
 
 def soft_labels() -> torch.Tensor:
@@ -142,7 +142,7 @@ def test_top_k_at_a_temperature_above_1_warns_with_the_number(
 
 
 def test_mse_needs_all_logits(topk: Path, tmp_path: Path) -> None:
-    with pytest.raises(Mismatch, match=r"cannot serve the loss mse .*\n.*\n  got      topk:2\n.*--logits dense8"):
+    with pytest.raises(Mismatch, match=r"cannot serve the loss mse .*\n.*\n  got       topk:2\n.*--logits dense8"):
         train_student.run(student_options(topk, tmp_path / "run", loss="mse"))
 
 
