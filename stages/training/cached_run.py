@@ -5,11 +5,13 @@ from typing import Any
 
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Mismatch
+from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.teacher import RANDOM, load_teacher
 from deit_pipe.stages.opened.continue_line import continue_teacher
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.losses import DistillationLoss
+from deit_pipe.stages.training.served_targets import check_served, lumped_line
 from deit_pipe.stages.training.target_sources import OnlineTargets
 from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete
 from deit_pipe.store.formats import TargetFormat
@@ -101,16 +103,9 @@ def open_reader(options: TrainStudentOptions, name: str, loss: DistillationLoss)
         said = str(error).splitlines()[:-1]
         command = continue_teacher(options.cache, name)
         raise type(error)("\n".join([*said, f"continue with: {command}"])) from error
-    targets = reader.identity.format
-    if loss.kind == "soft" and (targets.kind == "none" or (targets.kind == "topk" and loss.tau not in targets.taus)):
-        serves = (
-            ", ".join(f"{tau:g}" for tau in targets.taus) if targets.kind == "topk" else "none: it holds labels only"
-        )
-        raise Mismatch(
-            f"{options.cache} cannot serve the soft loss of teacher {name!r} at temperature {loss.tau:g}\n"
-            f"  temperatures it serves: {serves}\n"
-            "use --loss hard, or make a cache with --logits dense (serves all)"
-        )
+    check_served(options.cache, name, reader.identity.format, loss)
+    if line := lumped_line(reader, loss):
+        note(line)
     return reader
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from deit_pipe.stages.console.errors import UsageProblem
-from deit_pipe.stages.training.settings import TrainingSettings
+from deit_pipe.stages.training.published import TrainingSettings
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings, layer_decay: float | None = None) -> Optimizer:
