@@ -33,6 +33,7 @@ from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.fields import spoken
 from deit_pipe.stages.options.logits import read_logits
 from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.teaching.block_witness import WitnessTaker
 from deit_pipe.stages.teaching.estimate import estimate
 from deit_pipe.stages.teaching.gate import pass_gate
 from deit_pipe.stages.teaching.prepared_teacher import prepare_teacher
@@ -224,14 +225,16 @@ def fill(
     ):
         for block in writer.mine:
             parts: list[tuple[np.ndarray, ...]] = []
+            witness = WitnessTaker(teacher, block)
             while sum(len(part[0]) for part in parts) < block.slots:
                 asked = time.perf_counter()
                 batch = next(views)
                 waited += time.perf_counter() - asked
-                logits = teacher.padded(compose(batch.to(teacher.device, non_blocking=True), recipe), batch_size)
+                mixed = compose(batch.to(teacher.device, non_blocking=True), recipe)
+                answers = teacher.padded(mixed, batch_size, witness.look_at(batch))
                 parts.append(
                     (
-                        logits.cpu().numpy(),
+                        answers.cpu().numpy(),
                         batch.fingerprints,
                         dominant_labels(batch).numpy(),
                         partner_labels(batch).numpy(),
@@ -240,9 +243,8 @@ def fill(
                 shown.advance(len(batch), f"data wait {waited / (time.perf_counter() - started):.0%}")
             if pending is not None:
                 pending.result()
-            pending = background.submit(
-                writer.write, block, *(np.concatenate(column) for column in zip(*parts, strict=True))
-            )
+            logits, prints, labels, partners = (np.concatenate(column) for column in zip(*parts, strict=True))
+            pending = background.submit(writer.write, block, logits, prints, labels, partners, witness.finish())
         if pending is not None:
             pending.result()
 

@@ -6,7 +6,7 @@ loses the block at hand.
 
     with TargetWriter.open(location, teacher, epochs=10, rank=rank, world=world) as writer:
         for block in writer.mine:
-            ... writer.write(block, logits, fingerprints, labels, partner_labels)
+            ... writer.write(block, logits, fingerprints, labels, partner_labels, witness)
 """
 
 import time
@@ -29,11 +29,12 @@ from deit_pipe.store.manifest import TeacherIdentity, read_manifest
 from deit_pipe.store.places.location import Location, ObjectExists
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.preflight import Preflight, preflight
-from deit_pipe.store.record import BlockRecord, StoredObject, digest_of, record_key, signed_json
+from deit_pipe.store.record import BlockRecord, StoredObject, digest_of, owner_of, record_key, signed_json
 from deit_pipe.store.recovery import check_teacher, prepare, seal_epochs
 from deit_pipe.store.shards import ShardCodec
 from deit_pipe.store.statistics import block_statistics
 from deit_pipe.store.verify import Level
+from deit_pipe.store.witness import BlockWitness
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class TargetWriter:
         self._run = uuid.uuid4().hex[:12]
         self.manifest = read_manifest(place)
         self._codecs = [ShardCodec(spec, teacher.block_slots) for spec in array_specs(teacher.format)]
-        ledger = read_ledger(place, teacher.name)
+        self._owner = owner_of(self.manifest, teacher)
+        ledger = read_ledger(place, teacher.name, owner=self._owner)
         self.epochs = ledger.epochs or 0
         cells = ledger.cells()
         self.blocks: list[Block] = [
@@ -136,11 +138,14 @@ class TargetWriter:
         fingerprints: NDArray[np.uint32],
         labels: NDArray[np.int64],
         partner_labels: NDArray[np.int64] | None = None,
+        witness: BlockWitness | None = None,
     ) -> BlockRecord:
         """Commit one block: logits float32 [n, C], fingerprints uint32 [n], true labels int64 [n].
 
+        The witness is part of every record of format 2; a cache of format 1 keeps none, and leaves it out.
+
         Raises:
-            TargetsInvalid: shapes, non-finite or too large values; nothing was written.
+            TargetsInvalid: shapes, non-finite or too large values, no possible witness; nothing was written.
             DiskFull: no space; nothing is lost. CacheBusy: somebody else committed this block.
             CacheCorrupt: the bytes read back are not the bytes written.
         """
@@ -152,6 +157,7 @@ class TargetWriter:
                 raise TargetsInvalid(f"{name} of {block}: expected {block.slots} rows, got {len(values)}")
         if fingerprints.dtype != np.uint32:
             raise TargetsInvalid(f"fingerprints of {block}: expected uint32, got {fingerprints.dtype}")
+        witness = self._kept_witness(block, witness)
         arrays = encode(logits, self._teacher.format)
         statistics = block_statistics(logits, arrays, labels, partner_labels)
         arrays["fingerprint"] = fingerprints
@@ -165,6 +171,9 @@ class TargetWriter:
             written=time.time(),
             objects={codec.spec.name: self._put(block, codec, arrays) for codec in self._codecs},
             statistics=statistics,
+            cache=self._owner.cache,
+            teacher=self._owner.teacher,
+            witness=witness,
         )
         try:
             self._place.create(record_key(self._teacher.name, *cell), signed_json(record.to_json()))
@@ -181,6 +190,14 @@ class TargetWriter:
             self._sealed_to = block.epoch
             seal_epochs(self._place, self.manifest, self._teacher)
         return record
+
+    def _kept_witness(self, block: Block, witness: BlockWitness | None) -> BlockWitness | None:
+        if self.manifest.format_version == 1:
+            return None
+        problem = "missing" if witness is None else witness.problem(block)
+        if problem:
+            raise TargetsInvalid(f"the witness of {block}: {problem}\n  nothing of this block was written")
+        return witness
 
     def _put(self, block: Block, codec: ShardCodec, arrays: Mapping[str, NDArray[Any]]) -> StoredObject:
         data = codec.encode(arrays[codec.spec.name])
