@@ -13,6 +13,8 @@ from deit_pipe.pipeline.compose import compose, dominant_labels, partner_labels
 from deit_pipe.pipeline.data_set import DataChoice, DataSet
 from deit_pipe.pipeline.loader import ViewBatch, load_views, named_worker_death
 from deit_pipe.pipeline.plan import Cells, ViewPlan
+from deit_pipe.pipeline.proof.probe import probe_text
+from deit_pipe.pipeline.proof.recheck import rechecked
 from deit_pipe.pipeline.provenance import library_versions
 from deit_pipe.pipeline.recipe import Recipe, load_recipe, preset_name
 from deit_pipe.pipeline.samples import SampleTable
@@ -28,6 +30,7 @@ from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
 from deit_pipe.stages.opened.gate_result import GateResult, gate_lines
 from deit_pipe.stages.opened.images import absolute, given_choice, open_images
 from deit_pipe.stages.opened.plain_views import default_image_size, is_small
+from deit_pipe.stages.opened.same_program import PROBE, check_same_program
 from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for, sample_index
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.fields import spoken
@@ -60,6 +63,8 @@ def run(options: CacheTeacherOptions) -> CommandResult:
         identity = identity_of(options, teacher, table, recipe, image_size)
         if options.estimate:
             return estimate(options.cache, table, recipe, plan, teacher, identity, options.epochs, workers)
+        if there is not None:
+            check_same_program(options.cache, there.provenance, recipe, teacher.mean, teacher.std, group.device)
         gate = None
         if group.first:
             manifest = manifest_for(table, recipe, options.seed, image_size)
@@ -69,6 +74,8 @@ def run(options: CacheTeacherOptions) -> CommandResult:
             provenance = {
                 "data": absolute(options.data),
                 "recipe": recipe_name(options, recipe),
+                "torch": torch.__version__,
+                PROBE: probe_text(recipe, teacher.mean, teacher.std, group.device),
                 **library_versions(),
             }
             create_cache(
@@ -87,7 +94,7 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                 write_gate(options.cache, identity, gate.to_json())
             group.barrier()  # nobody writes before everybody has listed what is missing
             if not options.plan_only and writer.mine:
-                views = load_views(
+                loaded = load_views(
                     table,
                     recipe,
                     plan,
@@ -96,6 +103,7 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                     workers=workers,
                     pin_memory=group.device.type == "cuda",
                 )
+                views = rechecked(loaded, plan.seed)
                 try:
                     fill(writer, teacher, recipe, views, options.batch_size, quiet=not group.first)
                 finally:

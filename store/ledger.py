@@ -28,8 +28,8 @@ from deit_pipe.store.layout import blocks_per_epoch
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, read_manifest, read_teacher
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.proof.witness import Witnesses, witnesses_of
 from deit_pipe.store.record import BlockRecord, Owner, owner_of, read_signed, record_stem, signed_json
-from deit_pipe.store.witness import Witnesses, witnesses_of
 
 Cell = sealed.Cell
 

@@ -27,10 +27,10 @@ from deit_pipe.store.ledger import Cell, read_ledger
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, list_teachers, read_manifest, read_teacher
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.proof.witness import Witnesses
 from deit_pipe.store.record import owner_of
 from deit_pipe.store.shards import ShardCodec
 from deit_pipe.store.verify import check_sizes
-from deit_pipe.store.witness import Witnesses
 
 MEMORY_BYTES = 512 * 2**20
 BATCHES_AHEAD = 8

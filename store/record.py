@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Self
 
 from deit_pipe.store.identity import Manifest, TeacherIdentity, canonical_digest
 from deit_pipe.store.layout import Block
+from deit_pipe.store.proof.witness import BlockWitness
 from deit_pipe.store.statistics import BlockStatistics
-from deit_pipe.store.witness import BlockWitness
 
 LATER = ("cache", "teacher", "witness")
 """What records have had since format 2."""

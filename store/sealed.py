@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.store.places.location import Location, ObjectMissing
+from deit_pipe.store.proof.witness import PREFIX, SUMS, VIEWS, witness_at, witness_columns
 from deit_pipe.store.statistics import CONFIDENCE_BINS, BlockStatistics
-from deit_pipe.store.witness import PREFIX, SUMS, VIEWS, witness_at, witness_columns
 
 if TYPE_CHECKING:
     from deit_pipe.store.record import BlockRecord, Owner

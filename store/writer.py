@@ -29,12 +29,12 @@ from deit_pipe.store.manifest import TeacherIdentity, read_manifest
 from deit_pipe.store.places.location import Location, ObjectExists
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.preflight import Preflight, preflight
+from deit_pipe.store.proof.witness import BlockWitness
 from deit_pipe.store.record import BlockRecord, StoredObject, digest_of, owner_of, record_key, signed_json
 from deit_pipe.store.recovery import check_teacher, prepare, seal_epochs
 from deit_pipe.store.shards import ShardCodec
 from deit_pipe.store.statistics import block_statistics
 from deit_pipe.store.verify import Level
-from deit_pipe.store.witness import BlockWitness
 
 
 @dataclass(frozen=True)

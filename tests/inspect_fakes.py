@@ -21,7 +21,7 @@ from deit_pipe.stages.opened.views import CachedViews
 from deit_pipe.stages.teaching.block_witness import WitnessTaker
 from deit_pipe.store.layout import Block
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, create_cache
-from deit_pipe.store.witness import BlockWitness
+from deit_pipe.store.proof.witness import BlockWitness
 from deit_pipe.store.writer import TargetWriter
 
 CLASSES = ("ant", "bee", "cat", "dog")

@@ -11,7 +11,7 @@ from deit_pipe.store.identity import canonical_digest
 from deit_pipe.store.layout import Block
 from deit_pipe.store.manifest import Manifest, SampleIndex, TeacherIdentity, create_cache
 from deit_pipe.store.places.location import Location
-from deit_pipe.store.witness import BlockWitness
+from deit_pipe.store.proof.witness import BlockWitness
 from deit_pipe.store.writer import TargetWriter
 
 FORMATS = ("dense", "topk:3", "none")

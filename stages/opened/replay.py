@@ -38,12 +38,16 @@ class ReplayContext:
         """The message for the first difference in a batch."""
         first = int(different[0])
         return (
-            f"replay differs: epoch {views.epoch}, slot {views.slots[first]}, sample {views.samples[first]} "
-            f"({self.keys[int(views.samples[first])]})\n"
+            f"replay differs: {self.cell(views, first)}\n"
             f"  fingerprint  cached {int(cached[first]):08x}   replayed {int(views.fingerprints[first]):08x}\n"
             f"  {len(different)} of {len(cached)} views of this batch differ\n" + self.versions() + "\n"
             f"find out more with: deit-pipe inspect-cache {shlex.quote(self.cache)} --replay all"
         )
+
+    def cell(self, views: "ViewBatch", place: int) -> str:
+        """One view of a batch in words: its cell, sample and file."""
+        sample = int(views.samples[place])
+        return f"epoch {views.epoch}, slot {views.slots[place]}, sample {sample} ({self.keys[sample]})"
 
     def versions(self) -> str:
         """Which libraries differ from those the cache was made with, and what that means."""
@@ -64,6 +68,18 @@ def changed_versions(provenance: Mapping[str, str]) -> dict[str, list[str]]:
         for name, version in here.items()
         if name in provenance and provenance[name] != version
     }
+
+
+def program_versions(provenance: Mapping[str, str]) -> str:
+    """What differs between the program that made a cache and this one, torch included, as an indented line."""
+    import torch  # its version can move what is composed, never a fingerprint
+
+    changed = changed_versions(provenance)
+    if (before := provenance.get("torch", torch.__version__)) != torch.__version__:
+        changed["torch"] = [before, torch.__version__]
+    if not changed:
+        return "  the libraries are the cache's own, so this program differs from the one that made the cache"
+    return f"  libraries that differ from the cache's: {version_pairs(changed)}"
 
 
 def version_pairs(changed: Mapping[str, Sequence[str]]) -> str:

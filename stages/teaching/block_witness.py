@@ -6,10 +6,10 @@ from torch import Tensor
 
 from deit_pipe.pipeline.compose import partner_labels
 from deit_pipe.pipeline.loader import ViewBatch
-from deit_pipe.pipeline.witness import rows_of, telling_views, witness_sums
+from deit_pipe.pipeline.proof.witness import rows_of, telling_views, witness_sums
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.store.layout import Block
-from deit_pipe.store.witness import BlockWitness
+from deit_pipe.store.proof.witness import BlockWitness
 
 
 class WitnessTaker:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from deit_pipe.pipeline.loader import load_views, named_worker_death
+from deit_pipe.pipeline.proof.recheck import rechecked
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Terminated, TrainingDiverged
 from deit_pipe.stages.console.progress import Progress, progress
@@ -105,7 +106,7 @@ class Fit:
                 )
                 stack.callback(self.metrics.close)
             cells = self.schedule.cells(group, position.epoch, position.step)
-            views = load_views(
+            loaded = load_views(
                 self.table,
                 self.trainer.recipe,
                 self.schedule.plan,
@@ -114,6 +115,7 @@ class Fit:
                 workers=self.workers,
                 pin_memory=group.device.type == "cuda",
             )
+            views = rechecked(loaded, self.schedule.plan.seed)
             stack.callback(views.close)  # type: ignore[attr-defined]  # a generator; ends its workers
             targets = stack.enter_context(closing(self.make_targets(position.epoch, position.step)))
             shown = stack.enter_context(

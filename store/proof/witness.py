@@ -1,7 +1,7 @@
 """The witness of a block: what the network's own input reduced to when the teacher saw it, for two views of the block.
 
 A fingerprint vouches for uint8 pixels and for drawn numbers; what composing made of them, and of the labels, only a
-witness can tell. How the sums are taken is `pipeline.witness`; here they are only kept.
+witness can tell. How the sums are taken is `pipeline.proof.witness`; here they are only kept.
 
 Shapes: n views of an epoch, two for each block (one in a block of a single slot).
 """

@@ -12,9 +12,9 @@ from deit_pipe.pipeline import compose as composing
 from deit_pipe.pipeline.compose import compose, labelled_share, mixed_labels, normalise
 from deit_pipe.pipeline.loader import ViewBatch, load_views
 from deit_pipe.pipeline.plan import Cells, ViewPlan
+from deit_pipe.pipeline.proof.witness import SUMS, TOLERANCE, expected_labels, rows_of, telling_views, witness_sums
 from deit_pipe.pipeline.recipe import PRESETS, Recipe
 from deit_pipe.pipeline.samples import ArraySamples
-from deit_pipe.pipeline.witness import SUMS, TOLERANCE, expected_labels, rows_of, telling_views, witness_sums
 
 SIZE, COUNT, CLASSES = 32, 64, 5
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
