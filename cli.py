@@ -56,6 +56,9 @@ GROUPS: dict[str, dict[str, Command]] = {
             "Show and prove what is in a cache.",
         ),
         "report": Command("options.run_report:RunReportOptions", "report:run", "A page about a training run, or two."),
+        "compare": Command(
+            "options.compare:CompareOptions", "compare:run", "Finished runs in one table: spread, paired differences."
+        ),
         "show-views": Command(
             "options.show_views:ShowViewsOptions",
             "show_views:run",
@@ -233,6 +236,18 @@ def print_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     ctx.exit()
 
 
+def check_platform(platform: str) -> None:
+    """Say it at once where caches could be written by two programs at the same time.
+
+    Raises:
+        click.UsageError: no POSIX file locks.
+    """
+    if platform == "win32":
+        raise click.UsageError(
+            "deit-pipe needs POSIX file locks, which Windows does not have\nrun it in WSL: https://aka.ms/wsl"
+        )
+
+
 @click.group(
     cls=CommandGroup,
     context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
@@ -253,6 +268,7 @@ def print_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @click.pass_context
 def main(ctx: click.Context, config: Path | None) -> None:
     """Run the teacher once; train every DeiT student from its cached answers, on exactly the same views."""
+    check_platform(sys.platform)
     # Threads of torch that wait by spinning starve the data workers on the same cores, and each other on a machine
     # that is busy: a small convolution ran 3 x slower. Must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

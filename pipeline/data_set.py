@@ -114,7 +114,7 @@ def _draw(whole: SampleTable, choice: DataChoice) -> tuple[SampleTable, SampleTa
         count = part_of(len(labelled), choice.labelled_fraction)
         if choice.labelled_fraction:
             count = max(count, 1)
-        kept = draw_part(labels, labelled, count, seed, Draw.LABELLED)
+        kept = draw_part(labels, labelled, count, seed, Draw.USED)
         new_labels = np.where(np.isin(used, kept), new_labels, -1)
     if len(used) == len(whole) and np.array_equal(new_labels, labels):
         return whole, held_out

@@ -48,7 +48,12 @@ class Cells(NamedTuple):
 
 
 class ViewPlan:
-    """Which sample each slot shows, in which groups and batches, from one seed."""
+    """Which sample each slot shows, in which groups and batches, from one seed.
+
+    >>> plan = ViewPlan(8, seed=0, repeats=2, mix_group=2)
+    >>> sorted(np.bincount(plan.sample_at(epoch=0), minlength=8).tolist())  # half of the images, each twice
+    [0, 0, 0, 0, 2, 2, 2, 2]
+    """
 
     def __init__(
         self, num_samples: int, *, seed: int, repeats: int = 1, mix_group: int = 2, window: int = 1024

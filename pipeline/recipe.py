@@ -245,6 +245,10 @@ def load_recipe(name_or_path: str) -> Recipe:
 
     A file gives fields of `Recipe`, over the preset it names with `base` (default: the field defaults).
 
+    >>> deit = load_recipe("deit")
+    >>> deit.repeats, deit.mixup_alpha, deit.cutmix_alpha, deit.erase_prob
+    (3, 0.8, 1.0, 0.25)
+
     Raises:
         RecipeError: no such preset or file, or a field that is wrong.
     """

@@ -24,8 +24,9 @@ class Draw(IntEnum):
     """What is drawn; each has words of its own."""
 
     TRAINED_ON = 0  # as against held out
+    # Used, and labelled: the images that keep their labels are those which alone would be used as so small a part, so
+    # that a student with the other images can be compared with one without.
     USED = 1
-    LABELLED = 2
 
 
 def draw_part(

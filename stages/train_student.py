@@ -1,10 +1,14 @@
 """`deit-pipe train-student`: stage two. The cache's views and targets -> a student."""
 
+import os
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from deit_pipe.pipeline.data_set import DataSet
+from deit_pipe.stages import compare
+from deit_pipe.stages.console.command_lines import command_line
+from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import Processes, processes
@@ -13,6 +17,7 @@ from deit_pipe.stages.opened.cache import OpenedCache, open_cache
 from deit_pipe.stages.opened.replay import ReplayContext
 from deit_pipe.stages.opened.same_program import check_same_program
 from deit_pipe.stages.opened.same_samples import check_same_classes
+from deit_pipe.stages.options.compare import CompareOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.adapted_settings import step_slots
 from deit_pipe.stages.training.building import build_trainer, say_start
@@ -29,6 +34,26 @@ from deit_pipe.store.gates import read_gate
 
 
 def run(options: TrainStudentOptions) -> CommandResult:
+    """One student, or several that differ in their seed only."""
+    if options.seeds == 1 or options.print_config:
+        return run_one(options)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageProblem(
+            "--seeds trains one student after the other\n  start each with its own --seed under torchrun"
+        )
+    folders: list[str] = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        one = replace(options, seed=seed, seeds=1, out=str(Path(options.out) / f"seed-{seed}"))
+        note(f"student {len(folders) + 1} of {options.seeds}: seed {seed}, in {one.out}")
+        run_one(one)
+        folders.append(one.out)
+    found = compare.run(CompareOptions(runs=tuple(folders)))
+    return CommandResult(
+        f"{found.text}\nnext: {command_line('compare', CompareOptions, runs=tuple(folders))}", found.data
+    )
+
+
+def run_one(options: TrainStudentOptions) -> CommandResult:
     """Open the cache, decide, open its images, build the student, train; the run folder holds the result."""
     with processes(options.device) as group, ExitStack() as stack:
         cache = open_cache(options.cache)

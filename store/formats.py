@@ -45,6 +45,10 @@ class TargetFormat:
     def parse(cls, text: str, taus: Sequence[float], num_classes: int) -> "TargetFormat":
         """Read `dense`, `topk:K` or `none`.
 
+        >>> kept = TargetFormat.parse("topk:10", [3.0], 1000)
+        >>> kept.k, kept.taus, kept.text
+        (10, (1.0, 3.0), 'topk:10')
+
         Raises:
             FormatInvalid: unknown text, K outside 1..num_classes, or a temperature that is not positive and
             finite.

@@ -112,6 +112,7 @@ ROOMS = {
     "teaching": {"console", "machine", "networks", "opened", "options"},
     "training": {"console", "machine", "networks", "opened", "options"},
     "inspection": {"console", "machine", "networks", "opened", "options"},
+    "comparing": {"console", "machine", "networks", "opened", "options"},
     "pages": {"console", "inspection", "networks", "opened", "options", "training"},
 }
 MOST_FILES = 20

@@ -36,6 +36,13 @@ QUICK = ["--workers", "0", "--device", "cpu", "--batch-size", "16"]
 # -- help and defaults
 
 
+def test_windows_is_refused_before_anything_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    result = call("pack", "digits", "--out", "x")
+    assert result.exit_code == 2
+    assert "WSL" in result.output
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_examples_and_every_option_is_explained(name: str) -> None:
     result = call(name, "--help")

@@ -29,6 +29,10 @@ def open_samples(data: str, split: Kind = "train") -> SampleTable:
             only a training split), IDX files, Parquet, CIFAR binary files or packed Arrow.
         split: which part. Labels are numbered as in the training split, where there is one.
 
+    >>> digits = open_samples("digits")
+    >>> len(digits), digits.class_names[:3], digits.read(0).shape
+    (1437, ('0', '1', '2'), (8, 8))
+
     Raises:
         DataMissing: nothing there, nothing we know, or no such split.
         DataAmbiguous: it can be understood in more than one way.

@@ -20,7 +20,7 @@ def command_line(command: str, options: type[Any], **given: Any) -> str:
         if value is None or value == field.default:
             continue
         if field.metadata["argument"]:
-            words.append(_text(value))
+            words += value if isinstance(value, tuple) else [_text(value)]
             continue
         spelling = "--" + name.replace("_", "-")
         if not field.metadata["common"]:

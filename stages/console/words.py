@@ -4,7 +4,11 @@ import math
 
 
 def human_bytes(count: float) -> str:
-    """`1536` -> `1.5 kB` (powers of 1000, as disks are sold)."""
+    """Bytes in powers of 1000, as disks are sold.
+
+    >>> human_bytes(1536)
+    '1.5 kB'
+    """
     units = ["B", "kB", "MB", "GB", "TB", "PB"]
     value, place = float(count), 0
     while abs(value) >= 999.5 and place < len(units) - 1:
@@ -14,7 +18,11 @@ def human_bytes(count: float) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """`75` -> `1 min 15 s`."""
+    """Seconds in two units.
+
+    >>> human_duration(75)
+    '1 min 15 s'
+    """
     if not math.isfinite(seconds):
         return "unknown"
     if seconds < 10:

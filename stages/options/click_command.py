@@ -166,6 +166,8 @@ def _parameter(item: "dataclasses.Field[Any]", annotation: Any) -> click.Paramet
     required = item.default is dataclasses.MISSING
     default = None if required else item.default
     meta = item.metadata
+    if annotation == tuple[str, ...]:
+        return click.Argument([item.name], required=required, nargs=-1, metavar=meta["metavar"])
     if meta["argument"]:
         return click.Argument([item.name], required=required, default=default, metavar=meta["metavar"])
     name = spelling(item.name)

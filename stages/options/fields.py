@@ -112,6 +112,11 @@ def checked_value(field: "dataclasses.Field[Any]", annotation: Any, value: Any) 
     kind, meta = value_type(annotation), field.metadata
     if value is None and kind is not annotation:
         return None
+    if annotation == tuple[str, ...]:  # an argument that can be given several times
+        texts = [None] if isinstance(value, str) else [_as_type(str, part) for part in value]
+        if None in texts:
+            raise UsageProblem(f"{spoken(field)} cannot be {value!r}: expected a list of texts")
+        return tuple(texts)
     plain = _as_type(kind, value)
     choices, low, high = meta.get("choices"), meta.get("minimum"), meta.get("maximum")
     right = plain is not None and not (isinstance(plain, float) and not math.isfinite(plain))

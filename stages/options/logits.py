@@ -6,7 +6,12 @@ from deit_pipe.stages.console.errors import UsageProblem
 
 
 def read_logits(text: str) -> tuple[str, tuple[float, ...]]:
-    """`topk:10@1,3` -> ("topk:10", (1.0, 3.0)); without temperatures it is temperature 1.
+    """Read the targets and their temperatures; without any it is temperature 1.
+
+    >>> read_logits("topk:10@1,3")
+    ('topk:10', (1.0, 3.0))
+    >>> read_logits("dense")
+    ('dense', (1.0,))
 
     The store judges both parts.
 
@@ -25,7 +30,11 @@ def read_logits(text: str) -> tuple[str, tuple[float, ...]]:
 
 
 def logits_text(targets: str, taus: Sequence[float]) -> str:
-    """Inverse of `read_logits`, the shortest text."""
+    """Inverse of `read_logits`, the shortest text.
+
+    >>> logits_text("topk:10", (1.0, 3.0))
+    'topk:10@1,3'
+    """
     if tuple(taus) == (1.0,):
         return targets
     return f"{targets}@{','.join(str(int(tau)) if tau == int(tau) else repr(tau) for tau in taus)}"

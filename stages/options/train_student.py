@@ -28,12 +28,14 @@ class TrainStudentOptions(CheckedOptions):
     --json is RUN/result.json: out, student, loss, epochs, steps, answer (the head that counts), selected (the key of
     its scores: val, val_ema, test or test_ema), best (top1 and epoch on validation images, or null), val or test (by
     head: top1, and top5, null up to 5 classes), teacher_top1 (null where unknown); and of the images of `split` (val,
-    test or null): images, chance, commonest (share of the largest class), near_chance, better_head (or null).
+    test or null): images, chance, commonest (share of the largest class), near_chance, better_head (or null). With
+    --seeds it is what compare says of the runs.
 
     Examples:
       deit-pipe train-student
       deit-pipe train-student --cache cache/ --data imagenet/ --student deit_tiny_distilled_patch16_224 --device cuda
       deit-pipe train-student --cache cache/ --loss soft --tau 3 --set alpha=0.1
+      deit-pipe train-student --loss soft --seeds 3 --out runs/soft
       deit-pipe train-student --epochs 100 --set ema=0.9999 --set clip-grad=1
       deit-pipe train-student --cache cache384/ --init-from runs/ti224 --student deit_tiny_distilled_patch16_224
       torchrun --nproc-per-node 8 -m deit_pipe.cli train-student --cache cache/ --out runs/b
@@ -130,6 +132,9 @@ class TrainStudentOptions(CheckedOptions):
         minimum=0,
         maximum=2**40,
         group=RUN,
+    )
+    seeds: int = option(
+        1, "So many students, from --seed on, in OUT/seed-N; then their table.", minimum=1, maximum=100, group=RUN
     )
     print_config: bool = option(
         False, "Print every value that would be used, as TOML that deit-pipe.toml takes, and stop.", group=RUN

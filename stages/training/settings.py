@@ -178,7 +178,8 @@ def resolve_alpha(options: TrainStudentOptions) -> float:
 def resolved_config(options: TrainStudentOptions, settings: TrainingSettings, **decided: Any) -> dict[str, Any]:
     """Every option with the value that is used; what is decided elsewhere (alpha, student, precision...) as given."""
     config = {**asdict(options), **asdict(settings), **decided}
-    config.pop("print_config")
+    for name in ("print_config", "seeds"):  # of the call, not of the run
+        config.pop(name)
     return config
 
 

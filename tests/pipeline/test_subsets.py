@@ -74,7 +74,7 @@ def test_a_draw_depends_on_seed_and_purpose_and_nothing_outside() -> None:
     first = draw_part(labels, everything, 500, 0, Draw.USED)
     for other in (
         draw_part(labels, everything, 500, 1, Draw.USED),
-        draw_part(labels, everything, 500, 0, Draw.LABELLED),
+        draw_part(labels, everything, 500, 0, Draw.TRAINED_ON),
     ):
         assert 200 < len(np.intersect1d(first, other)) < 300  # a half, as of independent draws
     # A smaller part is inside the larger one, and the draw is of the position, not of the place among those there.
@@ -95,6 +95,14 @@ def test_a_hundred_labels_of_the_digits(seed: int) -> None:
     assert per_class.tolist() == pytest.approx([10] * 10, abs=1)
     whole = open_samples("digits").labels
     np.testing.assert_array_equal(np.where(found.train.labels >= 0, whole, -1), found.train.labels)
+
+
+@given(part=st.floats(0.01, 0.99), seed=SEEDS)
+@settings(max_examples=15, deadline=None)
+def test_the_images_that_keep_their_labels_are_those_used_as_so_small_a_part(part: float, seed: int) -> None:
+    labelled = open_data("digits", DataChoice(labelled_fraction=part, subset_seed=seed)).train
+    used = open_data("digits", DataChoice(fraction=part, subset_seed=seed)).train
+    assert [key for key, label in zip(labelled.keys, labelled.labels, strict=True) if label >= 0] == list(used.keys)
 
 
 @given(val=st.floats(0, 0.9), fraction=st.floats(0.01, 1), labelled=st.floats(0, 1), seed=st.integers(0, 3))

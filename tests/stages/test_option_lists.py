@@ -20,7 +20,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "block subset-seed",
     ),
     "train-student": (
-        "batch-size cache data device epochs init-from json loss lr out preset print-config seed set "
+        "batch-size cache data device epochs init-from json loss lr out preset print-config seed seeds set "
         "student tau teacher val-data workers",
         "accumulate alpha channels-last checkpoint-steps clip-grad compile drop-path ema eval-crop-ratio "
         "eval-every grad-checkpointing kd-reduction label-loss layer-decay log-steps lr-batch min-lr "
@@ -33,6 +33,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
     ),
     "report": (
         "against json out",
+        "",
+    ),
+    "compare": (
+        "batch-size csv device json measure",
         "",
     ),
     "show-views": (
@@ -86,7 +90,7 @@ def test_no_command_is_gone_unsaid() -> None:
 def test_the_two_stages_show_at_most_these_many() -> None:
     """Of them --set, --json and, in train-student, --print-config serve all others."""
     assert {name: len(OPTIONS[name][0].split()) for name in ("train-student", "cache-teacher", "train-teacher")} == {
-        "train-student": 19,
+        "train-student": 20,
         "cache-teacher": 28,
         "train-teacher": 24,
     }

@@ -10,7 +10,7 @@ from stage_fakes import student_options
 
 from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.stages import train_student
-from deit_pipe.stages.console.errors import TrainingDiverged
+from deit_pipe.stages.console.errors import TrainingDiverged, UsageProblem
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training import trainer
@@ -36,6 +36,31 @@ def test_metrics_hold_losses_rates_waits_and_agreement(cache: Path, tmp_path: Pa
         assert line["compute_seconds"] > 0
         assert line["views_per_second"] > 0
     assert set(epochs[-1]["val"]) == {"class", "dist", "fused", "fused_softmax"}
+
+
+def test_several_seeds_are_several_runs_and_their_table(cache: Path, tmp_path: Path) -> None:
+    both = train_student.run(student_options(cache, tmp_path / "both", epochs=1, seed=3, seeds=2))
+    alone = train_student.run(student_options(cache, tmp_path / "alone", epochs=1, seed=4)).data
+    (line,) = both.data["lines"]
+    assert [one["seed"] for one in line["runs"]] == [3, 4]
+    assert (
+        line["runs"][1]["top1"]["fused"] == alone[alone["selected"]]["fused"]["top1"]
+    )  # as if it had been started alone
+    weights = load_file(tmp_path / "both" / "seed-4" / "student.safetensors")
+    assert all(
+        torch.equal(weights[name], value)
+        for name, value in load_file(tmp_path / "alone" / "student.safetensors").items()
+    )
+    assert f"deit-pipe compare {tmp_path}/both/seed-3 {tmp_path}/both/seed-4" in both.text
+    assert "--seed 3" in json.loads((tmp_path / "both" / "seed-3" / "config.json").read_text())["command"]
+    again = train_student.run(student_options(cache, tmp_path / "both", epochs=1, seed=3, seeds=3))
+    assert [one["seed"] for one in again.data["lines"][0]["runs"]] == [3, 4, 5]  # the first two are kept
+
+
+def test_several_seeds_are_refused_under_torchrun(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageProblem, match="one student after the other"):
+        train_student.run(student_options(cache, tmp_path / "run", seeds=2))
 
 
 def test_a_student_learns_what_the_teacher_says(tmp_path: Path) -> None:

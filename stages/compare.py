@@ -1,0 +1,49 @@
+"""`deit-pipe compare`: finished runs in one table, with spread and paired differences."""
+
+from pathlib import Path
+from typing import Any
+
+from deit_pipe.stages.comparing.compared_runs import Line, compare, differing
+from deit_pipe.stages.comparing.tables import csv_text, table_text
+from deit_pipe.stages.console.errors import UsageProblem
+from deit_pipe.stages.console.progress import progress
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.options.compare import CompareOptions
+
+
+def run(options: CompareOptions) -> CommandResult:
+    """Read, put into lines, measure where asked, show."""
+    lines = compare(options.runs)
+    costs = measured(lines, options) if options.measure else []
+    text = table_text(lines, costs)
+    if options.csv:
+        target = Path(options.csv)
+        if target.is_dir() or not target.parent.is_dir():
+            raise UsageProblem(
+                f"--csv {target} cannot be written\n  expected a file in an existing folder\ngive another name"
+            )
+        target.write_text(csv_text(lines), encoding="utf-8")
+        text += f"\n\nrows     {target}"
+    names = ("data", "split", "images", "weights")
+    data: dict[str, Any] = {
+        "measured": dict(zip(names, lines[0].runs[0].measured, strict=True)),
+        "differing": differing(lines),
+        "lines": [line.to_json() for line in lines],
+    }
+    for line, cost in zip(data["lines"], costs, strict=bool(costs)):
+        line["cost"] = cost
+    return CommandResult(text, data)
+
+
+def measured(lines: list[Line], options: CompareOptions) -> list[dict[str, Any]]:
+    """What the student of each line's first run costs to use."""
+    from deit_pipe.stages.comparing.inference_cost import inference_cost  # torch: only where something is measured
+    from deit_pipe.stages.machine.distributed import choose_device
+
+    device = choose_device(options.device)
+    costs = []
+    with progress("measuring", len(lines), "students", quiet=len(lines) < 3) as shown:
+        for line in lines:
+            costs.append(inference_cost(Path(line.runs[0].folder), device, options.batch_size))
+            shown.advance(1, line.runs[0].folder)
+    return costs

@@ -1,0 +1,215 @@
+"""Finished runs side by side: read from their folders, put into lines of equal settings, measured on equal images."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deit_pipe.stages.comparing.intervals import Difference, Spread, paired_difference, spread
+from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
+from deit_pipe.stages.networks.file_names import RUN_CONFIG
+
+RESULT = "result.json"
+HEADS = ("class", "dist", "fused")
+# What of a run does not make it another line of the table: seeds, places, machines, how often it looked.
+NOT_SETTINGS = {
+    "seed",
+    "out",
+    "cache",
+    "data",
+    "cache_digest",
+    "teacher_digests",
+    "samples_digest",
+    "command",
+    "settings_rules",
+    "device",
+    "workers",
+    "threads",
+    "world",
+    "log_steps",
+    "eval_every",
+    "checkpoint_steps",
+    "tensorboard",
+    "val_data",
+    "data_choice",
+    "teacher_weights",
+}
+OF_THE_TEACHER = ("teacher", "tau", "alpha", "kd_reduction", "teacher_loss_weights", "cached_epochs")
+# What people look for first; the other settings follow in the order of a run's config.
+FIRST = ("loss", "student", "init-from", "images", "teacher", "cached-epochs", "tau", "alpha", "preset", "epochs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRun:
+    """One finished run.
+
+    Attributes:
+        folder: as given.
+        seeds: of the student, and of the choice of images.
+        settings: what makes it a line of its own; names as the options are spelled.
+        top1: by head that was trained, 0..1.
+        answer: the head that counts.
+        measured: what the accuracies were measured on: data, split, number of images, weights.
+    """
+
+    folder: str
+    seeds: tuple[int, int]
+    settings: Mapping[str, Any]
+    top1: Mapping[str, float]
+    answer: str
+    measured: tuple[str, str, int, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"folder": self.folder, "seed": self.seeds[0], "subset_seed": self.seeds[1], "top1": dict(self.top1)}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Runs that differ in their seeds only, and how they do against the first line."""
+
+    runs: Sequence[ComparedRun]
+    difference: Difference | None = None
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What they were made with."""
+        return self.runs[0].settings
+
+    @property
+    def answer(self) -> str:
+        """The head that counts."""
+        return self.runs[0].answer
+
+    def top1(self, head: str) -> Spread | None:
+        """Mean and spread of one head; None where it was not trained."""
+        values = [run.top1[head] for run in self.runs if head in run.top1]
+        return spread(values) if values else None
+
+    def answers(self) -> dict[tuple[int, int], float]:
+        """Accuracy of the head that counts, by seeds."""
+        return {run.seeds: run.top1[run.answer] for run in self.runs}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        heads = {head: self.top1(head) for head in HEADS}
+        return {
+            "settings": dict(self.settings),
+            "answer": self.answer,
+            "heads": {head: found.to_json() for head, found in heads.items() if found is not None},
+            "difference": None if self.difference is None else self.difference.to_json(),
+            "runs": [run.to_json() for run in self.runs],
+        }
+
+
+def read_compared(folder: Path) -> ComparedRun:
+    """Read one run folder.
+
+    Raises:
+        Missing: no run, not finished, or never measured.
+    """
+    config, result = _read(folder / RUN_CONFIG), _read(folder / RESULT)
+    if config is None:
+        raise Missing(
+            f"{folder} holds no training run: {RUN_CONFIG} is not there\n"
+            f"make one with: deit-pipe train-student --out {shlex.quote(str(folder))}"
+        )
+    if result is None:
+        raise Missing(f"{folder} is not finished: {RESULT} is not there\ngo on with it: {config.get('command')}")
+    selected = result.get("selected") or ""
+    scores = result.get(selected)
+    if not scores:
+        raise Missing(
+            f"{folder} was measured on no images\nmeasure it with: deit-pipe evaluate {shlex.quote(str(folder))}"
+        )
+    choice: Mapping[str, Any] = config.get("data_choice") or {}
+    settings = {key: value for key, value in config.items() if key not in NOT_SETTINGS}
+    settings |= {"images": images_words(choice), "steps": result.get("steps")}
+    if settings.get("loss") == "none":  # nothing of a teacher is in it, however many answers lie beside its views
+        settings |= dict.fromkeys(OF_THE_TEACHER)
+    trained = HEADS if settings.get("loss") != "none" else ("class",)
+    return ComparedRun(
+        folder=str(folder),
+        seeds=(int(config.get("seed", 0)), int(choice.get("subset_seed", 0))),
+        settings={key.replace("_", "-"): value for key, value in settings.items()},
+        top1={head: scores[head]["top1"] for head in trained if head in scores},
+        answer=result["answer"],
+        measured=(
+            str(config.get("val_data") or config.get("data")),
+            selected.removesuffix("_ema"),
+            int(result.get("images", 0)),
+            "ema" if selected.endswith("_ema") else "model",
+        ),
+    )
+
+
+def compare(folders: Sequence[str]) -> list[Line]:
+    """Read runs and put them into lines, in the order in which their settings first come; differences to the first.
+
+    Raises:
+        UsageProblem: a folder twice, or no run at all. Missing: see `read_compared`.
+        Mismatch: they were not measured on the same images, or two runs are one and the same by their settings.
+    """
+    paths = [Path(folder) for folder in folders]
+    if not paths:
+        raise UsageProblem("no run to compare\n  expected folders of train-student\ngive for example runs/*")
+    runs = [read_compared(path) for path in paths]
+    first = runs[0]
+    for run in runs[1:]:
+        if run.measured != first.measured:
+            raise Mismatch(
+                "these runs were not measured on the same images\n"
+                f"  {first.folder}: {measured_words(first)}\n  {run.folder}: {measured_words(run)}\n"
+                "compare them in groups, or measure both with deit-pipe evaluate --data"
+            )
+    lines: dict[str, list[ComparedRun]] = {}
+    for run in runs:
+        same = lines.setdefault(json.dumps(run.settings, sort_keys=True), [])
+        for other in same:
+            if other.seeds == run.seeds:
+                raise Mismatch(
+                    f"{other.folder} and {run.folder} have the same settings and the same seed {run.seeds[0]}\n"
+                    "a run counts once: leave one of them out"
+                )
+        same.append(run)
+    base = Line(next(iter(lines.values()))).answers()
+    return [
+        Line(runs, paired_difference(Line(runs).answers(), base) if place else None)
+        for place, runs in enumerate(lines.values())
+    ]
+
+
+def differing(lines: Sequence[Line]) -> list[str]:
+    """Names of the settings that tell the lines apart; one that follows from those before it says nothing new."""
+    names = dict.fromkeys([*FIRST, *(name for line in lines for name in line.settings)])
+    values = {name: [json.dumps(line.settings.get(name)) for line in lines] for name in names}
+    chosen: list[str] = []
+    for name in names:
+        before = [tuple(values[other][i] for other in chosen) for i in range(len(lines))]
+        if len(set(zip(before, values[name], strict=True))) > len(set(before)):
+            chosen.append(name)
+    return chosen
+
+
+def images_words(choice: Mapping[str, Any]) -> str:
+    """Which part of the images a run saw, and of their labels: `all`, `3.5% used`, `3.5% labelled`."""
+    parts = [(choice.get("fraction", 1.0), "used"), (choice.get("labelled_fraction", 1.0), "labelled")]
+    return ", ".join(f"{part * 100:.3g}% {word}" for part, word in parts if part < 1) or "all"
+
+
+def measured_words(run: ComparedRun) -> str:
+    """`360 val images of digits`."""
+    data, split, count, weights = run.measured
+    return f"{count:,} {split} images of {data}" + (" with averaged weights" if weights == "ema" else "")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Missing(f"{path} is not JSON: {error}\nrun it again, or leave it out") from error
+    return data if isinstance(data, dict) else None
