@@ -4,16 +4,20 @@ The screen needs neither torch nor zarr: what needs them is imported only where 
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from deit_pipe.stages.console.errors import Missing, UsageProblem
 from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.console.words import Line
+from deit_pipe.stages.inspection.facts import CacheFacts
+from deit_pipe.stages.inspection.replay_facts import ReplayFacts, replay_lines
 from deit_pipe.stages.inspection.screen import screen
-from deit_pipe.stages.inspection.summary import settle, summarise
+from deit_pipe.stages.inspection.summary import settled, summarise
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 from deit_pipe.store.stored_cache import StoredCache
 
@@ -22,7 +26,6 @@ if TYPE_CHECKING:
     from deit_pipe.stages.opened.views import CachedViews
 
 OK, INCOMPLETE, DIFFERS, DAMAGED = 0, 3, 4, 5
-Styled = list[tuple[str, str]]
 
 
 def run(options: InspectCacheOptions) -> CommandResult:
@@ -35,31 +38,34 @@ def run(options: InspectCacheOptions) -> CommandResult:
         from deit_pipe.stages.inspection.diff import diff, diff_lines
 
         found = diff(stored, options.diff)
-        return CommandResult(styled(diff_lines(found, options.cache)), found, OK if found["same_views"] else DIFFERS)
+        lines = styled(diff_lines(found, options.cache))
+        return CommandResult(lines, found.to_json(), OK if found.same_views else DIFFERS)
     facts = summarise(stored)
     if options.verify:
-        from deit_pipe.store.verify import verify
+        from deit_pipe.store.verify import Level, verify
 
-        facts["verified"] = options.verify
-        settle(facts, [str(finding) for finding in verify(stored, options.verify)], stored)  # type: ignore[arg-type]
-    extra: Styled = []
-    if options.replay:
-        extra += prove(options, facts, stored)
+        level: Level = options.verify  # type: ignore[assignment]  # one of its choices
+        facts = settled(replace(facts, verified=level), [str(finding) for finding in verify(stored, level)], stored)
+    replayed = prove(options, facts, stored) if options.replay else None
+    extra = [] if replayed is None else replay_lines(replayed, options.cache)
+    report = None
     if options.report:
         from deit_pipe.stages.pages.cache_page import write_report
 
-        facts["report"] = write_report(options, facts, stored)
-        extra.append((f"report   {facts['report']['file']}", "bold"))
-    return CommandResult(screen(facts, extra), facts, exit_code(facts))
+        facts, report = write_report(options, facts, stored)
+        extra.append((f"report   {report.file}", "bold"))
+    data = facts.to_json()
+    data |= {name: one.to_json() for name, one in (("replay", replayed), ("report", report)) if one is not None}
+    return CommandResult(screen(facts, extra), data, exit_code(facts, replayed))
 
 
-def exit_code(facts: Mapping[str, Any]) -> int:
+def exit_code(facts: CacheFacts, replayed: ReplayFacts | None) -> int:
     """The worst of what was found: damage, then a replay that differs, then missing blocks."""
-    if facts["damage"]:
+    if facts.damage:
         return DAMAGED
-    if "replay" in facts and not facts["replay"]["equal_to_cache"]:
+    if replayed is not None and not replayed.equal_to_cache:
         return DIFFERS
-    return OK if facts["complete"] else INCOMPLETE
+    return OK if facts.complete else INCOMPLETE
 
 
 def check_options(options: InspectCacheOptions) -> None:
@@ -78,9 +84,9 @@ def check_options(options: InspectCacheOptions) -> None:
         raise UsageProblem("--cell and --sample are two questions\ngive one of them")
 
 
-def prove(options: InspectCacheOptions, facts: dict[str, Any], stored: StoredCache) -> Styled:
-    """Replay; adds `facts["replay"]`, returns lines for a person."""
-    from deit_pipe.stages.inspection.replay import replay, replay_lines
+def prove(options: InspectCacheOptions, facts: CacheFacts, stored: StoredCache) -> ReplayFacts:
+    """Make the asked views again, and ask a teacher again where its weights are given."""
+    from deit_pipe.stages.inspection.replay import replay
 
     views, teachers = open_all(options, stored)
     checks = []
@@ -92,9 +98,7 @@ def prove(options: InspectCacheOptions, facts: dict[str, Any], stored: StoredCac
             for arrays in only_one(teachers, "--teacher-weights")
         ]
     assert options.replay is not None
-    found = replay(views, teachers, options.replay, facts["provenance"], checks)
-    facts["replay"] = {**found.to_json(), "equal_to_cache": found.ok}
-    return replay_lines(facts["replay"], options.cache)
+    return replay(views, teachers, options.replay, facts.provenance, checks)
 
 
 def open_all(options: InspectCacheOptions, stored: StoredCache) -> "tuple[CachedViews, list[CachedArrays]]":
@@ -125,38 +129,29 @@ def only_one(teachers: "list[CachedArrays]", option: str) -> "list[CachedArrays]
 
 def look_closer(options: InspectCacheOptions, stored: StoredCache) -> CommandResult:
     """One cell or one sample."""
-    from deit_pipe.stages.inspection.cell import (
-        cell_facts,
-        cell_lines,
-        find_sample,
-        sample_facts,
-        sample_lines,
-    )
+    from deit_pipe.stages.inspection.cell import cell_facts, find_sample, sample_facts
+    from deit_pipe.stages.inspection.cell_lines import cell_lines, sample_lines
 
     views, teachers = open_all(options, stored)
-    data: dict[str, Any] = {"cache": options.cache}
     if options.sample:
-        data["sample"] = sample_facts(views, teachers, find_sample(stored.samples, options.sample))
-        return CommandResult(styled(sample_lines(data["sample"])), data)
+        sample = sample_facts(views, teachers, find_sample(stored.samples, options.sample))
+        return CommandResult(styled(sample_lines(sample)), {"cache": options.cache, "sample": sample.to_json()})
     from deit_pipe.stages.inspection.replay import parse_cells
 
     assert options.cell is not None
     epoch, slot, _ = parse_cells(options.cell, "--cell")
-    data["cell"] = cell_facts(views, teachers, epoch, slot)
-    lines = cell_lines(data["cell"])
+    cell = cell_facts(views, teachers, epoch, slot)
+    lines, picture = cell_lines(cell), {}
     if options.png:
         from deit_pipe.stages.pages.cell_picture import save_cell
 
         save_cell(views, epoch, slot, Path(options.png))
-        data["cell"]["png"] = options.png
+        picture = {"png": options.png}
         lines.append((f"  picture     {options.png}", ""))
-    return CommandResult(styled(lines), data, DIFFERS if _differs(data["cell"]) else OK)
+    data = {"cache": options.cache, "cell": {**cell.to_json(), **picture}}
+    return CommandResult(styled(lines), data, DIFFERS if cell.fingerprint_equal is False else OK)
 
 
-def _differs(cell: Mapping[str, Any]) -> bool:
-    return cell["fingerprint_equal"] is False
-
-
-def styled(lines: Styled) -> Text:
+def styled(lines: Sequence[Line]) -> Text:
     """Lines with one style each."""
     return Text("\n").join(Text(line, style) for line, style in lines)

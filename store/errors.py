@@ -86,10 +86,11 @@ def mismatch(
     """Build the message of a mismatch: one indented line per field, the cure last."""
     width = max((len(field.field) for field in fields), default=0)
     lines = [f"cache mismatch: {where} {what}"]
-    lines += [f"  {f.field:<{width}}  cached {_short(f.cached)}   given {_short(f.given)}" for f in fields]
+    lines += [f"  {f.field:<{width}}  cached {shortened(f.cached)}   given {shortened(f.given)}" for f in fields]
     return CacheMismatch("\n".join([*lines, cure]), fields)
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any, width: int = 48) -> str:
+    """A value as text of at most `width` characters; what is cut off leaves three dots."""
     text = str(value)
-    return text if len(text) <= 48 else f"{text[:45]}..."
+    return text if len(text) <= width else f"{text[: width - 3]}..."

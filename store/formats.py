@@ -12,9 +12,9 @@ bit.
 Legend: B rows, C classes, K kept classes, T temperatures.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from deit_pipe.store.errors import FormatInvalid, TargetsInvalid
 
 Kind = Literal["dense", "topk", "none"]
 Arrays = dict[str, NDArray[Any]]
+Values = TypeVar("Values", bound=Sized)
+Others = TypeVar("Others", bound=Sized)
 
 FLOAT16_MAX = 65504.0
 _SIGN_EXPONENT_MANTISSA = np.uint32(0x8FFFE000).view(np.int32)
@@ -88,22 +90,30 @@ class TargetFormat:
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What a cache says about a batch of B views.
+class TargetsOf(Generic[Values]):
+    """What a cache says about a batch of B views: NumPy arrays as they are read, tensors where they are trained on.
 
-    `lse_tau[:, t]` = logsumexp((z - lse(z)) / taus[t]), so that log p_tau(k) = topk_logp / tau - lse_tau;
-    what 1 - sum p_tau leaves is the exact mass of all other classes.
+    Attributes:
+        kind, num_classes, taus: of the format.
+        teacher_label: int64 [B], argmax of the teacher's float32 logits.
+        fingerprint: uint32 [B] of the views that were answered, or None.
+        logits: float32 [B, C] (dense) or None.
+        topk_class: int64 [B, K], most probable first (topk) or None.
+        topk_logp: float32 [B, K], log-probabilities at temperature 1, or None.
+        lse_tau: float32 [B, T], logsumexp((z - lse(z)) / tau) for each of `taus` (0 for tau 1), so that
+            log p_tau(k) = topk_logp / tau - lse_tau; what 1 - sum p_tau leaves is the exact mass of all other
+            classes. None unless topk.
     """
 
     kind: Kind
     num_classes: int
     taus: tuple[float, ...]
-    teacher_label: NDArray[np.int64]
-    fingerprint: NDArray[np.uint32] | None = None
-    logits: NDArray[np.float32] | None = None
-    topk_class: NDArray[np.int64] | None = None
-    topk_logp: NDArray[np.float32] | None = None
-    lse_tau: NDArray[np.float32] | None = None
+    teacher_label: Values
+    fingerprint: Values | None = None
+    logits: Values | None = None
+    topk_class: Values | None = None
+    topk_logp: Values | None = None
+    lse_tau: Values | None = None
 
     def __len__(self) -> int:
         return len(self.teacher_label)
@@ -111,6 +121,27 @@ class Targets:
     def serves(self, tau: float) -> bool:
         """Whether a soft loss at this temperature can be computed without guessing."""
         return self.kind == "dense" or (self.kind == "topk" and float(tau) in self.taus)
+
+    def each(self, change: Callable[[Values], Others]) -> "TargetsOf[Others]":
+        """The same targets with every array changed, such as moved to a device."""
+
+        def changed(values: Values | None) -> Others | None:
+            return None if values is None else change(values)
+
+        return TargetsOf(
+            kind=self.kind,
+            num_classes=self.num_classes,
+            taus=self.taus,
+            teacher_label=change(self.teacher_label),
+            fingerprint=changed(self.fingerprint),
+            logits=changed(self.logits),
+            topk_class=changed(self.topk_class),
+            topk_logp=changed(self.topk_logp),
+            lse_tau=changed(self.lse_tau),
+        )
+
+
+Targets = TargetsOf[NDArray[Any]]
 
 
 def encode(logits: NDArray[np.float32], fmt: TargetFormat) -> Arrays:

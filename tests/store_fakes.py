@@ -1,5 +1,6 @@
 """A small made-up cache for the store's tests: every logit is a function of (seed, epoch, slot)."""
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def expected(teacher: TeacherIdentity, epoch: int, slots: np.ndarray, num_sample
 
 
 def assert_same(got: Targets, wanted: Targets) -> None:
-    for name in Targets.__dataclass_fields__:
+    for name in (field.name for field in dataclasses.fields(wanted)):
         one, other = getattr(got, name), getattr(wanted, name)
         if isinstance(other, np.ndarray):
             assert one.dtype == other.dtype, name

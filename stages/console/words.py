@@ -1,6 +1,10 @@
 """Numbers a person can read."""
 
 import math
+from collections.abc import Iterable
+
+Line = tuple[str, str]
+"""A line of text, and its style."""
 
 
 def human_bytes(count: float) -> str:
@@ -36,3 +40,35 @@ def human_duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {secs} s" if minutes else f"{secs} s"
+
+
+def percent(share: float | None, digits: int = 2, *, absent: str = "-") -> str:
+    """`0.1234` -> `12.34 %`."""
+    return absent if share is None else f"{share * 100:.{digits}f} %"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """`1.234` -> `1.23`; `-` where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def sides(lengths: Iterable[int], sign: str = "x") -> str:
+    """`(30, 1437)` -> `30 x 1,437`."""
+    return f" {sign} ".join(f"{length:,}" for length in lengths)
+
+
+def short(digest: str) -> str:
+    """The first 12 digits of a digest."""
+    return digest[:12]
+
+
+def bar(share: float, width: int = 20) -> str:
+    """A bar of how much is there; never full before all is, never empty once something is."""
+    filled = max(1, int(share * width)) if share > 0 else 0
+    return "█" * filled + "░" * (width - filled)
+
+
+def gauge(share: float, width: int = 20) -> str:
+    """A bar of how large a share is, to the nearest place."""
+    filled = round(share * width)
+    return "█" * filled + "·" * (width - filled)

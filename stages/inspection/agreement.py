@@ -4,12 +4,33 @@ Shapes: N samples, C classes.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_pipe.stages.console.facts import Facts
+
 NEAR_CHANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Agreement(Facts):
+    """What a share of answers that agree with the labels is worth.
+
+    Attributes:
+        labelled_share: of the samples.
+        chance_agreement: what answers that have nothing to do with the images would reach with either label.
+        agreement_skill: what was reached, 0 being that and 1 what a perfect teacher would; None where that says
+            nothing: no labels, one class.
+        near_chance: `agreement_skill` is below 0.1.
+    """
+
+    labelled_share: float
+    chance_agreement: float
+    agreement_skill: float | None
+    near_chance: bool
 
 
 def agreement_facts(
@@ -18,8 +39,8 @@ def agreement_facts(
     said: Mapping[int, NDArray[np.int64]],
     num_classes: int,
     recipe: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What `agrees_with_either` means; the keys are described in `cache_summary`.
+) -> Agreement:
+    """What `agrees_with_either` means.
 
     Args:
         agrees_with_either: share of the views whose answer is one of the labels mixed in them.
@@ -41,12 +62,7 @@ def agreement_facts(
     # a perfect teacher says the larger label; where that is unknown, the other one may still happen to be it
     best = labelled + mixed * (1 - labelled) * own
     skill = (agrees_with_either - chance) / (best - chance) if best - chance > 1e-6 else None
-    return {
-        "labelled_share": labelled,
-        "chance_agreement": chance,
-        "agreement_skill": skill,
-        "near_chance": skill is not None and skill < NEAR_CHANCE,
-    }
+    return Agreement(labelled, chance, skill, near_chance=skill is not None and skill < NEAR_CHANCE)
 
 
 def mixed_share(recipe: Mapping[str, Any]) -> float:

@@ -4,7 +4,8 @@ Shapes: B cells of a mix group, C classes, K kept classes.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from deit_pipe.pipeline.cells import RenderedCells
 from deit_pipe.pipeline.decode import decode as decode_image
 from deit_pipe.pipeline.decode import size_of
-from deit_pipe.pipeline.samples import UNLABELLED, class_name
+from deit_pipe.pipeline.samples import class_name
 from deit_pipe.stages.console.errors import Missing, UsageProblem
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.inspection.view_words import mix_words, view_words
 from deit_pipe.stages.opened.arrays import CachedArrays
@@ -24,8 +26,97 @@ from deit_pipe.store.manifest import SampleIndex
 TOP = 5
 
 
-def cell_facts(views: CachedViews, teachers: Sequence[CachedArrays], epoch: int, slot: int) -> dict[str, Any]:
-    """Everything about one cell, as JSON values.
+@dataclass(frozen=True)
+class Probability(Facts):
+    """One class and what the teacher gives it, 0..1."""
+
+    class_: int
+    class_name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Answer(Facts):
+    """What a teacher answers to a cell.
+
+    Attributes:
+        teacher: its name in the cache.
+        label, label_name: its answer.
+        top: best classes, most probable first; empty where only labels are stored.
+        tail_mass: probability of all other classes; None where only labels are stored.
+    """
+
+    teacher: str
+    label: int
+    label_name: str
+    top: tuple[Probability, ...]
+    tail_mass: float | None
+
+
+@dataclass(frozen=True)
+class Mix(Facts):
+    """How a cell is mixed: `lam` is the share of its own image, `box` (top, left, height, width), zeros for Mixup.
+
+    The other fields say with whom: the partner's slot, sample and its key, true class.
+    """
+
+    kind: Literal["cutmix", "mixup"]
+    lam: float
+    box: tuple[int, int, int, int]
+    slot: int
+    sample: int
+    key: str
+    class_: int
+    class_name: str
+
+
+@dataclass(frozen=True)
+class CellFacts(Facts):
+    """Everything about one cell.
+
+    Attributes:
+        epoch, slot: which.
+        sample, key, class_, class_name: of its image.
+        image_size: (width, height) as decoded.
+        draw: what was done to it, in words.
+        mix: None where it is not mixed.
+        answers: of the teachers that have answered it.
+        fingerprint: of the view made again, hexadecimal.
+        fingerprint_equal: whether it is the cached one; None where no answer is cached.
+    """
+
+    epoch: int
+    slot: int
+    sample: int
+    key: str
+    class_: int
+    class_name: str
+    image_size: tuple[int, int]
+    draw: tuple[str, ...]
+    mix: Mix | None
+    answers: tuple[Answer, ...]
+    fingerprint: str
+    fingerprint_equal: bool | None
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The classes whose images are in it."""
+        return (self.class_,) if self.mix is None else (self.class_, self.mix.class_)
+
+
+@dataclass(frozen=True)
+class SampleFacts(Facts):
+    """A sample, and every cell that shows it."""
+
+    sample: int
+    key: str
+    class_: int
+    class_name: str
+    cells: tuple[CellFacts, ...]
+
+
+def cell_facts(views: CachedViews, teachers: Sequence[CachedArrays], epoch: int, slot: int) -> CellFacts:
+    """Everything about one cell.
 
     Raises:
         UsageProblem: there is no such cell. BadImage: its image cannot be read.
@@ -54,66 +145,64 @@ def check_cell(views: CachedViews, teachers: Sequence[CachedArrays], epoch: int,
 
 def describe_cell(
     views: CachedViews, teachers: Sequence[CachedArrays], rendered: RenderedCells, place: int
-) -> dict[str, Any]:
+) -> CellFacts:
     """The facts of the cell at `place` of a rendered mix group."""
-    names, keys = views.table.class_names, views.table.keys
+    names = views.table.class_names
     epoch, slot, sample = rendered.epoch, int(rendered.slots[place]), int(rendered.samples[place])
     size = size_of(decode_image(views.table.read(sample)))
     label = int(rendered.labels[place])
-    partner, lam = int(rendered.partner[place]), float(rendered.lam[place])
     words = view_words(rendered.views[place], size)
-    mix = None
-    if partner != place:
-        box = tuple(int(edge) for edge in rendered.mix_box[place])
-        other = int(rendered.labels[partner])
-        mix = {
-            "kind": "cutmix" if box[2] * box[3] else "mixup",
-            "lam": lam,
-            "box": list(box),
-            "slot": int(rendered.slots[partner]),
-            "sample": int(rendered.samples[partner]),
-            "key": keys[int(rendered.samples[partner])],
-            "class": other,
-            "class_name": class_name(names, other),
-        }
-        words.append(mix_words((box[0], box[1], box[2], box[3]), lam, f"slot {mix['slot']}, {mix['class_name']}"))
-    answers = []
-    for arrays in teachers:
-        if arrays.has(epoch, slot):
-            targets = arrays.targets(epoch, np.array([slot]))
-            answers.append({"teacher": arrays.identity.name, **answer_facts(targets, names)})
-    cached = [
-        int(arrays.rows("fingerprint", epoch, np.array([slot]))[0]) for arrays in teachers if arrays.has(epoch, slot)
-    ]
+    mix = mix_of(views, rendered, place)
+    if mix is not None:
+        words.append(mix_words(mix.box, mix.lam, f"slot {mix.slot}, {mix.class_name}"))
+    there = [arrays for arrays in teachers if arrays.has(epoch, slot)]
+    one = np.array([slot])
     replayed = int(rendered.fingerprints[place])
-    return {
-        "epoch": epoch,
-        "slot": slot,
-        "sample": sample,
-        "key": keys[sample],
-        "class": label,
-        "class_name": class_name(names, label),
-        "image_size": list(size),
-        "draw": words,
-        "mix": mix,
-        "answers": answers,
-        "fingerprint": f"{replayed:08x}",
-        "fingerprint_equal": all(one == replayed for one in cached) if cached else None,
-    }
+    answers = tuple(answer_facts(arrays.identity.name, arrays.targets(epoch, one), names) for arrays in there)
+    cached = [int(arrays.rows("fingerprint", epoch, one)[0]) for arrays in there]
+    return CellFacts(
+        epoch=epoch,
+        slot=slot,
+        sample=sample,
+        key=views.table.keys[sample],
+        class_=label,
+        class_name=class_name(names, label),
+        image_size=size,
+        draw=tuple(words),
+        mix=mix,
+        answers=answers,
+        fingerprint=f"{replayed:08x}",
+        fingerprint_equal=all(one == replayed for one in cached) if cached else None,
+    )
 
 
-def answer_facts(targets: Targets, names: Sequence[str]) -> dict[str, Any]:
+def mix_of(views: CachedViews, rendered: RenderedCells, place: int) -> Mix | None:
+    """How the cell at `place` is mixed; None where it is not."""
+    partner = int(rendered.partner[place])
+    if partner == place:
+        return None
+    top, left, height, width = (int(edge) for edge in rendered.mix_box[place])
+    sample, label = int(rendered.samples[partner]), int(rendered.labels[partner])
+    return Mix(
+        kind="cutmix" if height * width else "mixup",
+        lam=float(rendered.lam[place]),
+        box=(top, left, height, width),
+        slot=int(rendered.slots[partner]),
+        sample=sample,
+        key=views.table.keys[sample],
+        class_=label,
+        class_name=class_name(views.table.class_names, label),
+    )
+
+
+def answer_facts(teacher: str, targets: Targets, names: Sequence[str]) -> Answer:
     """The teacher's answer to the first view of `targets`: label, best classes with probabilities, mass of the rest."""
     label = int(targets.teacher_label[0])
     classes, probabilities = best_classes(targets)
-    facts: dict[str, Any] = {"label": label, "label_name": names[label], "top": [], "tail_mass": None}
-    if probabilities is not None:
-        facts["top"] = [
-            {"class": int(c), "class_name": names[int(c)], "probability": float(p)}
-            for c, p in zip(classes[0], probabilities[0], strict=True)
-        ]
-        facts["tail_mass"] = max(0.0, 1.0 - float(probabilities[0].sum()))
-    return facts
+    if probabilities is None:
+        return Answer(teacher, label, names[label], top=(), tail_mass=None)
+    top = tuple(Probability(int(c), names[int(c)], float(p)) for c, p in zip(classes[0], probabilities[0], strict=True))
+    return Answer(teacher, label, names[label], top, tail_mass=max(0.0, 1.0 - float(probabilities[0].sum())))
 
 
 def best_classes(targets: Targets, count: int = TOP) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
@@ -127,61 +216,6 @@ def best_classes(targets: Targets, count: int = TOP) -> tuple[NDArray[np.int64],
     if targets.topk_class is not None and targets.topk_logp is not None:
         return targets.topk_class[:, :count], np.exp(targets.topk_logp[:, :count].astype(np.float64))
     return targets.teacher_label[:, None], None
-
-
-def printable(text: str) -> str:
-    """A file's or class's name without what could steer a terminal."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
-
-
-def cell_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """A cell for a person, as (line, style)."""
-    return [(printable(line), style) for line, style in _cell_lines(facts)]
-
-
-def _cell_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    mix = facts["mix"]
-    true = f"{facts['class_name']} ({facts['class']})"
-    if mix is not None:
-        true += f" {mix['lam']:.1%}, {mix['class_name']} ({mix['class']}) {1 - mix['lam']:.1%}"
-    equal = {True: "the cached one", False: "NOT the cached one", None: "no answer cached yet"}[
-        facts["fingerprint_equal"]
-    ]
-    lines = [
-        (f"cell {facts['epoch']}/{facts['slot']}  sample {facts['sample']}  {facts['key']}", "bold"),
-        (f"  true class  {true}", ""),
-        (
-            f"  fingerprint {facts['fingerprint']}, {equal}",
-            "bold red" if facts["fingerprint_equal"] is False else "",
-        ),
-    ]
-    lines += [(f"  {'draw' if not place else '':<11} {word}", "") for place, word in enumerate(facts["draw"])]
-    if mix is not None:
-        lines.append((f"  {'partner':<11} sample {mix['sample']}  {mix['key']}", ""))
-    for answer in facts["answers"]:
-        right = answer["label"] in (facts["class"], *([mix["class"]] if mix else []))
-        lines.append(
-            (
-                f"  {answer['teacher']} says {answer['label_name']} ({answer['label']})",
-                "green" if right else "red",
-            )
-        )
-        lines += [
-            (
-                f"    {one['probability']:7.2%}  {bar(one['probability'])}  {one['class_name']} ({one['class']})",
-                "",
-            )
-            for one in answer["top"]
-        ]
-        if answer["tail_mass"] is not None:
-            lines.append((f"    {answer['tail_mass']:7.2%}  {bar(answer['tail_mass'])}  all other classes", "dim"))
-    return lines
-
-
-def bar(share: float, width: int = 20) -> str:
-    """A bar of `width` places."""
-    filled = round(share * width)
-    return "█" * filled + "·" * (width - filled)
 
 
 def find_sample(samples: SampleIndex, asked: str) -> int:
@@ -209,7 +243,7 @@ def find_sample(samples: SampleIndex, asked: str) -> int:
     )
 
 
-def sample_facts(views: CachedViews, teachers: Sequence[CachedArrays], sample: int) -> dict[str, Any]:
+def sample_facts(views: CachedViews, teachers: Sequence[CachedArrays], sample: int) -> SampleFacts:
     """Every cell that shows a sample, with its draw and the teachers' answers.
 
     Raises:
@@ -218,42 +252,13 @@ def sample_facts(views: CachedViews, teachers: Sequence[CachedArrays], sample: i
     epochs = max((arrays.epochs for arrays in teachers), default=0)
     if not epochs:
         raise Missing("no epoch is cached yet\nmake one with: deit-pipe cache-teacher")
-    cells = []
+    cells: list[CellFacts] = []
     with progress("looking up", epochs, "epochs") as shown:
         for epoch in range(epochs):
             slots = np.flatnonzero(views.plan.sample_at(epoch) == sample)
             cells += [cell_facts(views, teachers, epoch, slot) for slot in slots.tolist()]
             shown.advance(1)
     label = int(views.table.labels[sample])
-    return {
-        "sample": sample,
-        "key": views.table.keys[sample],
-        "class": label,
-        "class_name": class_name(views.table.class_names, label),
-        "cells": cells,
-    }
-
-
-def sample_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """A sample for a person: a line per view."""
-    return [(printable(line), style) for line, style in _sample_lines(facts)]
-
-
-def _sample_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    lines = [(f"sample {facts['sample']}  {facts['key']}  {facts['class_name']} ({facts['class']})", "bold")]
-    for cell in facts["cells"]:
-        answers = []
-        for answer in cell["answers"]:
-            best = f" {answer['top'][0]['probability']:.0%}" if answer["top"] else ""
-            answers.append(f"{answer['label_name']}{best}")
-        right = facts["class"] == UNLABELLED or all(answer["label"] == facts["class"] for answer in cell["answers"])
-        place = f"{cell['epoch']}/{cell['slot']}"
-        lines.append(
-            (
-                f"  {place:<12} {' | '.join(answers) or 'not cached yet':<24}  {'; '.join(cell['draw'][1:])}",
-                "" if right else "red",
-            )
-        )
-    if not facts["cells"]:
-        lines.append(("  in no cached epoch: with repeated augmentation an epoch shows a part of the samples", ""))
-    return lines
+    return SampleFacts(
+        sample, views.table.keys[sample], label, class_name(views.table.class_names, label), tuple(cells)
+    )

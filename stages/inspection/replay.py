@@ -3,64 +3,28 @@
 Shapes: B cells of a batch.
 """
 
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_pipe.pipeline.cells import RenderedCells
 from deit_pipe.pipeline.plan import Cells, Purpose, ViewPlan
 from deit_pipe.pipeline.streams import random_words
 from deit_pipe.stages.console.errors import Missing, UsageProblem
 from deit_pipe.stages.console.progress import progress
-from deit_pipe.stages.console.words import human_duration
-from deit_pipe.stages.inspection.cell import printable
+from deit_pipe.stages.inspection.replay_facts import SHOWN, DifferingView, ReplayFacts
 from deit_pipe.stages.opened.arrays import CachedArrays
 from deit_pipe.stages.opened.causes import Causes
-from deit_pipe.stages.opened.replay import changed_versions, version_pairs
+from deit_pipe.stages.opened.replay import changed_versions
 from deit_pipe.stages.opened.views import CachedViews
 
 if TYPE_CHECKING:
     from deit_pipe.stages.inspection.teacher_check import TeacherCheck
 
 BATCH = 256
-SHOWN = 5
-
-
-@dataclass
-class Replay:
-    """What a replay found."""
-
-    asked: str
-    checked: int = 0
-    different: int = 0
-    seconds: float = 0.0
-    examples: list[dict[str, Any]] = field(default_factory=list)
-    causes: Causes = field(default_factory=Causes)
-    versions: dict[str, list[str]] = field(default_factory=dict)
-    answers: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """All fingerprints, and all answers that were computed again, are the cached ones."""
-        return not self.different and all(not answer["different"] for answer in self.answers)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `versions` maps a library to [cached, here] where they differ."""
-        return {
-            "asked": self.asked,
-            "checked": self.checked,
-            "equal": self.checked - self.different,
-            "different": self.different,
-            "seconds": self.seconds,
-            "examples": self.examples,
-            "cause": self.causes.sentence(),
-            "versions": self.versions,
-            "answers": self.answers,
-        }
 
 
 def replay(
@@ -69,7 +33,7 @@ def replay(
     asked: str,
     provenance: Mapping[str, str],
     checks: "Sequence[TeacherCheck]" = (),
-) -> Replay:
+) -> ReplayFacts:
     """Make the asked cells again and compare them with every teacher that has them.
 
     Args:
@@ -82,12 +46,12 @@ def replay(
     Raises:
         UsageProblem: `asked` is none of these. Missing: nothing is committed there.
     """
-    found = Replay(asked, versions=changed_versions(provenance))
     batches = list(chosen_cells(asked, teachers, views.plan))
     total = sum(len(cells.slots) for cells in batches)
     if not total:
         raise Missing(f"no committed block among the cells {asked!r}\nmake them with: deit-pipe cache-teacher")
-    started = time.perf_counter()
+    started, causes, different = time.perf_counter(), Causes(), 0
+    examples: list[DifferingView] = []
     with progress("replaying", total, "views") as shown:
         for cells in batches:
             rendered = views.render(cells.epoch, cells.slots)
@@ -96,29 +60,42 @@ def replay(
                 there = arrays.committed(cells.epoch)[cells.slots]
                 cached = np.where(there, 0, rendered.fingerprints).astype(np.uint32)
                 cached[there] = arrays.rows("fingerprint", cells.epoch, cells.slots[there])
-                differs |= cached != rendered.fingerprints
-                for place in np.flatnonzero(cached != rendered.fingerprints)[: SHOWN - len(found.examples)].tolist():
-                    sample = int(rendered.samples[place])
-                    found.examples.append(
-                        {
-                            "epoch": cells.epoch,
-                            "slot": int(cells.slots[place]),
-                            "sample": sample,
-                            "key": views.table.keys[sample],
-                            "teacher": arrays.identity.name,
-                            "cached": f"{int(cached[place]):08x}",
-                            "replayed": f"{int(rendered.fingerprints[place]):08x}",
-                        }
-                    )
-            found.causes.add(rendered, differs)
-            found.checked += len(cells.slots)
-            found.different += int(differs.sum())
+                bad = cached != rendered.fingerprints
+                differs |= bad
+                for place in np.flatnonzero(bad)[: SHOWN - len(examples)].tolist():
+                    examples.append(differing_view(views, rendered, place, arrays.identity.name, int(cached[place])))
+            causes.add(rendered, differs)
+            different += int(differs.sum())
             for check in checks:
                 check.add(rendered)
-            shown.advance(len(cells.slots), f"{found.different} differ" if found.different else "")
-        found.answers = [check.finish() for check in checks]
-    found.seconds = time.perf_counter() - started
-    return found
+            shown.advance(len(cells.slots), f"{different} differ" if different else "")
+        answers = tuple(check.finish() for check in checks)
+    return ReplayFacts(
+        asked=asked,
+        checked=total,
+        equal=total - different,
+        different=different,
+        seconds=time.perf_counter() - started,
+        examples=tuple(examples),
+        cause=causes.sentence(),
+        versions=changed_versions(provenance),
+        answers=answers,
+        equal_to_cache=not different and not any(answer.different for answer in answers),
+    )
+
+
+def differing_view(views: CachedViews, rendered: RenderedCells, place: int, teacher: str, cached: int) -> DifferingView:
+    """The view at `place`, and both fingerprints."""
+    sample = int(rendered.samples[place])
+    return DifferingView(
+        epoch=rendered.epoch,
+        slot=int(rendered.slots[place]),
+        sample=sample,
+        key=views.table.keys[sample],
+        teacher=teacher,
+        cached=f"{cached:08x}",
+        replayed=f"{int(rendered.fingerprints[place]):08x}",
+    )
 
 
 def chosen_cells(asked: str, teachers: Sequence[CachedArrays], plan: ViewPlan) -> Iterator[Cells]:
@@ -185,68 +162,3 @@ def parse_cells(text: str, option: str) -> tuple[int, int, int]:
         example = "64, all or 3/0-255" if option == "--replay" else "3/17"
         raise UsageProblem(f"{option} {text!r} is not {wanted}\n  give for example {option} {example}")
     return int(epoch), int(first), int(last or first)
-
-
-def replay_lines(found: Mapping[str, Any], cache: str) -> list[tuple[str, str]]:
-    """What a replay found, as (line, style)."""
-    rate = f"{human_duration(found['seconds'])}, {found['checked'] / max(1e-9, found['seconds']):,.0f} views/s"
-    if not found["different"]:
-        lines = [(f"replayed {found['checked']:,} views: every fingerprint is the cached one ({rate})", "green")]
-        if found["versions"]:
-            lines.append((f"         although libraries differ: {version_pairs(found['versions'])}", ""))
-    else:
-        lines = [(f"replay differs: {found['different']:,} of {found['checked']:,} views ({rate})", "bold red")]
-        lines += [
-            (
-                f"  epoch {one['epoch']}, slot {one['slot']}, sample {one['sample']} ({printable(one['key'])}): "
-                f"cached {one['cached']}, replayed {one['replayed']}",
-                "red",
-            )
-            for one in found["examples"]
-        ]
-        lines.append((f"  {found['cause']}", "bold"))
-        if found["versions"]:
-            lines.append((f"  libraries that differ from the cache's: {version_pairs(found['versions'])}", "bold"))
-            lines.append(("  install the cached versions, or make a new cache", ""))
-        else:
-            lines.append(
-                (
-                    "  every library has the cache's version: an image file was changed, or a library's code",
-                    "",
-                )
-            )
-            lines.append(("  restore it, or make a new cache", ""))
-    for answer in found["answers"]:
-        lines += _answer_lines(answer, cache)
-    return lines
-
-
-def _answer_lines(answer: Mapping[str, Any], cache: str) -> list[tuple[str, str]]:
-    size = answer["largest_difference"]
-    far = "" if size is None else f", largest difference of a {answer['compared']} {size:.2g}"
-    style = "bold red" if answer["different"] else "green"
-    lines = [
-        (
-            f"answers  {answer['teacher']}: {answer['labels_equal']:,} of {answer['checked']:,} labels agree{far}",
-            style,
-        )
-    ]
-    if answer["different"]:
-        lines.append(
-            (
-                f"  {answer['different']:,} views are answered otherwise, by more than {answer['tolerance']:.0%}",
-                style,
-            )
-        )
-        lines += [
-            (f"  epoch {epoch}, block {block}: {count:,} views", style)
-            for epoch, block, count in answer["blocks"][:SHOWN]
-        ]
-        lines.append(
-            (
-                f"  free that teacher and cache it again: "
-                f"deit-pipe remove-teacher {answer['teacher']} --cache {shlex.quote(cache)}",
-                "",
-            )
-        )
-    return lines

@@ -4,7 +4,6 @@ Shapes: B cells of a batch, C classes, K kept classes.
 """
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from deit_pipe.pipeline.compose import compose
 from deit_pipe.pipeline.loader import to_batch
 from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.stages.console.errors import Mismatch
+from deit_pipe.stages.inspection.replay_facts import AnswerCheck
 from deit_pipe.stages.machine.distributed import choose_device
 from deit_pipe.stages.networks.teacher import Teacher, load_teacher
 from deit_pipe.stages.opened.arrays import CachedArrays
@@ -46,21 +46,20 @@ class TeacherCheck:
         if sum(len(pixels) for pixels in self._pixels) >= self.arrays.identity.batch_size:
             self._ask(keep_rest=True)
 
-    def finish(self) -> dict[str, Any]:
-        """Answer what is left; the result as JSON values."""
+    def finish(self) -> AnswerCheck:
+        """Answer what is left; the result."""
         self._ask(keep_rest=False)
-        kind = {"dense": "logit", "topk": "log-probability", "none": None}[self.arrays.identity.format.kind]
-        return {
-            "teacher": self.arrays.identity.name,
-            "source": self.teacher.source,
-            "checked": self.checked,
-            "labels_equal": self.labels_equal,
-            "compared": kind,
-            "largest_difference": self.largest,
-            "tolerance": self.tolerance,
-            "different": self.different,
-            "blocks": [[*block, count] for block, count in self.blocks.most_common()],
-        }
+        return AnswerCheck(
+            teacher=self.arrays.identity.name,
+            source=self.teacher.source,
+            checked=self.checked,
+            labels_equal=self.labels_equal,
+            compared={"dense": "logit", "topk": "log-probability", "none": None}[self.arrays.identity.format.kind],
+            largest_difference=self.largest,
+            tolerance=self.tolerance,
+            different=self.different,
+            blocks=tuple((*block, count) for block, count in self.blocks.most_common()),
+        )
 
     def _ask(self, keep_rest: bool) -> None:
         """Run whole teacher batches of what has gathered (and, at the end, a padded one)."""

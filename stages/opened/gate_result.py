@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+from deit_pipe.stages.console.words import percent
+
 PASSED, WARNED, ACCEPTED, NOT_GATED = "passed", "warned", "accepted", "not gated"
 
 
@@ -73,7 +75,7 @@ class GateResult:
 def measured_words(gate: GateResult) -> str:
     """`97.2 % of 360 val images, skill 0.97 [0.95, 0.98], ECE 0.021`."""
     return (
-        f"{percent(gate.accuracy)} of {gate.images:,} {gate.split} images, "
+        f"{percent(gate.accuracy, 1)} of {gate.images:,} {gate.split} images, "
         f"skill {gate.skill:.2f} [{gate.skill_low:.2f}, {gate.skill_high:.2f}], ECE {gate.ece:.3f}"
     )
 
@@ -103,11 +105,6 @@ def gate_lines(gate: GateResult) -> list[str]:
 def cause_words(cause: Mapping[str, Any]) -> str:
     """What it is, and what it costs."""
     return (
-        f"{cause['text']} (without it {percent(cause['after'])} right instead of {percent(cause['before'])}, "
+        f"{cause['text']} (without it {percent(cause['after'], 1)} right instead of {percent(cause['before'], 1)}, "
         f"tried on {cause['images']} images)"
     )
-
-
-def percent(share: float | None) -> str:
-    """One decimal."""
-    return "unknown" if share is None else f"{100 * share:.1f} %"

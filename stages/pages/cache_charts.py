@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.stages.inspection.analysis import FLIP_BINS, Analysis
+from deit_pipe.stages.inspection.facts import EpochMeans, Means, TeacherFacts
 from deit_pipe.stages.inspection.outliers import block_values
-from deit_pipe.stages.pages.charts import Dot, bars, blocks_chart, histogram, percent_format
+from deit_pipe.stages.pages.charts import Dot, Format, bars, blocks_chart, histogram, percent_format
 from deit_pipe.stages.pages.html import Child, Html, percent, table, tag, track
 
 ALL_CLASSES = 20  # up to so many, every class has its row
@@ -22,17 +23,18 @@ def card(title: str, note: str, *content: Child, wide: bool = False) -> Html:
     return tag("section", tag("h3", title), tag("p", note), *content, class_="card wide" if wide else "card")
 
 
-def block_cards(teacher: Mapping[str, Any], columns: Mapping[str, NDArray[Any]]) -> list[Html]:
+def block_cards(teacher: TeacherFacts, columns: Mapping[str, NDArray[Any]]) -> list[Html]:
     """Agreement, confidence and entropy of every block."""
-    total = max(1, teacher["blocks_per_epoch"])
+    assert teacher.health is not None
+    total = max(1, teacher.blocks_per_epoch)
     values = block_values(columns)
     x = columns["epoch"] + (columns["index"] + 0.5) / total
-    odd = {(one["epoch"], one["block"]) for one in teacher["outliers"]}
+    odd = {(one.epoch, one.block) for one in teacher.outliers}
     cards = []
-    for name, key, title, unit, bounds in (
-        ("agreement", "agrees_with_label", "Agreement with the label", "share of views", (0.0, 1.0)),
-        ("confidence", "mean_top1_probability", "Confidence", "mean probability of the answer", (0.0, 1.0)),
-        ("entropy", "mean_entropy", "Entropy", "mean over views, nat", (0.0, np.inf)),
+    for name, title, unit, bounds in (
+        ("agreement", "Agreement with the label", "share of views", (0.0, 1.0)),
+        ("confidence", "Confidence", "mean probability of the answer", (0.0, 1.0)),
+        ("entropy", "Entropy", "mean over views, nat", (0.0, np.inf)),
     ):
         dots: list[Dot] = []
         marked: list[Dot] = []
@@ -40,14 +42,21 @@ def block_cards(teacher: Mapping[str, Any], columns: Mapping[str, NDArray[Any]])
             address = int(columns["epoch"][place]), int(columns["index"][place])
             words = f"epoch {address[0]}, block {address[1]}: {shown_value(name, value)}"
             (marked if address in odd else dots).append(Dot(float(x[place]), value, words))
-        means = [(one["epoch"] + 0.5, one[key]) for one in teacher["per_epoch"]]
+        means = [(one.epoch + 0.5, mean_of(name, one)) for one in teacher.per_epoch]
         low, high = float(values[name].min()), float(values[name].max())
         number = percent_format([low, high]) if name == "agreement" else decimals_format(high - low)
-        mean = shown_value(name, teacher["health"][key])
+        mean = shown_value(name, mean_of(name, teacher.health.means))
         note = f"{mean} over all views; a dot is a block, the line the epoch's mean"
         words = f"{title} of {len(x)} blocks, from {low:.3f} to {high:.3f}"
         cards.append(card(title, note, blocks_chart(dots, means, marked, unit, number, words, bounds)))
     return cards
+
+
+def mean_of(statistic: str, means: Means | EpochMeans) -> float:
+    """The mean of a statistic of blocks."""
+    if statistic == "agreement":
+        return means.agrees_with_label
+    return means.mean_entropy if statistic == "entropy" else means.mean_top1_probability
 
 
 def shown_value(statistic: str, value: float) -> str:
@@ -57,18 +66,18 @@ def shown_value(statistic: str, value: float) -> str:
     return f"{value:.3f} nat" if statistic == "entropy" else f"{value:.3f}"
 
 
-def decimals_format(span: float) -> Any:
+def decimals_format(span: float) -> Format:
     """Decimals enough to tell ticks apart."""
     digits = 1 if span >= 0.5 else 2 if span >= 0.05 else 3 if span >= 0.005 else 4
     return lambda value: f"{value:.{digits}f}"
 
 
-def coverage_card(teacher: Mapping[str, Any]) -> Html:
+def coverage_card(teacher: TeacherFacts) -> Html:
     """Committed blocks of every epoch."""
-    epochs, total = teacher["coverage"], max(1, teacher["blocks_per_epoch"])
-    whole = sum(1 for one in epochs if one["blocks"] == total)
+    epochs, total = teacher.coverage, max(1, teacher.blocks_per_epoch)
+    whole = sum(1 for one in epochs if one.blocks == total)
     chart = bars(
-        [(one["blocks"] / total, f"epoch {one['epoch']}: {one['blocks']:,} of {total:,} blocks") for one in epochs],
+        [(one.blocks / total, f"epoch {one.epoch}: {one.blocks:,} of {total:,} blocks") for one in epochs],
         "epoch",
         "share of its blocks",
         f"{whole} of {len(epochs)} epochs are whole",
@@ -76,9 +85,9 @@ def coverage_card(teacher: Mapping[str, Any]) -> Html:
     return card("Coverage", f"{whole:,} of {len(epochs):,} epochs are whole, {total:,} blocks each", chart)
 
 
-def confidence_card(health: Mapping[str, Any]) -> Html:
+def confidence_card(means: Means) -> Html:
     """Histogram of the probability of the teacher's answer."""
-    counts = health["confidence"]
+    counts = means.confidence
     sure = sum(counts[18:]) / max(1, sum(counts))
     chart = histogram(
         counts,

@@ -1,7 +1,6 @@
 """Pictures of the report: what the student will see with the teacher's answers, and the samples it disagrees about."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from deit_pipe.pipeline.decode import decode
 from deit_pipe.pipeline.samples import class_name
 from deit_pipe.stages.inspection.analysis import Analysis
-from deit_pipe.stages.inspection.cell import describe_cell
+from deit_pipe.stages.inspection.cell import CellFacts, describe_cell
 from deit_pipe.stages.opened.arrays import CachedArrays, damage_line
 from deit_pipe.stages.opened.views import CachedViews
 from deit_pipe.stages.pages.cell_picture import encoded, seen_pixels
@@ -54,27 +53,22 @@ def chosen_groups(views: CachedViews, arrays: CachedArrays) -> list[tuple[int, N
     return [(epoch, views.plan.group_slots(slot)) for epoch, slot in sorted(chosen)]
 
 
-def view_figure(facts: dict[str, Any], pixels: NDArray[np.uint8]) -> Html:
+def view_figure(facts: CellFacts, pixels: NDArray[np.uint8]) -> Html:
     """One view: picture, true class or classes, answers, address."""
-    mix = facts["mix"]
-    true = [tag("span", tag("b", facts["class_name"]))]
+    mix = facts.mix
+    true = [tag("span", tag("b", facts.class_name))]
     if mix is not None:
-        own = round(mix["lam"] * 100)
+        own = round(mix.lam * 100)
         true = [
-            tag("span", tag("b", facts["class_name"]), f" {own}\u00a0%"),
-            tag("span", tag("b", mix["class_name"]), f" {100 - own}\u00a0%"),
+            tag("span", tag("b", facts.class_name), f" {own}\u00a0%"),
+            tag("span", tag("b", mix.class_name), f" {100 - own}\u00a0%"),
         ]
-    classes = {facts["class"], *([mix["class"]] if mix else [])}
     answers = [
-        answer_line(
-            answer["label_name"],
-            answer["label"] in classes,
-            answer["top"][0]["probability"] if answer["top"] else None,
-        )
-        for answer in facts["answers"]
+        answer_line(answer.label_name, answer.label in facts.classes, answer.top[0].probability if answer.top else None)
+        for answer in facts.answers
     ]
-    where = tag("span", f"cell {facts['epoch']}/{facts['slot']}", class_="where")
-    return figure(pixels, "; ".join(facts["draw"]), *true, *answers, where)
+    where = tag("span", f"cell {facts.epoch}/{facts.slot}", class_="where")
+    return figure(pixels, "; ".join(facts.draw), *true, *answers, where)
 
 
 def answer_line(name: str, right: bool, probability: float | None) -> Html:

@@ -1,15 +1,16 @@
 """`inspect-cache --report`: one HTML page about a cache: figures, plots, views with their answers. No network."""
 
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deit_pipe import __version__
 from deit_pipe.pipeline.errors import PipelineError
 from deit_pipe.stages.console.errors import UsageProblem
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.inspection.analysis import Analysis, analyse
-from deit_pipe.stages.inspection.summary import settle
+from deit_pipe.stages.inspection.facts import CacheFacts, TeacherFacts
+from deit_pipe.stages.inspection.summary import Columns, settled
 from deit_pipe.stages.opened.arrays import CachedArrays
 from deit_pipe.stages.opened.cache import open_cache
 from deit_pipe.stages.opened.views import CachedViews, open_views
@@ -33,11 +34,43 @@ from deit_pipe.store.manifest import SampleIndex
 from deit_pipe.store.stored_cache import StoredCache
 
 
-def write_report(options: InspectCacheOptions, facts: dict[str, Any], stored: StoredCache) -> dict[str, Any]:
-    """Write the page; damage that is met on the way is added to `facts` and left out of the plots.
+@dataclass(frozen=True)
+class AnalysisFacts(Facts):
+    """What a teacher's labels say: numbers that only the page has; classes and samples by number.
+
+    Attributes:
+        name: of the teacher.
+        views, every, flip_rate: as `Analysis` has them.
+        class_views, class_right: views of each true class, and those of them that are answered right.
+        confused: most frequent mistakes, (true class, teacher's class, views).
+        hardest_samples: on which teacher and label disagree most.
+    """
+
+    name: str
+    views: int
+    every: int
+    flip_rate: float | None
+    class_views: tuple[int, ...]
+    class_right: tuple[int, ...]
+    confused: tuple[tuple[int, int, int], ...]
+    hardest_samples: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PageFacts(Facts):
+    """The written page: its file and size, and whether it has the images."""
+
+    file: str
+    bytes: int
+    images: bool
+    teachers: tuple[AnalysisFacts, ...]
+
+
+def write_report(options: InspectCacheOptions, facts: CacheFacts, stored: StoredCache) -> tuple[CacheFacts, PageFacts]:
+    """Write the page; damage that is met on the way is left out of the plots.
 
     Returns:
-        file, bytes, images, and per teacher the numbers that only the page has.
+        The facts, with that damage; and what was written.
 
     Raises:
         UsageProblem: the file cannot be written there. CacheMissing: no such teacher.
@@ -51,17 +84,17 @@ def write_report(options: InspectCacheOptions, facts: dict[str, Any], stored: St
     samples = stored.samples
     if options.teacher:
         stored.teacher(options.teacher)
-    chosen = [one for one in facts["teachers"] if options.teacher in (None, one["name"])]
-    readers = {one["name"]: CachedArrays(stored, one["name"]) for one in chosen if one["views"]}
+    chosen = [one for one in facts.teachers if options.teacher in (None, one.name)]
+    readers = {one.name: CachedArrays(stored, one.name) for one in chosen if one.views}
     opened = open_cache(stored)
     recipe, plan = opened.recipe, opened.plan
     analyses = {name: analyse(arrays, recipe, plan, samples.labels) for name, arrays in readers.items()}
     views, trouble = images(stored, options.data)
     shown = pictures(views, trouble, list(readers.values()), list(analyses.values()))
-    settle(facts, [line for arrays in readers.values() for line in arrays.damage], stored)
+    facts = settled(facts, [line for arrays in readers.values() for line in arrays.damage], stored)
     body: list[Child] = [*heading(facts, chosen)]
     for teacher in chosen:
-        name = teacher["name"]
+        name = teacher.name
         body.append(tag("h2", f"Teacher {name}" if len(chosen) > 1 else "Was the teacher healthy?"))
         if name in analyses:
             body += teacher_sections(teacher, stored.teacher(name).coverage.columns, analyses[name], samples)
@@ -70,28 +103,30 @@ def write_report(options: InspectCacheOptions, facts: dict[str, Any], stored: St
     body += shown
     body += [tag("h2", "What is stored"), *(stored_card(one) for one in chosen), *details(facts, chosen)]
     made = f"deit-pipe {__version__}, {time.strftime('%Y-%m-%d %H:%M')}. Next: "
-    body.append(tag("footer", made, tag("code", facts["next"])))
-    text = page(f"{Path(facts['cache']).name or facts['cache']}: teacher cache", STYLE, [tag("main", *body)])
+    body.append(tag("footer", made, tag("code", facts.next)))
+    text = page(f"{Path(facts.cache).name or facts.cache}: teacher cache", STYLE, [tag("main", *body)])
     target.write_text(text, encoding="utf-8")
-    return {
-        "file": str(target),
-        "bytes": len(text.encode()),
-        "images": trouble is None,
-        "teachers": [{"name": name, **analysis_facts(found)} for name, found in analyses.items()],
-    }
+    written = PageFacts(
+        file=str(target),
+        bytes=len(text.encode()),
+        images=trouble is None,
+        teachers=tuple(analysis_facts(name, found) for name, found in analyses.items()),
+    )
+    return facts, written
 
 
-def analysis_facts(found: Analysis) -> dict[str, Any]:
-    """What the labels say, as JSON values."""
-    return {
-        "views": found.views,
-        "every": found.every,
-        "flip_rate": found.flip_rate,
-        "class_views": found.class_views.tolist(),
-        "class_right": found.confusion.diagonal().tolist(),
-        "confused": [list(pair) for pair in found.confused_pairs(10)],
-        "hardest_samples": found.hardest_samples(12).tolist(),
-    }
+def analysis_facts(name: str, found: Analysis) -> AnalysisFacts:
+    """What the labels say."""
+    return AnalysisFacts(
+        name=name,
+        views=found.views,
+        every=found.every,
+        flip_rate=found.flip_rate,
+        class_views=tuple(found.class_views.tolist()),
+        class_right=tuple(found.confusion.diagonal().tolist()),
+        confused=tuple(found.confused_pairs(10)),
+        hardest_samples=tuple(found.hardest_samples(12).tolist()),
+    )
 
 
 def images(stored: StoredCache, data: str | None) -> tuple[CachedViews | None, str | None]:
@@ -104,17 +139,16 @@ def images(stored: StoredCache, data: str | None) -> tuple[CachedViews | None, s
         return None, str(error).partition("\n")[0]
 
 
-def teacher_sections(
-    teacher: Mapping[str, Any], columns: Mapping[str, Any], found: Analysis, samples: SampleIndex
-) -> list[Child]:
+def teacher_sections(teacher: TeacherFacts, columns: Columns, found: Analysis, samples: SampleIndex) -> list[Child]:
     """Plots of one teacher."""
+    assert teacher.health is not None
     names = samples.class_names
     looked = f"{found.views:,} views"
     if found.every > 1:
         looked += f" (of every {found.every}th sample, all)"
     plots = [
         *block_cards(teacher, columns),
-        confidence_card(teacher["health"]),
+        confidence_card(teacher.health.means),
         flip_card(found),
         classes_card(found) if len(names) > ALL_CLASSES else coverage_card(teacher),
     ]

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from deit_pipe.pipeline.data_set import DataSet
 from deit_pipe.stages.console.errors import Mismatch
+from deit_pipe.stages.console.words import percent
 from deit_pipe.stages.networks.teacher import RANDOM, Teacher
 from deit_pipe.stages.opened.gate_result import (
     ACCEPTED,
@@ -20,7 +21,6 @@ from deit_pipe.stages.opened.gate_result import (
     GateResult,
     cause_words,
     measured_words,
-    percent,
 )
 from deit_pipe.stages.teaching.answers import Answers, ask_in_steps
 from deit_pipe.stages.teaching.causes import Cause, find_cause, wrong_order
@@ -180,7 +180,7 @@ def what_is_wrong(answers: Answers, known: Known | None) -> str:
     if answers.skill.high < WARNED_BELOW:
         return f"a skill below {WARNED_BELOW} is poor: a student learns its mistakes"
     if known is not None and answers.accuracy.high < known.accuracy - MARGIN:
-        return f"{percent(answers.accuracy.value)} is clearly below its {percent(known.accuracy)}, {known.source}"
+        return f"{percent(answers.accuracy.value, 1)} is clearly below its {percent(known.accuracy, 1)}, {known.source}"
     return ""
 
 
@@ -193,14 +193,14 @@ def refusal(teacher: Teacher, found: GateResult, cause: Cause | None, data: Data
     lines = [
         f"teacher {teacher.tag} ({teacher.source}) does not know these classes",
         f"  expected a skill of at least {REFUSED_BELOW} (0 is guessing, 1 is always right)",
-        f"  got      {measured_words(found)}; guessing gets {percent(1 / found.num_classes)}",
+        f"  got      {measured_words(found)}; guessing gets {percent(1 / found.num_classes, 1)}",
     ]
     if found.known is not None and not weak:
-        lines.append(f"  it should get {percent(found.known)}, {found.known_from}")
+        lines.append(f"  it should get {percent(found.known, 1)}, {found.known_from}")
     if cause is not None:
         lines += [f"  likely cause: {cause_words(cause.to_json())}", cause.cure]
     elif weak:
-        lines.append(f"  that is all it ever knew ({percent(found.known)}, {found.known_from}): train it for longer")
+        lines.append(f"  that is all it ever knew ({percent(found.known, 1)}, {found.known_from}): train it for longer")
     else:
         lines += [
             f"  no other order of classes, size or normalisation explains it, as far as {found.images:,} images tell: "

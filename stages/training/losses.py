@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deit_pipe.stages.training.targets import TensorTargets
+from deit_pipe.stages.training.targets import TensorTargets, log_probabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def soft_term(logits: Tensor, targets: TensorTargets, tau: float, reduction: str
 
 def _lump_tail(student: Tensor, targets: TensorTargets, tau: float) -> tuple[Tensor, Tensor]:
     """Teacher and student log-probabilities [B, K + 1]: the K stored classes, then everything else together."""
-    kept, classes = targets.log_probabilities(tau), targets.topk_class
+    kept, classes = log_probabilities(targets, tau), targets.topk_class
     assert classes is not None
     # fp16 rounding can make the kept mass exceed 1 by a little: the tail is then tiny, never negative
     tail = (1 - kept.exp().sum(dim=-1, keepdim=True)).clamp_min(TINY).log()

@@ -13,7 +13,7 @@ from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.arrays import CachedArrays
 from deit_pipe.stages.opened.replay import ReplayContext, check_replay
 from deit_pipe.stages.training.proof import StudentInput, WitnessCheck
-from deit_pipe.stages.training.targets import TensorTargets
+from deit_pipe.stages.training.targets import TensorTargets, on_device
 from deit_pipe.store.formats import TargetFormat, Targets, decode, encode
 from deit_pipe.store.reader import TargetReader
 
@@ -49,7 +49,7 @@ class CachedTargets:
             targets = next(stream)
             assert targets.fingerprint is not None
             check_replay(views, targets.fingerprint, self._context)
-            answers.append(TensorTargets.from_store(targets, mixed.device))
+            answers.append(on_device(targets, mixed.device))
         return answers
 
     def watch(self, views: ViewBatch, given: StudentInput) -> None:
@@ -97,7 +97,7 @@ class OnlineTargets:
             logits = self._teacher.padded(mixed[start : start + self._batch_size], self._batch_size)
             parts.append(logits.cpu().numpy())
         arrays = encode(np.concatenate(parts), self._format)
-        return [TensorTargets.from_store(decode(arrays, self._format), mixed.device)]
+        return [on_device(decode(arrays, self._format), mixed.device)]
 
     def watch(self, views: ViewBatch, given: StudentInput) -> None:
         """Take the witnesses of what the student is given, where there are any."""

@@ -1,6 +1,6 @@
 """What the student is trained on, as tensors; read from caches, or made by a teacher in the loop."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -8,52 +8,21 @@ from torch import Tensor
 
 from deit_pipe.pipeline.loader import ViewBatch
 from deit_pipe.stages.training.proof import StudentInput
-from deit_pipe.store.formats import Targets
+from deit_pipe.store.formats import Targets, TargetsOf
+
+TensorTargets = TargetsOf[Tensor]
 
 
-@dataclass(frozen=True)
-class TensorTargets:
-    """One teacher's targets for a batch, on the device.
+def on_device(targets: Targets, device: torch.device) -> TensorTargets:
+    """What a loss needs of these targets, as tensors on a device; fingerprints stay behind, compared already."""
+    return replace(targets, fingerprint=None).each(lambda values: torch.as_tensor(values).to(device, non_blocking=True))
 
-    Attributes:
-        teacher_label: int64 [B], argmax of the teacher's float32 logits.
-        logits: float32 [B, C] (dense) or None.
-        topk_class: int64 [B, K], most probable first (topk) or None.
-        topk_logp: float32 [B, K], log-probabilities at temperature 1, or None.
-        lse_tau: float32 [B, T], logsumexp(log p / tau) for each of `taus` (0 for tau 1), or None.
-        taus: temperatures that top-k targets serve.
-    """
 
-    teacher_label: Tensor
-    logits: Tensor | None = None
-    topk_class: Tensor | None = None
-    topk_logp: Tensor | None = None
-    lse_tau: Tensor | None = None
-    taus: tuple[float, ...] = ()
-
-    @classmethod
-    def from_store(cls, targets: Targets, device: torch.device) -> "TensorTargets":
-        """The same targets on a device."""
-
-        def move(array: object) -> Tensor | None:
-            return None if array is None else torch.as_tensor(array).to(device, non_blocking=True)
-
-        label = move(targets.teacher_label)
-        assert label is not None
-        return cls(
-            teacher_label=label,
-            logits=move(targets.logits),
-            topk_class=move(targets.topk_class),
-            topk_logp=move(targets.topk_logp),
-            lse_tau=move(targets.lse_tau),
-            taus=tuple(targets.taus),
-        )
-
-    def log_probabilities(self, tau: float) -> Tensor:
-        """Teacher's log p_tau of the stored classes, float32 [B, K]."""
-        assert self.topk_logp is not None
-        assert self.lse_tau is not None
-        return self.topk_logp / tau - self.lse_tau[:, self.taus.index(tau), None]
+def log_probabilities(targets: TensorTargets, tau: float) -> Tensor:
+    """Teacher's log p_tau of the stored classes, float32 [B, K]."""
+    assert targets.topk_logp is not None
+    assert targets.lse_tau is not None
+    return targets.topk_logp / tau - targets.lse_tau[:, targets.taus.index(tau), None]
 
 
 class TargetSource(Protocol):

@@ -35,7 +35,8 @@ class UnroundedTargets(OnlineTargets):
 
     def next(self, views: Any, mixed: Any) -> list[TensorTargets]:
         logits = self._teacher.padded(mixed, len(mixed))
-        return [TensorTargets(teacher_label=logits.argmax(dim=1).clone(), logits=logits.clone())]
+        label = logits.argmax(dim=1).clone()
+        return [TensorTargets("dense", logits.shape[1], (1.0,), teacher_label=label, logits=logits.clone())]
 
 
 def compare_logits(one: TargetReader, other: TargetReader) -> tuple[float, float, int]:

@@ -85,10 +85,15 @@ def collect(folder: Path) -> dict[str, Any]:
             found[name] = {"exit": result.exit_code, "text": lines, "data": steady(result.data)}
             if "report" in options:
                 page = Path(options["report"]).read_text(encoding="utf-8")
-                words = Reader(re.sub("<style>.*?</style>", "", page, flags=re.DOTALL)).text
-                words = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "TIME", words).replace(__version__, "VERSION")
-                found[name]["page"] = textwrap.wrap(words, 110, break_on_hyphens=False)
+                found[name]["page"] = page_words(page)
     return shortened(found)
+
+
+def page_words(page: str) -> list[str]:
+    """What a reader of a page reads, in lines; without its time and version."""
+    words = Reader(re.sub("<style>.*?</style>", "", page, flags=re.DOTALL)).text
+    words = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "TIME", words).replace(__version__, "VERSION")
+    return textwrap.wrap(words, 110, break_on_hyphens=False)
 
 
 def shortened(found: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from inspect_fakes import Made, make_cache
 
 from deit_pipe.cli import COMMANDS, build_command, main
 from deit_pipe.stages import inspect_cache
-from deit_pipe.stages.inspection.screen import bar, coverage_ranges, sparkline
+from deit_pipe.stages.console.words import bar, gauge
+from deit_pipe.stages.inspection.facts import EpochCoverage
+from deit_pipe.stages.inspection.screen import coverage_ranges, sparkline
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 from deit_pipe.store.layout import Block
 
@@ -144,12 +146,13 @@ def test_bars_are_full_only_when_all_is_there_and_empty_only_when_nothing_is() -
     assert bar(0.999, 10) == "█" * 9 + "░"
     assert bar(0.001, 10) == "█" + "░" * 9
     assert bar(0.0, 10) == "░" * 10
+    assert (gauge(0.97, 10), gauge(0.04, 10), gauge(0.26, 10)) == ("█" * 10, "·" * 10, "███·······")
     assert sparkline([0, 1, 1000]) == " ▁█"
 
 
 def test_epochs_in_the_same_state_share_a_line() -> None:
     states = [(5, True)] * 27 + [(2, False)] + [(0, False)] * 2
-    epochs = [{"epoch": e, "blocks": b, "sealed": s} for e, (b, s) in enumerate(states)]
+    epochs = [EpochCoverage(e, b, 5, 8 * b, s) for e, (b, s) in enumerate(states)]
     assert coverage_ranges(epochs) == [(0, 26, 5, True), (27, 27, 2, False), (28, 29, 0, False)]
 
 

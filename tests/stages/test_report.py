@@ -2,68 +2,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from inspect_fakes import Reader
+from run_fakes import write_run
 
 from deit_pipe.cli import main
 from deit_pipe.stages.console.errors import Missing, UsageProblem
 from deit_pipe.stages.options.run_report import RunReportOptions
 from deit_pipe.stages.report import run
-
-
-def write_run(folder: Path, epochs: int = 6, *, loss: str = "hard", lr: float = 1.0, result: bool = True) -> Path:
-    """A run folder as train-student writes it, with round numbers."""
-    folder.mkdir(parents=True)
-    config = {
-        "student": "custom",
-        "loss": loss,
-        "preset": "small",
-        "cache": "<i>cache",
-        "lr": lr,
-        "workers": 3,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    lines: list[dict[str, Any]] = []
-    for epoch in range(epochs):
-        for part in range(2):
-            lines.append(
-                {
-                    "kind": "step",
-                    "step": 10 * (2 * epoch + part + 1),
-                    "epoch": epoch,
-                    "lr": lr,
-                    "loss": 1.0,
-                    "data_wait_seconds": 0.1,
-                    "target_wait_seconds": 0.05,
-                    "compute_seconds": 0.35,
-                    "views_per_second": 100.0 + 10 * epoch,
-                }
-            )
-        top1 = [0.5, 0.6, 0.8, 0.7, 0.75, 0.78][epoch]
-        heads = {
-            name: {"top1": top1 + shift, "top5": 1.0}
-            for name, shift in (("class", 0.0), ("dist", 0.01), ("fused", 0.02), ("fused_softmax", 0.02))
-        }
-        lines.append(
-            {
-                "kind": "epoch",
-                "step": 20 * (epoch + 1),
-                "epoch": epoch,
-                "lr": lr / (epoch + 1),
-                "loss": 2.0 / (epoch + 1),
-                "label_loss": 1.5 / (epoch + 1),
-                "distillation_loss": 2.5 / (epoch + 1),
-                "agreement": 0.1 * epoch,
-                "val": heads,
-            }
-        )
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    if result:
-        (folder / "result.json").write_text(json.dumps({"answer": "fused"}))
-    return folder
 
 
 def test_the_page_and_the_json_show_the_numbers_of_the_run(tmp_path: Path) -> None:

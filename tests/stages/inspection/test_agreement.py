@@ -40,23 +40,23 @@ def test_guessing_is_zero_and_knowing_is_one(case: str, mixes: bool) -> None:
     for guess in ([0.25] * 4, [1.0, 0.0, 0.0, 0.0]):
         agreement, said = simulated(labels, np.array(guess), 4, mixes)
         facts = agreement_facts(agreement, labels, {0: said}, 4, recipe)
-        assert facts["chance_agreement"] == pytest.approx(agreement, abs=0.015)
-        assert facts["near_chance"] is True
+        assert facts.chance_agreement == pytest.approx(agreement, abs=0.015)
+        assert facts.near_chance is True
     agreement, said = simulated(labels, None, 4, mixes)
     facts = agreement_facts(agreement, labels, {0: said}, 4, recipe)
-    assert facts["agreement_skill"] == pytest.approx(1, abs=0.06)
-    assert facts["near_chance"] is False
-    assert facts["labelled_share"] == (0.5 if case == "half labelled" else 1.0)
+    assert facts.agreement_skill == pytest.approx(1, abs=0.06)
+    assert facts.near_chance is False
+    assert facts.labelled_share == (0.5 if case == "half labelled" else 1.0)
 
 
 def test_where_labels_say_nothing_nothing_is_flagged() -> None:
     for labels in (np.full(50, -1), np.zeros(50, np.int64)):
         facts = agreement_facts(0.0, labels, {}, 1 if labels[0] == 0 else 4, PLAIN)
-        assert (facts["agreement_skill"], facts["near_chance"]) == (None, False)
+        assert (facts.agreement_skill, facts.near_chance) == (None, False)
     # no labels to be read, nothing sealed: balanced classes are assumed
     facts = agreement_facts(0.25, None, {}, 4, PLAIN)
-    assert facts["chance_agreement"] == pytest.approx(0.25)
-    assert facts["near_chance"] is True
+    assert facts.chance_agreement == pytest.approx(0.25)
+    assert facts.near_chance is True
 
 
 def words(cache: str) -> str:
@@ -69,7 +69,7 @@ def words(cache: str) -> str:
 @pytest.mark.parametrize("recipe", [BASIC, MIXED], ids=["plain", "mixed"])
 def test_inspect_flags_a_teacher_that_agrees_as_often_as_guessing(tmp_path, monkeypatch, recipe) -> None:
     good = make_cache(tmp_path / "good", recipe=recipe)
-    (teacher,) = summarise(str(good.cache))["teachers"]
+    (teacher,) = summarise(str(good.cache)).to_json()["teachers"]
     assert teacher["health"]["near_chance"] is False
     assert "near chance" not in words(str(good.cache))
     random = np.random.Generator(np.random.Philox(4))
@@ -78,7 +78,7 @@ def test_inspect_flags_a_teacher_that_agrees_as_often_as_guessing(tmp_path, monk
         lambda epoch, labels, classes, seed=0, right=0.8: random.standard_normal((len(labels), classes), np.float32),
     )
     bad = make_cache(tmp_path / "bad", recipe=recipe, count=200, block=40)
-    (teacher,) = summarise(str(bad.cache))["teachers"]
+    (teacher,) = summarise(str(bad.cache)).to_json()["teachers"]
     assert teacher["health"]["near_chance"] is True
     assert teacher["health"]["agreement_skill"] == pytest.approx(0, abs=0.1)
     assert "WARNING: near chance" in words(str(bad.cache))
@@ -87,7 +87,7 @@ def test_inspect_flags_a_teacher_that_agrees_as_often_as_guessing(tmp_path, monk
 def test_inspect_shows_the_gate_of_every_kind(tmp_path) -> None:
     made = make_cache(tmp_path)
     cache = str(made.cache)
-    assert summarise(cache)["teachers"][0]["gate"] is None
+    assert summarise(cache).to_json()["teachers"][0]["gate"] is None
     assert "  gate " not in words(cache)
     record = {
         "decision": "passed",
@@ -109,7 +109,7 @@ def test_inspect_shows_the_gate_of_every_kind(tmp_path) -> None:
     assert write_gate(cache, made.teacher, record)
     shown = "gate      97.2 % of 360 val images, skill 0.97 [0.95, 0.98], ECE 0.021"
     assert shown in words(cache)
-    gate = summarise(cache)["teachers"][0]["gate"]
+    gate = summarise(cache).to_json()["teachers"][0]["gate"]
     assert {name: gate[name] for name in record} == record
     accepted = {
         **record,
@@ -144,5 +144,5 @@ def test_labels_are_read_without_their_keys_and_damage_is_left_to_verify(tmp_pat
     path = made.cache / "samples.parquet"
     path.write_bytes(path.read_bytes()[:-30])
     assert StoredCache(made.cache).labels is None
-    (teacher,) = summarise(str(made.cache))["teachers"]
+    (teacher,) = summarise(str(made.cache)).to_json()["teachers"]
     assert teacher["health"]["chance_agreement"] == pytest.approx(1 / len(CLASSES))

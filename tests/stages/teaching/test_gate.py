@@ -311,7 +311,7 @@ def test_a_damaged_record_is_named_by_verify_and_measured_again(folder: Path, tm
     path.write_bytes(good.replace(b'"accepted"', b'"passed"').replace(b'"passed"', b'"PASSED"'))
     (finding,) = verify(cache, "sizes")
     assert str(finding) == f"{MODEL}: gate: fails its SHA-256 (ledger/{MODEL}/gate.json)"
-    facts = summarise(str(cache))
+    facts = summarise(str(cache)).to_json()
     assert (facts["state"], facts["teachers"][0]["gate"]) == ("damaged", None)
     assert facts["damage"] == [str(finding)]
     assert facts["next"].startswith("deit-pipe cache-teacher ")

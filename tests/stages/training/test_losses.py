@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from deit_pipe.stages.training.losses import DistillationLoss, label_term, soft_term
-from deit_pipe.stages.training.targets import TensorTargets
+from deit_pipe.stages.training.targets import TensorTargets, on_device
 from deit_pipe.store.formats import TargetFormat, decode, encode
 
 BATCH, CLASSES = 12, 17
@@ -34,7 +34,7 @@ def labels() -> Array:
 
 def targets(teacher: Array, text: str, taus: tuple[float, ...] = (1.0,)) -> TensorTargets:
     fmt = TargetFormat.parse(text, taus, CLASSES)
-    return TensorTargets.from_store(decode(encode(teacher.astype(np.float32), fmt), fmt), CPU)
+    return on_device(decode(encode(teacher.astype(np.float32), fmt), fmt), CPU)
 
 
 def tensor(values: Array) -> torch.Tensor:
