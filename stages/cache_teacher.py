@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from deit_pipe.stages.machine.distributed import Processes, processes
 from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
+from deit_pipe.stages.opened.encoded_files import Notes, noting
 from deit_pipe.stages.opened.gate_result import GateResult, gate_lines
 from deit_pipe.stages.opened.images import absolute, given_choice, open_images
 from deit_pipe.stages.opened.plain_views import default_image_size, is_small
@@ -94,20 +96,18 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                 write_gate(options.cache, identity, gate.to_json())
             group.barrier()  # nobody writes before everybody has listed what is missing
             if not options.plan_only and writer.mine:
-                loaded = load_views(
-                    table,
-                    recipe,
-                    plan,
-                    cells_of(writer.mine, options.batch_size),
-                    image_size=image_size,
-                    workers=workers,
-                    pin_memory=group.device.type == "cuda",
-                )
-                views = rechecked(loaded, plan.seed)
-                try:
-                    fill(writer, teacher, recipe, views, options.batch_size, quiet=not group.first)
-                finally:
-                    views.close()  # type: ignore[attr-defined]  # a generator; ends its workers
+                with noting(options.cache, identity.name, group.rank, table) as (noted, notes):
+                    loaded = load_views(
+                        noted,
+                        recipe,
+                        plan,
+                        cells_of(writer.mine, options.batch_size),
+                        image_size=image_size,
+                        workers=workers,
+                        pin_memory=group.device.type == "cuda",
+                    )
+                    with closing(rechecked(loaded, plan.seed)) as views:
+                        fill(writer, teacher, recipe, views, options.batch_size, notes, quiet=not group.first)
             group.barrier()
         return summary(options, identity, teacher, total, todo)
 
@@ -218,6 +218,7 @@ def fill(
     recipe: Recipe,
     views: Iterator[ViewBatch],
     batch_size: int,
+    notes: Notes | None = None,
     *,
     quiet: bool = False,
 ) -> None:
@@ -252,6 +253,8 @@ def fill(
             if pending is not None:
                 pending.result()
             logits, prints, labels, partners = (np.concatenate(column) for column in zip(*parts, strict=True))
+            if notes is not None:
+                notes.save_if_due()
             pending = background.submit(writer.write, block, logits, prints, labels, partners, witness.finish())
         if pending is not None:
             pending.result()

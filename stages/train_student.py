@@ -76,7 +76,7 @@ def run_one(options: TrainStudentOptions) -> CommandResult:
             return CommandResult(f"{run_folder}: nothing to do, this run is finished\n{result_text(done)}", done)
 
         schedule = schedule_of(options, cache, decided)
-        context = ReplayContext(options.cache, images.train.keys, cache.provenance)  # type: ignore[arg-type]
+        context = ReplayContext(cache.stored, images.train)
         alone = None if readers else targets_alone(options, cache, decided, images, group, context)
         if group.first:
             say_proof(cache)

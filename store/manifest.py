@@ -57,7 +57,7 @@ MANIFEST = "MANIFEST.json"
 PROVENANCE = "PROVENANCE.json"
 ZARR_ROOT = "targets.zarr"
 _ROOT_METADATA = b'{"attributes":{},"zarr_format":3,"node_type":"group"}'
-_OURS = (MANIFEST, PROVENANCE, SAMPLES, "targets.zarr/", "teachers/", "ledger/", "locks/")
+_OURS = (MANIFEST, PROVENANCE, SAMPLES, "targets.zarr/", "teachers/", "ledger/", "locks/", "encoded/")
 
 
 def create_cache(

@@ -6,7 +6,7 @@ between is memory shared by processes, pinning, and our own packing into tensors
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from deit_pipe.pipeline.views import Box, Mix
 ONE_IN = 100
 
 
-def rechecked(views: Iterator[ViewBatch], seed: int) -> Iterator[ViewBatch]:
+def rechecked(views: Iterator[ViewBatch], seed: int) -> Generator[ViewBatch, None, None]:
     """Yield the batches of `load_views`, a few views of each looked at again; closing it closes them.
 
     Raises:

@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.pipeline.provenance import library_versions
+from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Mismatch
+from deit_pipe.stages.opened.encoded_files import EncodedFiles, causes_line
+from deit_pipe.store.stored_cache import StoredCache
 
 if TYPE_CHECKING:  # at run time it would import torch, which an inspection does without
     from deit_pipe.pipeline.loader import ViewBatch
@@ -18,7 +21,7 @@ def check_replay(views: "ViewBatch", cached: NDArray[np.uint32], where: "ReplayC
     """Compare all fingerprints of a batch with the cache's.
 
     Raises:
-        Mismatch: at least one differs; the first is named with cell, file, both values and library versions.
+        Mismatch: at least one differs; the first is named with cell, file, both values and the cause that is proven.
     """
     different = np.flatnonzero(views.fingerprints != cached)
     if len(different):
@@ -26,21 +29,22 @@ def check_replay(views: "ViewBatch", cached: NDArray[np.uint32], where: "ReplayC
 
 
 class ReplayContext:
-    """What a replay error needs to say: file names, and the libraries then and now."""
+    """What a replay error needs to say: file names, and the libraries and files then and now."""
 
-    def __init__(
-        self, cache: str, keys: "NDArray[np.str_] | list[str] | tuple[str, ...]", then: Mapping[str, str]
-    ) -> None:
-        """`keys[i]` is the file or row of sample i; `then` are the cache's recorded library versions."""
-        self.cache, self.keys, self.then = cache, keys, dict(then)
+    def __init__(self, stored: StoredCache, table: SampleTable) -> None:
+        """`table` holds the cache's samples as they are now."""
+        self.cache, self.keys, self.then = stored.path, table.keys, dict(stored.provenance)
+        self._files = EncodedFiles(stored, table)
 
     def describe(self, views: "ViewBatch", cached: NDArray[np.uint32], different: NDArray[np.intp]) -> str:
         """The message for the first difference in a batch."""
         first = int(different[0])
+        changed = changed_versions(self.then)
+        cause = causes_line(self._files.verdict(int(views.samples[first])), changed, version_pairs(changed))
         return (
             f"replay differs: {self.cell(views, first)}\n"
             f"  fingerprint  cached {int(cached[first]):08x}   replayed {int(views.fingerprints[first]):08x}\n"
-            f"  {len(different)} of {len(cached)} views of this batch differ\n" + self.versions() + "\n"
+            f"  {len(different)} of {len(cached)} views of this batch differ\n  {cause}\n"
             f"find out more with: deit-pipe inspect-cache {shlex.quote(self.cache)} --replay all"
         )
 
@@ -48,16 +52,6 @@ class ReplayContext:
         """One view of a batch in words: its cell, sample and file."""
         sample = int(views.samples[place])
         return f"epoch {views.epoch}, slot {views.slots[place]}, sample {sample} ({self.keys[sample]})"
-
-    def versions(self) -> str:
-        """Which libraries differ from those the cache was made with, and what that means."""
-        changed = changed_versions(self.then)
-        if not changed:
-            return "  the libraries are the cache's own, so an image file was changed: restore it, or make a new cache"
-        return (
-            f"  libraries that differ from the cache's: {version_pairs(changed)}\n"
-            "  install the cached versions, or make a new cache"
-        )
 
 
 def changed_versions(provenance: Mapping[str, str]) -> dict[str, list[str]]:

@@ -116,7 +116,7 @@ class Fit:
                 pin_memory=group.device.type == "cuda",
             )
             views = rechecked(loaded, self.schedule.plan.seed)
-            stack.callback(views.close)  # type: ignore[attr-defined]  # a generator; ends its workers
+            stack.callback(views.close)  # ends its workers
             targets = stack.enter_context(closing(self.make_targets(position.epoch, position.step)))
             shown = stack.enter_context(
                 progress(

@@ -11,8 +11,8 @@ from deit_pipe.pipeline.loader import ViewBatch
 from deit_pipe.pipeline.plan import Cells
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.arrays import CachedArrays
+from deit_pipe.stages.opened.proof import StudentInput, WitnessCheck
 from deit_pipe.stages.opened.replay import ReplayContext, check_replay
-from deit_pipe.stages.training.proof import StudentInput, WitnessCheck
 from deit_pipe.stages.training.targets import TensorTargets, on_device
 from deit_pipe.store.formats import TargetFormat, Targets, decode, encode
 from deit_pipe.store.reader import TargetReader

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deit_pipe.pipeline.loader import ViewBatch
-from deit_pipe.stages.training.proof import StudentInput
+from deit_pipe.stages.opened.proof import StudentInput
 from deit_pipe.store.formats import Targets, TargetsOf
 
 TensorTargets = TargetsOf[Tensor]

@@ -17,8 +17,8 @@ from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.stages.console.errors import TrainingDiverged
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.student import StudentFacts
+from deit_pipe.stages.opened.proof import StudentInput
 from deit_pipe.stages.training.losses import DistillationLoss
-from deit_pipe.stages.training.proof import StudentInput
 from deit_pipe.stages.training.targets import TargetSource
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

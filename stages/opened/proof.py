@@ -81,22 +81,33 @@ class WitnessCheck:
             expected = np.concatenate([found.sums[rows], wanted], axis=1)
             self._pending.append(_Pending(views=views, places=places, got=got, expected=expected, arrived=arrived))
 
+    @property
+    def waiting(self) -> int:
+        """How many views were taken and not compared yet."""
+        return sum(len(one.places) for one in self._pending)
+
     def confirm(self) -> None:
         """Compare what was taken since the last call.
 
         Raises:
             Mismatch: names the first view that the student was given otherwise than the teacher.
         """
+        if self._pending and (different := self.compare()):
+            raise Mismatch(different[0])
+
+    def compare(self) -> list[str]:
+        """Compare what was taken since the last call; a message for each view that differs."""
         pending, self._pending = self._pending, []
+        messages = []
         for one in pending:
             if one.arrived is not None:
                 one.arrived.synchronize()
             got = one.got.numpy()
             # written so that a NaN differs
             different = ~(np.abs(got - one.expected) <= TOLERANCE)
-            if different.any():
-                row = int(np.flatnonzero(different.any(axis=1))[0])
-                raise Mismatch(self._describe(one, row, got[row], different[row]))
+            for row in np.flatnonzero(different.any(axis=1)).tolist():
+                messages.append(self._describe(one, row, got[row], different[row]))
+        return messages
 
     def _witnesses(self, number: int, epoch: int) -> Witnesses:
         address = number, epoch
