@@ -14,10 +14,11 @@ from stage_fakes import cache_options, student_options
 
 from deit_pipe.pipeline import compose as composing
 from deit_pipe.pipeline import loader
+from deit_pipe.pipeline.errors import ViewChanged
 from deit_pipe.pipeline.loader import ViewBatch
 from deit_pipe.stages import cache_teacher, train_student
 from deit_pipe.stages.console.errors import Mismatch
-from deit_pipe.stages.training import trainer
+from deit_pipe.stages.training import fit, trainer
 from deit_pipe.store.errors import CacheCorrupt
 from deit_pipe.store.ledger import read_ledger
 from deit_pipe.store.manifest import list_teachers
@@ -207,9 +208,11 @@ def test_the_loader_that_exchanges_two_views_is_refused(cache: Path, tmp_path: P
         return batch
 
     monkeypatch.setattr(loader, "to_batch", exchanged)
-    with pytest.raises(Exception, match=r"differs") as caught:
+    with pytest.raises(ViewChanged, match="changed between its worker and the batch"):
         train(cache, tmp_path / "run")
-    assert caught.value.exit_code == 4  # type: ignore[attr-defined]
+    monkeypatch.setattr(fit, "rechecked", lambda views, seed: views)
+    with pytest.raises(Mismatch, match="witness differs"):
+        train(cache, tmp_path / "run")
 
 
 def test_compose_is_what_both_stages_call() -> None:
