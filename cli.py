@@ -168,6 +168,8 @@ def call(run: Callable[[], Any], as_json: bool) -> int:
         return INTERRUPTED
     except DeitPipeError as error:
         click.echo(f"error: {error}", err=True)
+        if as_json and os.environ.get("RANK", "0") == "0":
+            click.echo(json.dumps({"error": error.to_json()}, indent=2))
         return error.exit_code
     if os.environ.get("RANK", "0") != "0":
         return int(result.exit_code)  # of several processes the first one speaks

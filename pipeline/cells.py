@@ -141,8 +141,8 @@ def pair_up(
         return partner, mixes
     if plan.mix_group != recipe.mix_group:
         raise PlanError(
-            f"plan and recipe have different mix groups: {plan.mix_group} and {recipe.mix_group}\n"
-            "  make the plan with ViewPlan.for_recipe"
+            f"plan and recipe have different mix groups: {plan.mix_group} and {recipe.mix_group}",
+            cure="make the plan with ViewPlan.for_recipe",
         )
     position = 0
     while position < count:
@@ -150,9 +150,9 @@ def pair_up(
         stop = position + len(group)
         if stop > count or not np.array_equal(slots[position:stop], group):
             raise PlanError(
-                f"batch tears the mix group of slots {group[0]}..{group[-1]} in epoch {epoch}\n"
-                f"  expected  whole groups of {plan.mix_group} slots, each in order\n"
-                f"  choose a batch size that is a multiple of {plan.mix_group}"
+                f"batch tears the mix group of slots {group[0]}..{group[-1]} in epoch {epoch}",
+                expected=f"whole groups of {plan.mix_group} slots, each in order",
+                cure=f"choose a batch size that is a multiple of {plan.mix_group}",
             )
         mix = draw_mix(recipe, plan.stream(epoch, int(group[0]), Purpose.MIX), image_size)
         if mix is not None:
@@ -177,8 +177,8 @@ def decode_sample(table: SampleTable, sample: int) -> Decoded:
         if str(error).startswith("cannot read image"):
             raise
         raise BadImage(
-            f"cannot decode image: sample {sample} ({table.keys[sample]}) of {table.name}: {error}\n"
-            "  repair or remove the image; a view is never made from another one instead"
+            f"cannot decode image: sample {sample} ({table.keys[sample]}) of {table.name}: {error}",
+            cure="repair or remove the image; a view is never made from another one instead",
         ) from error
 
 

@@ -86,8 +86,8 @@ def _val_fraction(data: str, choice: DataChoice, splits: DataSplits) -> float:
     if choice.val_fraction and splits.val is not None:
         where = splits.val.data if choice.val_data else f"{data}, called {splits.val.name}"
         raise DataAmbiguous(
-            f"validation images twice: held out (--val-fraction {choice.val_fraction}) and those of {where}\n"
-            "  leave --val-fraction out, or leave the other validation images out"
+            f"validation images twice: held out (--val-fraction {choice.val_fraction}) and those of {where}",
+            cure="leave --val-fraction out, or leave the other validation images out",
         )
     return float(choice.val_fraction)
 

@@ -79,8 +79,8 @@ def open_splits(data: str, choice: DataChoice) -> DataSplits:
             parts[kind] = _labelled(_same_classes(_open(found, split, columns, left_out), train), kind, left_out)
     if choice.val_split is not None and other is None and parts["val"] is None:
         raise DataMissing(
-            f"no labelled images in the split {choice.val_split} of {data}\n"
-            "  name a split with labels: --val-split NAME"
+            f"no labelled images in the split {choice.val_split} of {data}",
+            cure="name a split with labels: --val-split NAME",
         )
     if other is not None:
         parts["val"] = _open_elsewhere(other, choice.val_split, columns, train, left_out)
@@ -100,8 +100,9 @@ def _check_training(train: NamedSplit) -> None:
     if not len(table) or not table.class_names:
         what = "labels" if len(table) else "images"
         raise DataMissing(
-            f"no {what} in the training split of {train.data}\n  expected  at least one image with a label\n"
-            "  name another split: --train-split NAME, or other data: --data PATH"
+            f"no {what} in the training split of {train.data}",
+            expected="at least one image with a label",
+            cure="name another split: --train-split NAME, or other data: --data PATH",
         )
 
 
@@ -133,7 +134,7 @@ def _open_elsewhere(
         opened = _labelled(_same_classes(_open(other, split, columns, left_out), train), "val", left_out)
         if opened is not None:
             return opened
-    raise DataMissing(f"no labelled images in {other.path}\n  give images with labels: --val-data PATH, or none")
+    raise DataMissing(f"no labelled images in {other.path}", cure="give images with labels: --val-data PATH, or none")
 
 
 def _without_shared_files(splits: DataSplits) -> DataSplits:
@@ -147,8 +148,9 @@ def _without_shared_files(splits: DataSplits) -> DataSplits:
         shared = None if split is None else shared_file(train.opened, split.opened)
         if shared is not None:
             raise DataAmbiguous(
-                f"the same file is in the train split and in the {kind} split: {shared[1]}\n"
-                f"  in train  {shared[0]}\n  remove one of the two, or name other splits"
+                f"the same file is in the train split and in the {kind} split: {shared[1]}",
+                details=[f"in train  {shared[0]}"],
+                cure="remove one of the two, or name other splits",
             )
     if val is None or test is None:
         return splits
@@ -157,8 +159,9 @@ def _without_shared_files(splits: DataSplits) -> DataSplits:
         return splits
     if val.data == test.data:
         raise DataAmbiguous(
-            f"the same file is in the val split and in the test split: {shared[1]}\n"
-            f"  in val    {shared[0]}\n  remove one of the two, or name other splits"
+            f"the same file is in the val split and in the test split: {shared[1]}",
+            details=[f"in val    {shared[0]}"],
+            cure="remove one of the two, or name other splits",
         )
     splits.left_out.add("the test split, as --val-data uses its files; the first", str(shared[1]))
     return replace(splits, test=None)

@@ -68,14 +68,15 @@ def parse_fields(kinds: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
         if name not in kinds:
             near = get_close_matches(name, kinds, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise RecipeError(f"unknown recipe field {name!r}\n  {hint}see: deit-pipe show-recipe deit")
+            raise RecipeError(f"unknown recipe field {name!r}", cure=f"{hint}see: deit-pipe show-recipe deit")
         try:
             parsed[name] = _convert(kinds[name], value)
         except (TypeError, ValueError) as error:
             raise RecipeError(
-                f"recipe field {name} has a wrong value\n"
-                f"  expected  {_kind_name(kinds[name])}\n  got       {value!r}\n"
-                "  see: deit-pipe show-recipe deit"
+                f"recipe field {name} has a wrong value",
+                expected=_kind_name(kinds[name]),
+                got=f"{value!r}",
+                cure="see: deit-pipe show-recipe deit",
             ) from error
     return parsed
 

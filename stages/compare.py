@@ -5,23 +5,21 @@ from typing import Any
 
 from deit_pipe.stages.comparing.compared_runs import Line, compare, differing
 from deit_pipe.stages.comparing.tables import csv_text, table_text
-from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.console.target_file import check_target
 from deit_pipe.stages.options.compare import CompareOptions
 
 
 def run(options: CompareOptions) -> CommandResult:
     """Read, put into lines, measure where asked, show."""
+    target = Path(options.csv) if options.csv else None
+    if target is not None:
+        check_target(target, "--csv")
     lines = compare(options.runs)
     costs = measured(lines, options) if options.measure else []
     text = table_text(lines, costs)
-    if options.csv:
-        target = Path(options.csv)
-        if target.is_dir() or not target.parent.is_dir():
-            raise UsageProblem(
-                f"--csv {target} cannot be written\n  expected a file in an existing folder\ngive another name"
-            )
+    if target is not None:
         target.write_text(csv_text(lines), encoding="utf-8")
         text += f"\n\nrows     {target}"
     names = ("data", "split", "images", "weights")

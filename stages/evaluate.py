@@ -44,7 +44,8 @@ def run(options: EvaluateOptions) -> CommandResult:
             known = read_teacher_run(Path(options.teacher_weights))
             if known is None:
                 raise Missing(
-                    f"{options.teacher_weights} is no train-teacher folder\n  make one with: deit-pipe train-teacher"
+                    f"{options.teacher_weights} is no train-teacher folder",
+                    cure="make one with: deit-pipe train-teacher",
                 )
             teacher = load_teacher(
                 known.model,
@@ -100,9 +101,9 @@ def measured_images(options: EvaluateOptions, config: Mapping[str, Any]) -> tupl
         found = open_images(str(config.get("data") or "digits"), choice)
         if digest not in (None, found.train.digest):
             raise Mismatch(
-                f"the training images of {options.run} have changed: {found.data}\n"
-                f"  samples sha256  trained on {str(digest)[:12]}   now {found.train.digest[:12]}\n"
-                "restore them, or name images to measure on with --data D"
+                f"the training images of {options.run} have changed: {found.data}",
+                details=[f"samples sha256  trained on {str(digest)[:12]}   now {found.train.digest[:12]}"],
+                cure="restore them, or name images to measure on with --data D",
             )
     else:
         own = moved_images(options.data, choice, digest)

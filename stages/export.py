@@ -35,7 +35,7 @@ def run(options: ExportOptions) -> CommandResult:
     name = "student.safetensors" if options.format == "timm" else "student.onnx"
     out = Path(options.out) if options.out else folder / "export" / name
     if out.suffix != Path(name).suffix:
-        raise UsageProblem(f"--out {out} does not end in {Path(name).suffix}\n  use for example --out {name}")
+        raise UsageProblem(f"--out {out} does not end in {Path(name).suffix}", cure=f"use for example --out {name}")
     out.parent.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(CHECKED, 3, facts.image_size, facts.image_size, generator=generator)
@@ -44,9 +44,9 @@ def run(options: ExportOptions) -> CommandResult:
     difference = (write_timm if options.format == "timm" else write_onnx)(model, facts, out, pixels, expected)
     if not difference <= TOLERANCE[options.format]:  # NaN too
         raise Corrupt(
-            f"{out} answers otherwise than {folder}\n"
-            f"  largest difference of a logit {difference:.3g}, allowed {TOLERANCE[options.format]:g}\n"
-            "do not use the file; report this with the output of: deit-pipe --version"
+            f"{out} answers otherwise than {folder}",
+            details=[f"largest difference of a logit {difference:.3g}, allowed {TOLERANCE[options.format]:g}"],
+            cure="do not use the file; report this with the output of: deit-pipe --version",
         )
     size = out.stat().st_size
     data: dict[str, Any] = {
@@ -104,7 +104,7 @@ def write_onnx(model: nn.Module, facts: StudentFacts, out: Path, pixels: Tensor,
         import onnxscript  # noqa: F401  torch's exporter needs it, and says so late
     except ImportError as error:
         raise Missing(
-            f"the ONNX export needs {error.name}\n  install it with: pip install 'deit-pipe[onnx]'"
+            f"the ONNX export needs {error.name}", cure="install it with: pip install 'deit-pipe[onnx]'"
         ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals

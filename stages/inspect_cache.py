@@ -76,12 +76,12 @@ def check_options(options: InspectCacheOptions) -> None:
     """
     if options.teacher_weights and not options.replay:
         raise UsageProblem(
-            "--teacher-weights asks a teacher about replayed views\ngive --replay too, such as --replay 256"
+            "--teacher-weights asks a teacher about replayed views", cure="give --replay too, such as --replay 256"
         )
     if options.png and not options.cell:
-        raise UsageProblem("--png draws one cell\ngive --cell too, such as --cell 0/17")
+        raise UsageProblem("--png draws one cell", cure="give --cell too, such as --cell 0/17")
     if options.cell and options.sample:
-        raise UsageProblem("--cell and --sample are two questions\ngive one of them")
+        raise UsageProblem("--cell and --sample are two questions", cure="give one of them")
 
 
 def prove(options: InspectCacheOptions, facts: CacheFacts, stored: StoredCache) -> ReplayFacts:
@@ -109,8 +109,8 @@ def open_all(options: InspectCacheOptions, stored: StoredCache) -> "tuple[Cached
     names = [stored.teacher(options.teacher).name] if options.teacher else stored.teacher_names
     if not names:
         raise Missing(
-            f"no teacher in {options.cache} yet\n"
-            f"add one with: deit-pipe cache-teacher --cache {shlex.quote(options.cache)} --teacher NAME"
+            f"no teacher in {options.cache} yet",
+            cure=f"add one with: deit-pipe cache-teacher --cache {shlex.quote(options.cache)} --teacher NAME",
         )
     return open_views(stored, options.data), [CachedArrays(stored, name) for name in names]
 
@@ -123,7 +123,7 @@ def only_one(teachers: "list[CachedArrays]", option: str) -> "list[CachedArrays]
     """
     if len(teachers) != 1:
         names = ", ".join(arrays.identity.name for arrays in teachers)
-        raise UsageProblem(f"{option} is about one teacher, this cache has {names}\nsay which, with --teacher")
+        raise UsageProblem(f"{option} is about one teacher, this cache has {names}", cure="say which, with --teacher")
     return teachers
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from deit_pipe.stages.console.errors import UsageProblem
+from deit_pipe.stages.console.facts import Facts, plain
 from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import choose_device
@@ -47,6 +49,28 @@ MEASURED_SECONDS = 1.5
 SHOWN_TAGS = 3
 
 
+@dataclass(frozen=True)
+class ModelFacts(Facts):
+    """One timm model.
+
+    Attributes:
+        name: without tag.
+        parameters, gmacs: None if it cannot be built; multiply-adds of one image, in units of 1e9.
+        image_size: side of its input in pixels.
+        tags: of published weights, the one that the bare name means first.
+        images_per_second: None where it was not measured.
+        role: whose list it is in; None for a search.
+    """
+
+    name: str
+    parameters: int | None
+    gmacs: float | None
+    image_size: int
+    tags: Sequence[str]
+    images_per_second: float | None = None
+    role: str | None = None
+
+
 def run(options: ListModelsOptions) -> CommandResult:
     """Facts of the chosen models, as a table for each role.
 
@@ -56,23 +80,22 @@ def run(options: ListModelsOptions) -> CommandResult:
     chosen = [(role, name) for role in roles_of(options) for name in choose_models(options.pattern, USUAL[role])]
     shown = chosen[: options.limit or None]
     device = choose_device(options.device) if options.measure else None
-    models = []
+    models: list[ModelFacts] = []
     with progress(
         "measuring" if device else "counting", len(shown), "models", quiet=len(shown) < 4 and not device
     ) as bar:
         for role, name in shown:
             facts = model_facts(name, options.img_size)
-            facts["role"] = role if options.pattern is None or options.role else None
-            if device is not None and facts["gmacs"] is not None:
-                facts["images_per_second"] = measure(
-                    name, facts["image_size"], options.batch_size, device, role == STUDENT
-                )
+            facts = replace(facts, role=role if options.pattern is None or options.role else None)
+            if device is not None and facts.gmacs is not None:
+                rate = measure(name, facts.image_size, options.batch_size, device, role == STUDENT)
+                facts = replace(facts, images_per_second=rate)
             models.append(facts)
             bar.advance(1, name)
     text = tables_text(models, measured=device is not None)
     if len(shown) < len(chosen):
         text.append(f"\nand {len(chosen) - len(shown)} more; list them with --limit 0", "dim")
-    return CommandResult(text, {"models": models, "matches": len(chosen)})
+    return CommandResult(text, {"models": plain(models), "matches": len(chosen)})
 
 
 def roles_of(options: ListModelsOptions) -> tuple[str, ...]:
@@ -95,23 +118,17 @@ def choose_models(pattern: str | None, usual: Sequence[str]) -> list[str]:
     found = [name for name in known if fnmatch(name, wild)]
     if not found:
         raise UsageProblem(
-            f"timm {timm.__version__} has no model like {pattern!r}\nsearch with a part of a name, such as 'resnet'"
+            f"timm {timm.__version__} has no model like {pattern!r}",
+            cure="search with a part of a name, such as 'resnet'",
         )
     return found
 
 
-def model_facts(name: str, image_size: int | None = None) -> dict[str, Any]:
-    """Parameters, multiply-adds of one image in units of 1e9 (null if it cannot be built), input size, tags."""
+def model_facts(name: str, image_size: int | None = None) -> ModelFacts:
+    """What a model is; nothing is measured."""
     config: Any = timm.get_pretrained_cfg(PUBLISHED_TAGS.get(name, name))
     size = image_size or (config.input_size[-1] if config is not None else 224)
-    facts: dict[str, Any] = {
-        "name": name,
-        "parameters": None,
-        "gmacs": None,
-        "image_size": size,
-        "tags": published_tags(name),
-        "images_per_second": None,
-    }
+    facts = ModelFacts(name, parameters=None, gmacs=None, image_size=size, tags=published_tags(name))
     try:
         with torch.device("meta"):  # shapes only: no memory, no arithmetic
             model = build(name, size).eval()
@@ -119,14 +136,13 @@ def model_facts(name: str, image_size: int | None = None) -> dict[str, Any]:
                 model(torch.empty(1, 3, size, size))
     except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError):
         return facts
-    facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-    facts["gmacs"] = counter.get_total_flops() / 2e9
-    return facts
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return replace(facts, parameters=count, gmacs=counter.get_total_flops() / 2e9)
 
 
 def build(name: str, size: int) -> nn.Module:
     """A model without weights, for images of `size`."""
-    settings: dict[str, Any] = {"img_size": size} if "patch" in name else {}
+    settings = {"img_size": size} if "patch" in name else {}
     model: nn.Module = timm.create_model(name, pretrained=False, **settings)
     return model
 
@@ -167,10 +183,10 @@ def images_per_second(rate: float | None) -> str:
     return "-" if rate is None else f"{rate:,.0f}" if rate >= 20 else f"{rate:.1f}"
 
 
-def tables_text(models: Sequence[dict[str, Any]], *, measured: bool) -> Text:
+def tables_text(models: Sequence[ModelFacts], *, measured: bool) -> Text:
     """A table of each role, under its name where there are two."""
-    roles = list(dict.fromkeys(facts["role"] for facts in models))
-    tables = [table_text([facts for facts in models if facts["role"] == role], measured=measured) for role in roles]
+    roles = list(dict.fromkeys(facts.role for facts in models))
+    tables = [table_text([facts for facts in models if facts.role == role], measured=measured) for role in roles]
     if len(roles) < 2:
         return tables[0]
     return Text("\n\n").join(
@@ -178,19 +194,19 @@ def tables_text(models: Sequence[dict[str, Any]], *, measured: bool) -> Text:
     )
 
 
-def table_text(models: Sequence[dict[str, Any]], *, measured: bool) -> Text:
+def table_text(models: Sequence[ModelFacts], *, measured: bool) -> Text:
     """The models as aligned lines."""
     rows = [("model", "parameters", "GMACs", "px", *(("img/s",) if measured else ()), "weights")]
     for facts in models:
-        tags = facts["tags"]
+        tags = facts.tags
         more = f" and {len(tags) - SHOWN_TAGS} more" if len(tags) > SHOWN_TAGS else ""
-        speed = images_per_second(facts["images_per_second"])
+        speed = images_per_second(facts.images_per_second)
         rows.append(
             (
-                facts["name"],
-                "-" if facts["parameters"] is None else f"{facts['parameters'] / 1e6:,.1f} M",
-                "-" if facts["gmacs"] is None else f"{facts['gmacs']:,.2f}",
-                str(facts["image_size"]),
+                facts.name,
+                "-" if facts.parameters is None else f"{facts.parameters / 1e6:,.1f} M",
+                "-" if facts.gmacs is None else f"{facts.gmacs:,.2f}",
+                str(facts.image_size),
                 *((speed,) if measured else ()),
                 ", ".join(tags[:SHOWN_TAGS]) + more if tags else "none published",
             )

@@ -1,18 +1,27 @@
 """`deit-pipe pack`: images of any supported form -> one Arrow file per split."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from deit_pipe.pipeline.sources.packed import pack_samples
 from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import UsageProblem
+from deit_pipe.stages.console.facts import Facts, plain
 from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.opened.images import given_choice, open_images
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.pack import PackOptions
+
+
+@dataclass(frozen=True)
+class PackedSplit(Facts):
+    """A written split: its file, how many images, its size in bytes."""
+
+    file: str
+    images: int
+    bytes: int
 
 
 def run(options: PackOptions) -> CommandResult:
@@ -25,21 +34,19 @@ def run(options: PackOptions) -> CommandResult:
     stale = [file.name for file in sorted(out.glob("*.arrow")) if tables.get(file.stem) is None]
     if stale:
         raise UsageProblem(
-            f"{out} holds splits that {options.data} does not have: {', '.join(stale)}\n"
-            "  they would be taken for splits of these images\nremove them, or give another folder with --out"
+            f"{out} holds splits that {options.data} does not have: {', '.join(stale)}",
+            details=["they would be taken for splits of these images"],
+            cure="remove them, or give another folder with --out",
         )
-    written: dict[str, Any] = {}
+    written: dict[str, PackedSplit] = {}
     for split, table in tables.items():
         if table is None:
             continue
         file = out / f"{split}.arrow"
         with progress(f"packing {split}", len(table), "images") as shown:
             pack_samples(table, file, raw=options.raw, progress=shown.reach)
-        written[split] = {"file": str(file), "images": len(table), "bytes": file.stat().st_size}
-    lines = [
-        f"{split}: {one['images']:,} images, {human_bytes(one['bytes'])}, {one['file']}"
-        for split, one in written.items()
-    ]
+        written[split] = PackedSplit(str(file), len(table), file.stat().st_size)
+    lines = [f"{split}: {one.images:,} images, {human_bytes(one.bytes)}, {one.file}" for split, one in written.items()]
     following = command_line("cache-teacher", CacheTeacherOptions, data=str(out))
     text = "\n".join([*lines, f"next: {following}"])
-    return CommandResult(text, {"out": str(out), "raw": options.raw, "splits": written})
+    return CommandResult(text, {"out": str(out), "raw": options.raw, "splits": plain(written)})

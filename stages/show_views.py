@@ -1,9 +1,9 @@
 """`deit-pipe show-views`: a picture of the views that a recipe makes of some images."""
 
 import textwrap
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -15,6 +15,7 @@ from deit_pipe.pipeline.loader import to_batch
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import Recipe, load_recipe, preset_name
 from deit_pipe.pipeline.samples import SampleTable, class_name
+from deit_pipe.stages.console.facts import Facts, plain
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.opened.images import given_choice, open_images
 from deit_pipe.stages.opened.plain_views import default_image_size
@@ -25,6 +26,18 @@ MARGIN = 8
 TEXT_LINES = 6
 FONT_SIZE = 12
 LINE = FONT_SIZE + 3
+
+
+@dataclass(frozen=True)
+class ViewFacts(Facts):
+    """A view in the picture: its cell, its image, its `draw` in short, its `fingerprint` in hexadecimal."""
+
+    epoch: int
+    slot: int
+    sample: int
+    key: str
+    draw: str
+    fingerprint: str
 
 
 def run(options: ShowViewsOptions) -> CommandResult:
@@ -50,7 +63,7 @@ def run(options: ShowViewsOptions) -> CommandResult:
         f"{out}: {picture.width} x {picture.height} px, {len(rows)} samples of {table.name}, "
         f"{options.views} views each, recipe {preset_name(recipe)} at {size} px, seed {options.seed}"
     )
-    return CommandResult(text, {"out": str(out), "recipe_digest": recipe.digest, "views": facts})
+    return CommandResult(text, {"out": str(out), "recipe_digest": recipe.digest, "views": plain(facts)})
 
 
 def find_cells(plan: ViewPlan, sample: int, views: int) -> list[tuple[int, int]]:
@@ -65,7 +78,7 @@ def find_cells(plan: ViewPlan, sample: int, views: int) -> list[tuple[int, int]]
 
 def view_tile(
     table: SampleTable, recipe: Recipe, plan: ViewPlan, epoch: int, slot: int, size: int
-) -> tuple[Image.Image, dict[str, Any]]:
+) -> tuple[Image.Image, ViewFacts]:
     """Make one view as it is trained on, with its draw below; and the same facts as data."""
     group = plan.group_slots(slot)
     rendered = render_cells(table, recipe, plan, Cells(epoch, group), size)
@@ -74,14 +87,15 @@ def view_tile(
     pixels = (mixed.clamp(0, 1) * 255).round().byte().numpy()
     view = rendered.views[position]
     lines = [f"epoch {epoch}, slot {slot}", str(view), *mix_line(table, rendered, position)]
-    fact = {
-        "epoch": epoch,
-        "slot": slot,
-        "sample": int(rendered.samples[position]),
-        "key": table.keys[int(rendered.samples[position])],
-        "draw": str(view),
-        "fingerprint": f"{int(rendered.fingerprints[position]):08x}",
-    }
+    sample = int(rendered.samples[position])
+    fact = ViewFacts(
+        epoch=epoch,
+        slot=slot,
+        sample=sample,
+        key=table.keys[sample],
+        draw=str(view),
+        fingerprint=f"{int(rendered.fingerprints[position]):08x}",
+    )
     return tile_with_text(Image.fromarray(pixels), lines), fact
 
 

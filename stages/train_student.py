@@ -39,7 +39,7 @@ def run(options: TrainStudentOptions) -> CommandResult:
         return run_one(options)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageProblem(
-            "--seeds trains one student after the other\n  start each with its own --seed under torchrun"
+            "--seeds trains one student after the other", cure="start each with its own --seed under torchrun"
         )
     folders: list[str] = []
     for seed in range(options.seed, options.seed + options.seeds):

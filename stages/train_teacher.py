@@ -38,8 +38,7 @@ def run(options: TrainTeacherOptions) -> CommandResult:
     there = read_teacher_run(out)
     if there is not None and there.model != tag:
         raise Mismatch(
-            f"{out} already holds another teacher\n  expected {tag}\n  got      {there.model}\n"
-            "give another folder with --out"
+            f"{out} already holds another teacher", expected=tag, got=there.model, cure="give another folder with --out"
         )
     found = open_images(options.data, given_choice(options))
     table = labelled_part(found.train)
@@ -47,7 +46,7 @@ def run(options: TrainTeacherOptions) -> CommandResult:
         check_same_training(out, there, table, options)
         return nothing_to_do(out, there)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageProblem("train-teacher runs in one process\n  start it without torchrun")
+        raise UsageProblem("train-teacher runs in one process", cure="start it without torchrun")
     split, validation = ("val", found.val) if found.val is not None else ("test", found.test)
     if validation is not None:
         check_same_classes(validation, table.class_names, f"the training images {table.name}")
@@ -128,15 +127,13 @@ def check_same_training(out: Path, there: TeacherRun, table: SampleTable, option
     problems = []
     if there.class_names != table.class_names:
         problems.append(
-            f"  classes  there {', '.join(there.class_names[:4])}...   given {', '.join(table.class_names[:4])}..."
+            f"classes  there {', '.join(there.class_names[:4])}...   given {', '.join(table.class_names[:4])}..."
         )
     elif there.fitted_on not in (None, table.digest):
-        problems.append(f"  images   there sha256 {there.fitted_on[:12]}   given {table.digest[:12]}")
+        problems.append(f"images   there sha256 {there.fitted_on[:12]}   given {table.digest[:12]}")
     if options.img_size not in (None, there.image_size):
-        problems.append(f"  size     there {there.image_size} px   given {options.img_size} px")
+        problems.append(f"size     there {there.image_size} px   given {options.img_size} px")
     if problems:
         raise Mismatch(
-            f"{out} holds a teacher that was made otherwise\n"
-            + "\n".join(problems)
-            + "\ngive another folder with --out"
+            f"{out} holds a teacher that was made otherwise", details=problems, cure="give another folder with --out"
         )

@@ -55,8 +55,10 @@ class CacheMismatch(StoreError):
 
     exit_code = 4
 
-    def __init__(self, message: str, fields: Sequence[FieldDifference] = ()) -> None:
-        super().__init__(message)
+    def __init__(
+        self, what: str, fields: Sequence[FieldDifference] = (), *, details: Sequence[str] = (), cure: str | None = None
+    ) -> None:
+        super().__init__(what, details=details, cure=cure)
         self.fields = tuple(fields)
 
 
@@ -75,19 +77,22 @@ class CacheCorrupt(StoreError):
 def corrupt_file(path: str, key: str, what: str) -> CacheCorrupt:
     """Build the message of a damaged file that nothing can be made again from."""
     return CacheCorrupt(
-        f"cache corrupt: {key} of {path} {what}\n"
-        "restore that file from a copy, or make the cache again in a new directory"
+        f"cache corrupt: {key} of {path} {what}",
+        cure="restore that file from a copy, or make the cache again in a new directory",
     )
 
 
 def mismatch(
-    what: str, where: str, fields: Sequence[FieldDifference], cure: str = "give a new directory with --cache"
+    what: str,
+    where: str,
+    fields: Sequence[FieldDifference],
+    cure: str = "give a new directory with --cache",
+    details: Sequence[str] = (),
 ) -> CacheMismatch:
-    """Build the message of a mismatch: one indented line per field, the cure last."""
+    """Build the message of a mismatch: one line per field, then details, the cure last."""
     width = max((len(field.field) for field in fields), default=0)
-    lines = [f"cache mismatch: {where} {what}"]
-    lines += [f"  {f.field:<{width}}  cached {shortened(f.cached)}   given {shortened(f.given)}" for f in fields]
-    return CacheMismatch("\n".join([*lines, cure]), fields)
+    lines = [f"{f.field:<{width}}  cached {shortened(f.cached)}   given {shortened(f.given)}" for f in fields]
+    return CacheMismatch(f"cache mismatch: {where} {what}", fields, details=[*lines, *details], cure=cure)
 
 
 def shortened(value: Any, width: int = 48) -> str:

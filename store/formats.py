@@ -56,11 +56,11 @@ class TargetFormat:
             finite.
         """
         if num_classes < 1:
-            raise FormatInvalid(f"targets need at least one class, got {num_classes}\ncheck the teacher")
+            raise FormatInvalid(f"targets need at least one class, got {num_classes}", cure="check the teacher")
         for tau in taus:
             if not (np.isfinite(tau) and tau > 0):
                 raise FormatInvalid(
-                    f"temperature {tau} is not a positive number\ngive for example --logits topk:10@1,3"
+                    f"temperature {tau} is not a positive number", cure="give for example --logits topk:10@1,3"
                 )
         served = (1.0, *sorted({float(tau) for tau in taus} - {1.0}))
         if text in ("dense", "none"):
@@ -68,8 +68,8 @@ class TargetFormat:
         head, _, tail = text.partition(":")
         if head != "topk" or not tail.isdecimal() or not 1 <= int(tail) <= num_classes:
             raise FormatInvalid(
-                f"target format {text!r} is not usable with {num_classes} classes\n"
-                f"give --logits dense, --logits topk:K with K from 1 to {num_classes}, or --logits none"
+                f"target format {text!r} is not usable with {num_classes} classes",
+                cure=f"give --logits dense, --logits topk:K with K from 1 to {num_classes}, or --logits none",
             )
         return cls("topk", num_classes, int(tail), served)
 
@@ -211,18 +211,19 @@ def check_logits(logits: NDArray[np.float32], fmt: TargetFormat) -> None:
     """Refuse logits that are not float32 [B, C] or not finite, naming the first bad row."""
     if logits.ndim != 2 or logits.shape[1] != fmt.num_classes or logits.dtype != np.float32:
         raise TargetsInvalid(
-            f"logits do not fit the cache\n  expected float32 [B, {fmt.num_classes}]\n"
-            f"  got      {logits.dtype} {list(logits.shape)}\n"
-            "run the teacher's head in float32 and check its number of classes"
+            "logits do not fit the cache",
+            expected=f"float32 [B, {fmt.num_classes}]",
+            got=f"{logits.dtype} {list(logits.shape)}",
+            cure="run the teacher's head in float32 and check its number of classes",
         )
     finite = np.isfinite(logits)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
         raise TargetsInvalid(
             f"the teacher gave {logits[row, column]} (row {row}, class {column}, "
-            f"{int((~finite).any(axis=1).sum())} of {len(logits)} rows)\n"
-            "  nothing of this block was written\n"
-            "check the teacher's weights and normalisation; with --precision bf16 try --precision fp32"
+            f"{int((~finite).any(axis=1).sum())} of {len(logits)} rows)",
+            details=["nothing of this block was written"],
+            cure="check the teacher's weights and normalisation; with --precision bf16 try --precision fp32",
         )
 
 
@@ -253,7 +254,8 @@ def _logsumexp(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _to_float16(values: NDArray[Any], what: str) -> NDArray[np.float16]:
     if values.size and (largest := float(np.abs(values).max())) > FLOAT16_MAX:
         raise TargetsInvalid(
-            f"{what} of {largest:.6g} does not fit float16 (largest {FLOAT16_MAX:.0f})\n"
-            "  nothing of this block was written\ncheck the teacher's weights and normalisation"
+            f"{what} of {largest:.6g} does not fit float16 (largest {FLOAT16_MAX:.0f})",
+            details=["nothing of this block was written"],
+            cure="check the teacher's weights and normalisation",
         )
     return values.astype(np.float16)

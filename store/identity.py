@@ -153,8 +153,8 @@ class TeacherIdentity(Identity):
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise FormatInvalid(
-                f"teacher name {self.name!r} cannot be a folder name\n"
-                "give --name with lower-case letters, digits, '.', '_', '-', starting with a letter or digit"
+                f"teacher name {self.name!r} cannot be a folder name",
+                cure="give --name with lower-case letters, digits, '.', '_', '-', starting with a letter or digit",
             )
         if self.block_slots < 1:
             raise FormatInvalid(f"a block needs at least one slot, got block_slots={self.block_slots}")

@@ -157,16 +157,16 @@ def read_ledger(
         except ObjectMissing:
             continue
     else:
-        raise CacheCorrupt(f"the ledger of {teacher!r} at {place.path} keeps changing\ntry again later")
+        raise CacheCorrupt(f"the ledger of {teacher!r} at {place.path} keeps changing", cure="try again later")
     if not tolerant:
         refuse_foreign(place, teacher, ledger)
     lost = [damage for damage in ledger.damage if damage.lost]
     if lost and not tolerant:
         raise CacheCorrupt(
-            f"cache corrupt: ledger of teacher {teacher!r} at {place.path}\n"
-            + "".join(f"  {damage.key} {damage.what}\n" for damage in lost)
-            + f"repair with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME "
-            "(only those blocks are made again)"
+            f"cache corrupt: ledger of teacher {teacher!r} at {place.path}",
+            details=[f"{damage.key} {damage.what}" for damage in lost],
+            cure=f"repair with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME "
+            "(only those blocks are made again)",
         )
     return ledger
 
@@ -179,12 +179,12 @@ def refuse_foreign(place: Location, teacher: str, ledger: Ledger) -> None:
     """
     foreign = [damage for damage in ledger.damage if damage.foreign]
     if foreign:
+        more = [f"and {len(foreign) - 3} more"] if len(foreign) > 3 else []
         raise CacheCorrupt(
-            f"cache corrupt: records of teacher {teacher!r} at {place.path} are not its own\n"
-            + "".join(f"  {damage.key} {damage.what}\n" for damage in foreign[:3])
-            + (f"  and {len(foreign) - 3} more\n" if len(foreign) > 3 else "")
-            + "files of two teachers or caches were exchanged or copied: put them back; or delete the files named "
-            "here, and give cache-teacher again to make their blocks anew"
+            f"cache corrupt: records of teacher {teacher!r} at {place.path} are not its own",
+            details=[*(f"{damage.key} {damage.what}" for damage in foreign[:3]), *more],
+            cure="files of two teachers or caches were exchanged or copied: put them back; or delete the files named "
+            "here, and give cache-teacher again to make their blocks anew",
         )
 
 

@@ -155,8 +155,9 @@ class WriterLock:
 
     def _busy(self, holder: str) -> CacheBusy:
         return CacheBusy(
-            f"cache busy: teacher {self._teacher!r} of {self._place.path} is being written\n  by {holder}\n"
-            "wait for it, stop it, or cache into another directory with --cache"
+            f"cache busy: teacher {self._teacher!r} of {self._place.path} is being written",
+            details=[f"by {holder}"],
+            cure="wait for it, stop it, or cache into another directory with --cache",
         )
 
 

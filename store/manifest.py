@@ -122,8 +122,8 @@ def read_manifest_file(location: str | Path | Location) -> ManifestFile:
         data = place.get(MANIFEST)
     except ObjectMissing:
         raise CacheMissing(
-            f"no cache at {place.path}: it has no {MANIFEST}\n"
-            f"make one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME"
+            f"no cache at {place.path}: it has no {MANIFEST}",
+            cure=f"make one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME",
         ) from None
     manifest, document = _read_identity(place, MANIFEST, data, Manifest)
     # the rule since format 1; of the recipe as it was written, whatever fields this program would write
@@ -187,8 +187,9 @@ def read_teacher(location: str | Path | Location, name: str) -> TeacherIdentity:
     except ObjectMissing:
         known = ", ".join(list_teachers(place)) or "none"
         raise CacheMissing(
-            f"no teacher {name!r} in {place.path}\n  teachers here: {known}\n"
-            f"add one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME"
+            f"no teacher {name!r} in {place.path}",
+            details=[f"teachers here: {known}"],
+            cure=f"add one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME",
         ) from None
     teacher = _read_identity(place, teacher_key(name), data, TeacherIdentity)[0]
     if teacher.name != name:
@@ -244,9 +245,9 @@ def _read_identity(
         raise corrupt_file(place.path, key, "cannot be read") from None
     if version not in READABLE:
         raise CacheMismatch(
-            f"cache format {version} at {place.path}, this program reads {READABLE[0]} to {READABLE[-1]}\n"
-            "use the deit-pipe that wrote it, or give a new directory with --cache",
+            f"cache format {version} at {place.path}, this program reads {READABLE[0]} to {READABLE[-1]}",
             [FieldDifference("format_version", version, FORMAT_VERSION)],
+            cure="use the deit-pipe that wrote it, or give a new directory with --cache",
         )
     if not intact:
         raise corrupt_file(place.path, key, "fails its SHA-256")
@@ -257,8 +258,9 @@ def _read_identity(
     except TypeError as error:
         known = ", ".join(field.name for field in fields(kind))  # type: ignore[arg-type]
         raise CacheMismatch(
-            f"{place.path}/{key} has other fields than this program knows: {error}\n  known: {known}\n"
-            "use the deit-pipe that wrote it"
+            f"{place.path}/{key} has other fields than this program knows: {error}",
+            details=[f"known: {known}"],
+            cure="use the deit-pipe that wrote it",
         ) from None
 
 
@@ -266,8 +268,8 @@ def _refuse_foreign(place: Location) -> None:
     foreign = [key for key in place.sizes() if not key.startswith((*_OURS, "."))]
     if foreign:
         raise FormatInvalid(
-            f"{place.path} holds files that are no cache, for example {min(foreign)}\n"
-            "give a new or empty directory with --cache"
+            f"{place.path} holds files that are no cache, for example {min(foreign)}",
+            cure="give a new or empty directory with --cache",
         )
 
 

@@ -41,8 +41,8 @@ class Preflight:
         """
         if self.problem is not None:
             raise DiskFull(
-                f"not enough space for {place.path}: {self.problem}\n"
-                "free some space, or cache less: --logits topk:10, fewer --epochs"
+                f"not enough space for {place.path}: {self.problem}",
+                cure="free some space, or cache less: --logits topk:10, fewer --epochs",
             )
 
 

@@ -196,7 +196,7 @@ class TargetWriter:
             return None
         problem = "missing" if witness is None else witness.problem(block)
         if problem:
-            raise TargetsInvalid(f"the witness of {block}: {problem}\n  nothing of this block was written")
+            raise TargetsInvalid(f"the witness of {block}: {problem}", details=["nothing of this block was written"])
         return witness
 
     def _put(self, block: Block, codec: ShardCodec, arrays: Mapping[str, NDArray[Any]]) -> StoredObject:

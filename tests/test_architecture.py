@@ -196,7 +196,8 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     program = (
         "import sys\nfrom click.testing import CliRunner\nfrom deit_pipe.cli import main\n"
         f"result = CliRunner().invoke(main, {words!r})\nassert result.exit_code == 0, result.output\n"
-        "heavy = {'torch', 'timm', 'zarr', 'numpy', 'PIL', 'pyarrow'} & set(sys.modules)\nassert not heavy, heavy\n"
+        "heavy = {'torch', 'timm', 'zarr', 'numpy', 'PIL', 'pyarrow', 'jinja2'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
@@ -230,3 +231,19 @@ def test_packages_in_pyproject_are_those_on_disk() -> None:
         for path in [ROOT / "__init__.py", *(p for p in SOURCES if p.name == "__init__.py")]
     }
     assert listed == found
+
+
+def test_files_that_are_no_modules_are_in_the_wheel() -> None:
+    """Templates, data and type stubs beside the modules are named in pyproject's package data."""
+    import tomllib
+
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    named = {
+        path
+        for package, patterns in declared.items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")[1:]).glob(pattern)
+    }
+    assert {"cache.html", "run.html", "page.html", "parts.html", "style.css"} <= {path.name for path in named}
+    beside = [path for path in (ROOT / "stages").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert [path for path in beside if path.suffix != ".py" and path not in named] == []

@@ -238,7 +238,7 @@ BAD: list[tuple[str, str, int, list[str]]] = [
         "classes differ",
         "cache-teacher --teacher test_resnet --teacher-weights {tmp}/ten.safetensors --data {data}",
         4,
-        ["expected 4 classes", "got      10", "--fit-head", "train-teacher"],
+        ["expected  4 classes", "got       10", "--fit-head", "train-teacher"],
     ),
     (
         "incomplete cache",

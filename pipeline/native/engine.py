@@ -94,8 +94,10 @@ def render_native(
 def _choose(asked: str) -> Engine:
     if asked not in CHOICES:
         raise EngineError(
-            f"{VARIABLE} names no engine\n  expected  {', '.join(CHOICES)}\n  got       {asked}\n"
-            f"  unset it, and the best engine that works here is taken"
+            f"{VARIABLE} names no engine",
+            expected=", ".join(CHOICES),
+            got=asked,
+            cure="unset it, and the best engine that works here is taken",
         )
     if asked == "pillow":
         return Engine(None, f"{VARIABLE} says so")
@@ -118,9 +120,10 @@ def _choose(asked: str) -> Engine:
     if asked == "auto":
         return Engine(None, missing)
     raise EngineError(
-        f"{VARIABLE}={asked} cannot be had\n  expected  a native engine that gives the golden views\n"
-        f"  got       {missing}\n"
-        f"  install the package where a C compiler is (x86-64, GCC or Clang), or unset {VARIABLE}"
+        f"{VARIABLE}={asked} cannot be had",
+        expected="a native engine that gives the golden views",
+        got=missing,
+        cure=f"install the package where a C compiler is (x86-64, GCC or Clang), or unset {VARIABLE}",
     )
 
 

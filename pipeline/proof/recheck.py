@@ -45,9 +45,10 @@ def recheck(batch: ViewBatch, seed: int) -> None:
         if found != int(batch.fingerprints[place]):
             raise ViewChanged(
                 f"a view was changed between its worker and the batch: epoch {batch.epoch}, slot {batch.slots[place]}, "
-                f"sample {batch.samples[place]}\n"
-                f"  fingerprint  expected {int(batch.fingerprints[place]):08x}   got {found:08x}\n"
-                "test this machine's memory; run again with --workers 0 to leave out the hand-over"
+                f"sample {batch.samples[place]}",
+                expected=f"fingerprint {int(batch.fingerprints[place]):08x}",
+                got=f"fingerprint {found:08x}",
+                cure="test this machine's memory; run again with --workers 0 to leave out the hand-over",
             )
 
 

@@ -43,7 +43,9 @@ def find_cifar_splits(data: str, path: Path) -> FoundData | None:
     if len(tens) + len(hundreds) > 1:
         places = [folder.relative_to(path).as_posix() for folder in (*tens, *hundreds)]
         raise DataAmbiguous(
-            f"{data} holds several data sets\n  found     {listed(places)}\n  choose one: --data {path / places[-1]}"
+            f"{data} holds several data sets",
+            details=[f"found     {listed(places)}"],
+            cure=f"choose one: --data {path / places[-1]}",
         )
     if tens:
         batches = tuple(tens[0] / f"data_batch_{part}.bin" for part in range(1, 6))
@@ -57,8 +59,8 @@ def find_cifar_splits(data: str, path: Path) -> FoundData | None:
     for pickled in ("data_batch_1", "cifar-10-batches-py", "cifar-100-python"):
         if (path / pickled).exists():
             raise DataMissing(
-                f"{path} holds CIFAR as Python pickles, which are not read here: a pickle can run any code\n"
-                "  get the binary version from the same page (cifar-10-binary.tar.gz, cifar-100-binary.tar.gz)"
+                f"{path} holds CIFAR as Python pickles, which are not read here: a pickle can run any code",
+                cure="get the binary version from the same page (cifar-10-binary.tar.gz, cifar-100-binary.tar.gz)",
             )
     return None
 
@@ -90,13 +92,14 @@ def _read(files: Sequence[Path], label_bytes: int, names_file: Path, classes: in
     parts = []
     for file in files:
         if not file.is_file():
-            raise DataMissing(f"no {file.name} in {file.parent}\n  unpack the whole archive")
+            raise DataMissing(f"no {file.name} in {file.parent}", cure="unpack the whole archive")
         data = np.frombuffer(file.read_bytes(), np.uint8)
         if len(data) % (label_bytes + PLANES):
             raise DataCorrupt(
-                f"CIFAR file has an odd size: {file}\n"
-                f"  expected  a multiple of {label_bytes + PLANES} bytes\n  got       {len(data)}\n"
-                "  unpack the archive again"
+                f"CIFAR file has an odd size: {file}",
+                expected=f"a multiple of {label_bytes + PLANES} bytes",
+                got=len(data),
+                cure="unpack the archive again",
             )
         parts.append(data.reshape(-1, label_bytes + PLANES))
     records = np.concatenate(parts)
@@ -107,8 +110,9 @@ def _read(files: Sequence[Path], label_bytes: int, names_file: Path, classes: in
     labels = records[:, label_bytes - 1].astype(np.int64)
     if len(names) != classes or labels.max(initial=0) >= classes:
         raise DataCorrupt(
-            f"CIFAR files do not belong together: {names_file.parent}\n"
-            f"  expected  {classes} names and labels 0..{classes - 1}\n"
-            f"  got       {len(names)} names and labels up to {labels.max(initial=0)}\n  unpack the archive again"
+            f"CIFAR files do not belong together: {names_file.parent}",
+            expected=f"{classes} names and labels 0..{classes - 1}",
+            got=f"{len(names)} names and labels up to {labels.max(initial=0)}",
+            cure="unpack the archive again",
         )
     return ArraySamples(str(files[0].parent), np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels, names)

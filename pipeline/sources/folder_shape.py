@@ -84,9 +84,9 @@ def refuse_label_table(root: Path, places: Iterable[str]) -> None:
     table = find_label_table(root, places)
     if table is not None:
         raise DataAmbiguous(
-            f"{root} holds one folder of images and a table: {printable(table)}\n"
-            "  expected  one folder per class; labels in a table are not read\n"
-            "  sort the images into class folders, or move the table away if all images are of one class"
+            f"{root} holds one folder of images and a table: {printable(table)}",
+            expected="one folder per class; labels in a table are not read",
+            cure="sort the images into class folders, or move the table away if all images are of one class",
         )
 
 
@@ -114,9 +114,9 @@ def refuse_splits_below(root: Path, below: str, folders: Iterable[str]) -> None:
                 else f"sort the images by split first: {root / name / below}, or rename the folder"
             )
             raise DataAmbiguous(
-                f"a split where a class should be: {inside / name}\n"
-                f"  expected  {root / 'train'}/CLASS, {root / 'test'}/CLASS, or classes without splits inside\n"
-                f"  {cure}"
+                f"a split where a class should be: {inside / name}",
+                expected=f"{root / 'train'}/CLASS, {root / 'test'}/CLASS, or classes without splits inside",
+                cure=cure,
             )
 
 

@@ -86,9 +86,8 @@ def _unclear(data: str, splits: list[str], flat: list[str], others: list[str]) -
     doubtful = [*splits, *flat]
     cure = f"; --train-split {splits[0]} takes it as the training split" if splits else ""
     return DataAmbiguous(
-        f"split or class? {listed(doubtful)} beside {listed(others, 3)} in {data}\n"
-        f"  --train-split {WHOLE} takes every folder as a class{cure}\n"
-        "  else move the folder out of the data"
+        f"split or class? {listed(doubtful)} beside {listed(others, 3)} in {data}",
+        cure=f"--train-split {WHOLE} takes every folder as a class{cure}\nelse move the folder out of the data",
     )
 
 
@@ -96,9 +95,9 @@ def _no_classes(path: Path, flat: list[str]) -> DataMissing:
     table = find_label_table(path, ("", *flat))
     about = f"labels in a table ({printable(table)}) are not read: " if table else ""
     return DataMissing(
-        f"the images of {path / flat[0]} are in no class folder\n"
-        f"  expected  {path / flat[0]}/CLASS/*.jpg\n"
-        f"  {about}sort the images into one folder per class"
+        f"the images of {path / flat[0]} are in no class folder",
+        expected=f"{path / flat[0]}/CLASS/*.jpg",
+        cure=f"{about}sort the images into one folder per class",
     )
 
 

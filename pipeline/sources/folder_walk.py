@@ -97,8 +97,8 @@ class FolderWalk:
                     self._sort_in(entry, below, device, folders, files)
         except OSError as error:
             raise DataMissing(
-                f"cannot list the folder {error.filename or self.root / below}: {error.strerror}\n"
-                "  make it readable, or move it out of the data"
+                f"cannot list the folder {error.filename or self.root / below}: {error.strerror}",
+                cure="make it readable, or move it out of the data",
             ) from error
         return Listing(below, tuple(folders), tuple(files))
 

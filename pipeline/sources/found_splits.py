@@ -116,9 +116,9 @@ def choose_splits(
     val = taken["val"]
     if val is not None and val == (taken["train"] or _usual(found, "train", [])):
         raise DataAmbiguous(
-            f"the split {val.name} of {found.path} cannot be both train and val\n"
-            f"  found     {_names(found.splits)}\n"
-            "  name two splits: --train-split NAME --val-split NAME"
+            f"the split {val.name} of {found.path} cannot be both train and val",
+            details=[f"found     {_names(found.splits)}"],
+            cure="name two splits: --train-split NAME --val-split NAME",
         )
     _count_rest(found, [split for split in taken.values() if split is not None])
     return ChosenSplits(taken["train"], taken["val"], taken["test"])
@@ -149,7 +149,9 @@ def _named(found: FoundData, name: str, option: str) -> FoundSplit:
     meant = _usual(found, kind, []) if kind else None
     if meant is None:
         raise DataMissing(
-            f"no split {name} in {found.path}\n  found     {_names(found.splits)}\n  choose one: {option} NAME"
+            f"no split {name} in {found.path}",
+            details=[f"found     {_names(found.splits)}"],
+            cure=f"choose one: {option} NAME",
         )
     return meant
 
@@ -166,9 +168,10 @@ def _usual(found: FoundData, kind: Kind, taken: list[FoundSplit]) -> FoundSplit 
     if len(free) > 1 or any(len(split.kinds) > 1 for split in free):
         option = "train" if kind == "train" else "val"
         raise DataAmbiguous(
-            f"which images of {found.path} are the {kind} split?\n  found     {_names(free)}\n"
-            f"  choose one: --{option}-split NAME"
-            + ("; or move all but one test split out of the data" if kind == "test" else "")
+            f"which images of {found.path} are the {kind} split?",
+            details=[f"found     {_names(free)}"],
+            cure=f"choose one: --{option}-split NAME"
+            + ("; or move all but one test split out of the data" if kind == "test" else ""),
         )
     return free[0] if free else None
 

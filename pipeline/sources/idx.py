@@ -64,8 +64,8 @@ def find_idx_splits(data: str, path: Path) -> FoundData | None:
 def _open_split(split: FoundSplit, columns: Columns) -> OpenedSplit:
     if len(split.files) != 2:
         raise DataAmbiguous(
-            f"which IDX files are the training images? found {', '.join(file.name for file in split.files)}\n"
-            "  name them train-images..., train-labels..., t10k-..., or put each pair into a folder of its own"
+            f"which IDX files are the training images? found {', '.join(file.name for file in split.files)}",
+            cure="name them train-images..., train-labels..., t10k-..., or put each pair into a folder of its own",
         )
     table = open_idx(split.files[0], split.files[1])
     named = table.class_names == FASHION_CLASSES
@@ -82,9 +82,10 @@ def open_idx(images: Path, labels: Path) -> ArraySamples:
     targets = read_idx(labels)
     if pixels.ndim not in (3, 4) or targets.ndim != 1 or len(pixels) != len(targets):
         raise DataCorrupt(
-            f"IDX files do not belong together: {images.name} and {labels.name} in {images.parent}\n"
-            f"  expected  images [N, H, W] and labels [N]\n  got       {pixels.shape} and {targets.shape}\n"
-            "  copy both files again"
+            f"IDX files do not belong together: {images.name} and {labels.name} in {images.parent}",
+            expected="images [N, H, W] and labels [N]",
+            got=f"{pixels.shape} and {targets.shape}",
+            cure="copy both files again",
         )
     classes = int(targets.max()) + 1 if len(targets) else 0
     fashion = "fashion" in str(images.resolve()).lower() and classes == len(FASHION_CLASSES)
@@ -101,16 +102,17 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
-        raise DataCorrupt(f"cannot read {path}: {error}\n  copy the file again") from error
+        raise DataCorrupt(f"cannot read {path}: {error}", cure="copy the file again") from error
     dimensions = data[3] if len(data) > 3 else 0
     start = 4 + 4 * dimensions
     if data[:3] != b"\x00\x00\x08" or not dimensions or len(data) < start:
-        raise DataCorrupt(f"not an IDX file of unsigned bytes: {path}\n  copy the file again")
+        raise DataCorrupt(f"not an IDX file of unsigned bytes: {path}", cure="copy the file again")
     shape = tuple(int(length) for length in np.frombuffer(data, ">u4", dimensions, 4))
     if len(data) - start != math.prod(shape):
         raise DataCorrupt(
-            f"IDX file has another size than its header says: {path}\n"
-            f"  expected  {math.prod(shape)} bytes for {shape}\n  got       {len(data) - start}\n"
-            "  copy the file again"
+            f"IDX file has another size than its header says: {path}",
+            expected=f"{math.prod(shape)} bytes for {shape}",
+            got=len(data) - start,
+            cure="copy the file again",
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

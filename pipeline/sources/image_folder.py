@@ -44,8 +44,8 @@ class FolderSamples(SampleTable):
             return (self.root / self.keys[sample]).read_bytes()
         except OSError as error:
             raise BadImage(
-                f"cannot read image: sample {sample} ({self.keys[sample]}): {error.strerror}\n"
-                f"  put the file back below {self.root}"
+                f"cannot read image: sample {sample} ({self.keys[sample]}): {error.strerror}",
+                cure=f"put the file back below {self.root}",
             ) from error
 
     def measure_bytes(self) -> NDArray[np.int64]:
@@ -77,7 +77,7 @@ def open_class_folders(root: Path, *, any_name: bool = False) -> OpenedSplit:
         if label >= 0:
             found.classes.append(name)
     if not found.classes:
-        raise DataMissing(f"no class folders in {root}\n  sort the images into one folder per class")
+        raise DataMissing(f"no class folders in {root}", cure="sort the images into one folder per class")
     table = FolderSamples(root, found.keys, found.labels, found.classes)
     identities = np.asarray(found.identities, dtype=np.uint64)
     return OpenedSplit(table, len(table), "words", identities, lambda place: root / table.keys[place], left_out)
@@ -97,7 +97,7 @@ def _scan_class(walk: FolderWalk, name: str, label: int, found: _Found) -> None:
         _count_others(listing.files, listing.below, walk.left_out)
     if not images:
         raise DataMissing(
-            f"no images in the class folder {walk.root / name}\n  remove the folder or put images into it"
+            f"no images in the class folder {walk.root / name}", cure="remove the folder or put images into it"
         )
     images.sort()
     found.keys += [key for key, _ in images]

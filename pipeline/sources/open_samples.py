@@ -59,13 +59,14 @@ def find_data(data: str) -> FoundData:
         return find_digits()
     path = Path(data)
     if not path.exists():
-        raise DataMissing(f"no data at {data}\n  give the folder or file that holds the images: --data PATH")
+        raise DataMissing(f"no data at {data}", cure="give the folder or file that holds the images: --data PATH")
     found = [one for find in FILE_SOURCES if (one := find(data, path)) is not None]
     if len(found) > 1:
         files = [file.name for one in found for split in one.splits[:1] for file in split.files[:1]]
         raise DataAmbiguous(
-            f"{data} holds {' and '.join(one.source for one in found)}\n  found     {listed(files)}\n"
-            "  give them folders of their own, and choose one: --data DIR"
+            f"{data} holds {' and '.join(one.source for one in found)}",
+            details=[f"found     {listed(files)}"],
+            cure="give them folders of their own, and choose one: --data DIR",
         )
     if found:
         if path.is_dir() and any_images_in_folders(path):
@@ -74,9 +75,9 @@ def find_data(data: str) -> FoundData:
     folders = find_folder_splits(data, path) if path.is_dir() else None
     if folders is None:
         raise DataMissing(
-            f"no images that we know how to read in {data}\n"
-            "  expected  class folders (in train/ and val/, or bare), IDX, CIFAR, Parquet, packed Arrow\n"
-            "  see: deit-pipe show-views --help"
+            f"no images that we know how to read in {data}",
+            expected="class folders (in train/ and val/, or bare), IDX, CIFAR, Parquet, packed Arrow",
+            cure="see: deit-pipe show-views --help",
         )
     return folders
 
@@ -89,7 +90,7 @@ def missing_split(found: FoundData, split: Kind) -> DataMissing:
         "test": "name the data that has one: --data PATH",
     }[split]
     names = listed(one.name for one in found.splits)
-    return DataMissing(f"no {split} split in {found.path}\n  found     {names}\n  {cure}")
+    return DataMissing(f"no {split} split in {found.path}", details=[f"found     {names}"], cure=cure)
 
 
 def check_columns(columns: Columns, *found: FoundData) -> None:

@@ -67,8 +67,9 @@ def with_classes_of(opened: OpenedSplit, train: OpenedSplit, *, same_data: bool 
     if same_data and opened.labels_are == "numbers" and train.labels_are != "words":
         if (most := int(table.labels.max(initial=-1))) >= len(names):
             raise ClassMismatch(
-                f"label {most} of {table.name} is none of the training classes\n"
-                f"  expected  0..{len(names) - 1}, as in {train.table.name}\n  correct the labels"
+                f"label {most} of {table.name} is none of the training classes",
+                expected=f"0..{len(names) - 1}, as in {train.table.name}",
+                cure="correct the labels",
             )
         labels = table.labels
     else:
@@ -79,8 +80,8 @@ def with_classes_of(opened: OpenedSplit, train: OpenedSplit, *, same_data: bool 
 def _by_name(table: SampleTable, names: Sequence[str], whose: str) -> NDArray[np.int64]:
     if len(set(names)) < len(names):
         raise ClassMismatch(
-            f"{table.name} has other classes than {whose}, where two classes have one name\n"
-            "  give both splits the same list of classes"
+            f"{table.name} has other classes than {whose}, where two classes have one name",
+            cure="give both splits the same list of classes",
         )
     # One system writes an umlaut as one character, another as two.
     number = {unicodedata.normalize("NFC", name): i for i, name in enumerate(names)}
@@ -91,9 +92,10 @@ def _by_name(table: SampleTable, names: Sequence[str], whose: str) -> NDArray[np
     if (labels == -2).any():
         unknown = sorted({table.class_names[i] for i in table.labels[labels == -2].tolist()})
         raise ClassMismatch(
-            f"{table.name} has a class that training does not know: {printable(unknown[0])}\n"
-            f"  expected  {listed(names)}, as in {whose}\n  got       {listed(unknown)}\n"
-            "  give both splits the same classes"
+            f"{table.name} has a class that training does not know: {printable(unknown[0])}",
+            expected=f"{listed(names)}, as in {whose}",
+            got=listed(unknown),
+            cure="give both splits the same classes",
         )
     return labels
 

@@ -43,11 +43,11 @@ class PackedSamples(SampleTable):
             labels = table.column("label").to_numpy().astype(np.int64)
             keys = KeyList(table.column("key").to_pylist())
         except (pa.ArrowInvalid, OSError, KeyError, AttributeError, ValueError) as error:
-            raise DataCorrupt(f"not a packed file: {file}: {error}\n  pack the images again") from error
+            raise DataCorrupt(f"not a packed file: {file}: {error}", cure="pack the images again") from error
         if len(labels) and not -1 <= labels.min() <= labels.max() < len(classes):
             raise DataCorrupt(
-                f"labels {labels.min()}..{labels.max()} do not fit {len(classes)} classes: {file}\n"
-                "  pack the images again"
+                f"labels {labels.min()}..{labels.max()} do not fit {len(classes)} classes: {file}",
+                cure="pack the images again",
             )
         super().__init__(about["name"], keys, labels, classes)
 
@@ -142,9 +142,9 @@ def find_packed_splits(data: str, path: Path) -> FoundData | None:
 def _open_split(split: FoundSplit, columns: Columns) -> OpenedSplit:
     if len(split.files) > 1:
         raise DataAmbiguous(
-            f"{len(split.files)} packed files for one split in {split.files[0].parent}\n"
-            f"  found     {listed(file.name for file in split.files)}\n"
-            "  choose one: --train-split NAME, the file's name without .arrow"
+            f"{len(split.files)} packed files for one split in {split.files[0].parent}",
+            details=[f"found     {listed(file.name for file in split.files)}"],
+            cure="choose one: --train-split NAME, the file's name without .arrow",
         )
     return opened_from_files(PackedSamples(split.files[0]), split.files, "named numbers")
 

@@ -73,8 +73,10 @@ class ParquetSamples(SampleTable):
             read = read_labels(parts, schemas, column, self.files)
         if len(read.labels) != self._starts[-1]:
             raise DataCorrupt(
-                f"the column of labels in {name} has another length than the file says\n"
-                f"  expected  {self._starts[-1]} labels\n  got       {len(read.labels)}\n  fetch the data again"
+                f"the column of labels in {name} has another length than the file says",
+                expected=f"{self._starts[-1]} labels",
+                got=len(read.labels),
+                cure="fetch the data again",
             )
         self.labels_are = read.labels_are
         count = len(read.labels)
@@ -144,11 +146,11 @@ def _open_file(file: Path) -> Any:
     try:
         return parquet.ParquetFile(file)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataCorrupt(f"not a Parquet file: {file}: {error}\n  fetch it again") from error
+        raise DataCorrupt(f"not a Parquet file: {file}: {error}", cure="fetch it again") from error
 
 
 def _read_column(head: Any, column: str, file: Path) -> Any:
     try:
         return head.read([column]).column(0)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataCorrupt(f"cannot read column {column} of {file}: {error}\n  fetch the file again") from error
+        raise DataCorrupt(f"cannot read column {column} of {file}: {error}", cure="fetch the file again") from error

@@ -74,7 +74,9 @@ def choose_column(schemas: Sequence[Any], files: Sequence[Path], asked: str | No
     meant = [asked] if asked is not None else [name for name in usable if name in rule.names]
     if len(meant) > 1:
         raise DataAmbiguous(
-            f"which column of {files[0]} holds the {rule.what}s?\n  found     {listed(meant)}\n  choose one: {option}"
+            f"which column of {files[0]} holds the {rule.what}s?",
+            details=[f"found     {listed(meant)}"],
+            cure=f"choose one: {option}",
         )
     for schema, file in zip(schemas, files, strict=True):
         if not meant or meant[0] not in schema.names:
@@ -87,9 +89,10 @@ def choose_column(schemas: Sequence[Any], files: Sequence[Path], asked: str | No
         kind = schema.field(meant[0]).type
         if not rule.can_hold(kind):
             raise DataCorrupt(
-                f"column {meant[0]} of {file} cannot be {rule.what}s\n"
-                f"  expected  {'encoded images' if rule is IMAGES else 'one label a row'}\n  got       {kind}\n"
-                f"  name another column: {option}"
+                f"column {meant[0]} of {file} cannot be {rule.what}s",
+                expected="encoded images" if rule is IMAGES else "one label a row",
+                got=kind,
+                cure=f"name another column: {option}",
             )
     return meant[0]
 
@@ -112,9 +115,10 @@ def read_labels(columns: Sequence[Any], schemas: Sequence[Any], name: str, files
     for file, is_number, names in zip(files, numbers, declared, strict=True):
         if is_number != numbers[0] or (is_number and names != declared[0]):
             raise ClassMismatch(
-                f"the labels of {file} do not mean the same as those of {files[0]}\n"
-                f"  expected  {_meaning(numbers[0], declared[0])}\n  got       {_meaning(is_number, names)}\n"
-                "  write both files with the same classes"
+                f"the labels of {file} do not mean the same as those of {files[0]}",
+                expected=_meaning(numbers[0], declared[0]),
+                got=_meaning(is_number, names),
+                cure="write both files with the same classes",
             )
     if numbers[0]:
         return _numbers(columns, declared[0], name)
@@ -125,13 +129,14 @@ def _numbers(columns: Sequence[Any], declared: list[str] | None, name: str) -> R
     try:
         filled = [compute.fill_null(column.cast(pa.int64()), -1).to_numpy() for column in columns]
     except pa.ArrowInvalid as error:
-        raise DataCorrupt(f"labels of column {name} are no class numbers: {error}\n  correct them") from error
+        raise DataCorrupt(f"labels of column {name} are no class numbers: {error}", cure="correct them") from error
     labels = np.concatenate([np.zeros(0, np.int64), *filled])
     classes = declared or [str(i) for i in range(int(labels.max(initial=-1)) + 1)]
     if len(labels) and not -1 <= labels.min() <= labels.max() < len(classes):
         raise DataCorrupt(
-            f"labels {labels.min()}..{labels.max()} do not fit {len(classes)} classes\n"
-            f"  expected  0..{len(classes) - 1}, or -1 or null for unlabelled images\n  correct column {name}"
+            f"labels {labels.min()}..{labels.max()} do not fit {len(classes)} classes",
+            expected=f"0..{len(classes) - 1}, or -1 or null for unlabelled images",
+            cure=f"correct column {name}",
         )
     return ReadLabels(labels, classes, "named numbers" if declared else "numbers")
 

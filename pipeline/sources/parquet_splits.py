@@ -68,9 +68,9 @@ def split_files(data: str, root: Path, paths: Iterable[str]) -> list[FoundSplit]
     if len(configs) > 1:
         choices = " or ".join(f"--data {root / config}" for config in configs[:3] if config)
         raise DataAmbiguous(
-            f"{data} holds several data sets\n"
-            f"  found     {listed(config or 'files directly in it' for config in configs)}\n"
-            f"  choose one: {choices}"
+            f"{data} holds several data sets",
+            details=[f"found     {listed(config or 'files directly in it' for config in configs)}"],
+            cure=f"choose one: {choices}",
         )
     groups: dict[str, list[_NamedFile]] = {}
     for file in files:
@@ -113,18 +113,19 @@ def _check_parts(data: str, files: list[_NamedFile]) -> None:
         return
     if len(totals) > 1 or any(file.shard is None for file in files):
         raise DataAmbiguous(
-            f"the split {files[0].split} of {data} is there more than once\n"
-            f"  found     {listed(file.path for file in files)}\n"
-            "  move all but one set of files out of the data"
+            f"the split {files[0].split} of {data} is there more than once",
+            details=[f"found     {listed(file.path for file in files)}"],
+            cure="move all but one set of files out of the data",
         )
     parts = totals.pop()
     there = {file.shard[0] for file in files if file.shard is not None}
     # Parts are counted from 0, by some writers from 1.
     if len(there) != parts or len(files) != parts:
         raise DataMissing(
-            f"parts of the split {files[0].split} of {data} are missing\n"
-            f"  expected  {parts} files\n  got       {len(there)}: {listed(file.path for file in files)}\n"
-            "  fetch the data again"
+            f"parts of the split {files[0].split} of {data} are missing",
+            expected=f"{parts} files",
+            got=f"{len(there)}: {listed(file.path for file in files)}",
+            cure="fetch the data again",
         )
 
 

@@ -113,16 +113,19 @@ def read_compared(folder: Path) -> ComparedRun:
     config, result = _read(folder / RUN_CONFIG), _read(folder / RESULT)
     if config is None:
         raise Missing(
-            f"{folder} holds no training run: {RUN_CONFIG} is not there\n"
-            f"make one with: deit-pipe train-student --out {shlex.quote(str(folder))}"
+            f"{folder} holds no training run: {RUN_CONFIG} is not there",
+            cure=f"make one with: deit-pipe train-student --out {shlex.quote(str(folder))}",
         )
     if result is None:
-        raise Missing(f"{folder} is not finished: {RESULT} is not there\ngo on with it: {config.get('command')}")
+        raise Missing(
+            f"{folder} is not finished: {RESULT} is not there", cure=f"go on with it: {config.get('command')}"
+        )
     selected = result.get("selected") or ""
     scores = result.get(selected)
     if not scores:
         raise Missing(
-            f"{folder} was measured on no images\nmeasure it with: deit-pipe evaluate {shlex.quote(str(folder))}"
+            f"{folder} was measured on no images",
+            cure=f"measure it with: deit-pipe evaluate {shlex.quote(str(folder))}",
         )
     choice: Mapping[str, Any] = config.get("data_choice") or {}
     settings = {key: value for key, value in config.items() if key not in NOT_SETTINGS}
@@ -154,15 +157,15 @@ def compare(folders: Sequence[str]) -> list[Line]:
     """
     paths = [Path(folder) for folder in folders]
     if not paths:
-        raise UsageProblem("no run to compare\n  expected folders of train-student\ngive for example runs/*")
+        raise UsageProblem("no run to compare", expected="folders of train-student", cure="give for example runs/*")
     runs = [read_compared(path) for path in paths]
     first = runs[0]
     for run in runs[1:]:
         if run.measured != first.measured:
             raise Mismatch(
-                "these runs were not measured on the same images\n"
-                f"  {first.folder}: {measured_words(first)}\n  {run.folder}: {measured_words(run)}\n"
-                "compare them in groups, or measure both with deit-pipe evaluate --data"
+                "these runs were not measured on the same images",
+                details=[f"{first.folder}: {measured_words(first)}", f"{run.folder}: {measured_words(run)}"],
+                cure="compare them in groups, or measure both with deit-pipe evaluate --data",
             )
     lines: dict[str, list[ComparedRun]] = {}
     for run in runs:
@@ -170,8 +173,8 @@ def compare(folders: Sequence[str]) -> list[Line]:
         for other in same:
             if other.seeds == run.seeds:
                 raise Mismatch(
-                    f"{other.folder} and {run.folder} have the same settings and the same seed {run.seeds[0]}\n"
-                    "a run counts once: leave one of them out"
+                    f"{other.folder} and {run.folder} have the same settings and the same seed {run.seeds[0]}",
+                    cure="a run counts once: leave one of them out",
                 )
         same.append(run)
     base = Line(next(iter(lines.values()))).answers()
@@ -211,5 +214,5 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise Missing(f"{path} is not JSON: {error}\nrun it again, or leave it out") from error
+        raise Missing(f"{path} is not JSON: {error}", cure="run it again, or leave it out") from error
     return data if isinstance(data, dict) else None

@@ -137,9 +137,9 @@ def check_cell(views: CachedViews, teachers: Sequence[CachedArrays], epoch: int,
     epochs = max((arrays.epochs for arrays in teachers), default=0)
     if epoch >= epochs or slot >= views.plan.num_slots:
         raise UsageProblem(
-            f"no cell {epoch}/{slot} in this cache\n"
-            f"  expected  epoch 0..{epochs - 1}, slot 0..{views.plan.num_slots - 1}\n"
-            "give for example --cell 0/0"
+            f"no cell {epoch}/{slot} in this cache",
+            expected=f"epoch 0..{epochs - 1}, slot 0..{views.plan.num_slots - 1}",
+            cure="give for example --cell 0/0",
         )
 
 
@@ -235,11 +235,12 @@ def find_sample(samples: SampleIndex, asked: str) -> int:
     if matches:
         named = ", ".join(keys[i] for i in matches[:3])
         raise UsageProblem(
-            f"--sample {asked!r} is the end of {len(matches)} samples: {named}, ...\ngive more of the path"
+            f"--sample {asked!r} is the end of {len(matches)} samples: {named}, ...", cure="give more of the path"
         )
     raise UsageProblem(
-        f"no sample {asked!r} in this cache\n  expected  0..{len(keys) - 1}, or a path such as {keys[0]}\n"
-        "give for example --sample 0"
+        f"no sample {asked!r} in this cache",
+        expected=f"0..{len(keys) - 1}, or a path such as {keys[0]}",
+        cure="give for example --sample 0",
     )
 
 
@@ -251,7 +252,7 @@ def sample_facts(views: CachedViews, teachers: Sequence[CachedArrays], sample: i
     """
     epochs = max((arrays.epochs for arrays in teachers), default=0)
     if not epochs:
-        raise Missing("no epoch is cached yet\nmake one with: deit-pipe cache-teacher")
+        raise Missing("no epoch is cached yet", cure="make one with: deit-pipe cache-teacher")
     cells: list[CellFacts] = []
     with progress("looking up", epochs, "epochs") as shown:
         for epoch in range(epochs):

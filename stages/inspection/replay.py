@@ -52,7 +52,7 @@ def replay(
     batches = list(chosen_cells(asked, teachers, views.plan))
     total = sum(len(cells.slots) for cells in batches)
     if not total:
-        raise Missing(f"no committed block among the cells {asked!r}\nmake them with: deit-pipe cache-teacher")
+        raise Missing(f"no committed block among the cells {asked!r}", cure="make them with: deit-pipe cache-teacher")
     started, causes, different = time.perf_counter(), Causes(), 0
     examples: list[DifferingView] = []
     files = EncodedFiles(stored, views.table)
@@ -193,5 +193,5 @@ def parse_cells(text: str, option: str) -> tuple[int, int, int]:
     if not (epoch.isdecimal() and first.isdecimal() and (last or first).isdecimal()):
         wanted = "a number of cells, all, or slots of an epoch" if option == "--replay" else "EPOCH/SLOT"
         example = "64, all or 3/0-255" if option == "--replay" else "3/17"
-        raise UsageProblem(f"{option} {text!r} is not {wanted}\n  give for example {option} {example}")
+        raise UsageProblem(f"{option} {text!r} is not {wanted}", cure=f"give for example {option} {example}")
     return int(epoch), int(first), int(last or first)

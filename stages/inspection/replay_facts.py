@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from deit_pipe.pipeline.sources.left_out import printable
 from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.words import Line, human_duration
-from deit_pipe.stages.opened.encoded_files import FileVerdict, causes_line
+from deit_pipe.stages.opened.encoded_files import FileVerdict, cause_lines
 from deit_pipe.stages.opened.replay import version_pairs
 
 SHOWN = 5
@@ -115,8 +115,8 @@ def replay_lines(found: ReplayFacts, cache: str) -> list[Line]:
         lines.append((f"  {found.cause}", "bold"))
         files = [one.file for one in found.examples]
         telling = next((file for file in files if file.kind == "changed"), files[0])
-        cause = causes_line(telling, found.versions, version_pairs(found.versions))
-        lines += [(f"  {part.strip()}", "") for part in cause.splitlines()]
+        cause = cause_lines(telling, found.versions, version_pairs(found.versions))
+        lines += [(f"  {part}", "") for part in cause]
     lines += _witness_lines(found.witnesses)
     for answer in found.answers:
         lines += _answer_lines(answer, cache)

@@ -132,8 +132,8 @@ def open_check(arrays: CachedArrays, views: CachedViews, weights: str, device: s
     )
     if teacher.weights_sha256 != identity.weights_sha256:
         raise Mismatch(
-            f"{weights} is not the teacher that was cached as {identity.name!r}\n"
-            f"  weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}\n"
-            "give the weights that it was cached with, with --teacher-weights"
+            f"{weights} is not the teacher that was cached as {identity.name!r}",
+            details=[f"weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}"],
+            cure="give the weights that it was cached with, with --teacher-weights",
         )
     return TeacherCheck(arrays, teacher, views.recipe)

@@ -55,7 +55,7 @@ class WitnessReplay:
         check = WitnessCheck([arrays.witnesses], self._context)
         check.watch(batch, given)
         self.checked += check.waiting
-        self.different += check.compare()
+        self.different += [str(one) for one in check.compare()]
 
 
 def some_rows(rendered: RenderedCells, rows: NDArray[np.intp]) -> RenderedCells:

@@ -63,18 +63,18 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageProblem(f"--device {name} is not a device\n  use auto, cpu, cuda or cuda:N") from error
+        raise UsageProblem(f"--device {name} is not a device", cure="use auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UsageProblem(f"--device {name}: no CUDA GPU is usable here\n  use --device cpu")
+            raise UsageProblem(f"--device {name}: no CUDA GPU is usable here", cure="use --device cpu")
         if device.index is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UsageProblem(
-                f"--device {name} would put all processes on one GPU\n  use --device cuda under torchrun"
+                f"--device {name} would put all processes on one GPU", cure="use --device cuda under torchrun"
             )
         index = local_rank if device.index is None else device.index
         if index >= torch.cuda.device_count():
             raise UsageProblem(
-                f"--device cuda:{index}: there are {torch.cuda.device_count()} GPUs\n  start fewer processes"
+                f"--device cuda:{index}: there are {torch.cuda.device_count()} GPUs", cure="start fewer processes"
             )
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)

@@ -41,9 +41,9 @@ def read_custom(student: str, otherwise: CustomSizes | None = None) -> CustomSiz
     found = TYPED.fullmatch(student)
     if found is None:
         raise UsageProblem(
-            f"--student {student!r} does not say its sizes as they are typed\n"
-            "  expected custom:WIDTHxDEPTHxHEADS, or with /PATCH behind it\n"
-            "give for example --student custom:64x3x2 or --student custom:64x3x2/8"
+            f"--student {student!r} does not say its sizes as they are typed",
+            expected="custom:WIDTHxDEPTHxHEADS, or with /PATCH behind it",
+            cure="give for example --student custom:64x3x2 or --student custom:64x3x2/8",
         )
     width, depth, heads, patch = (None if part is None else int(part) for part in found.groups())
     return CustomSizes(

@@ -90,15 +90,19 @@ def describe_student(
     patch = patch_size or max(1, image_size // 4)
     if image_size % patch:
         raise UsageProblem(
-            f"a student with {patch} px patches cannot see {image_size} px images\n"
-            f"  expected patches whose side divides {image_size}\n  got      {patch}\n"
-            f"give behind the slash of --student custom:{width}x{depth}x{heads}/PATCH one of "
-            f"{', '.join(str(p) for p in range(2, image_size + 1) if image_size % p == 0)}"
+            f"a student with {patch} px patches cannot see {image_size} px images",
+            expected=f"patches whose side divides {image_size}",
+            got=patch,
+            cure=(
+                f"give behind the slash of --student custom:{width}x{depth}x{heads}/PATCH one of "
+                f"{', '.join(str(p) for p in range(2, image_size + 1) if image_size % p == 0)}"
+            ),
         )
     if width % heads:
         raise UsageProblem(
-            f"a width of {width} cannot be shared by {heads} heads\n  expected a multiple of {heads}\n"
-            f"use --student custom:{-(-width // heads) * heads}x{depth}x{heads}"
+            f"a width of {width} cannot be shared by {heads} heads",
+            expected=f"a multiple of {heads}",
+            cure=f"use --student custom:{-(-width // heads) * heads}x{depth}x{heads}",
         )
     mean, std = normalisation("deit_tiny_distilled_patch16_224")
     sizes = {"patch_size": patch, "embed_dim": width, "depth": depth, "num_heads": heads}
@@ -137,9 +141,9 @@ def build_student(facts: StudentFacts) -> nn.Module:
     patch = to_2tuple(getattr(getattr(model, "patch_embed", None), "patch_size", 1))[0]
     if facts.image_size % patch:  # timm would leave out the rest of the image without a word
         raise UsageProblem(
-            f"{facts.model} cannot be built for {facts.image_size} px images\n"
-            f"  expected a multiple of its {patch} px patches\n"
-            "choose another --student, or a cache with another --img-size"
+            f"{facts.model} cannot be built for {facts.image_size} px images",
+            expected=f"a multiple of its {patch} px patches",
+            cure="choose another --student, or a cache with another --img-size",
         )
     if is_distilled(model):
         model.set_distilled_training(True)  # type: ignore[operator]
@@ -161,8 +165,9 @@ def _create(facts: StudentFacts, settings: dict[str, Any]) -> nn.Module:
             model = timm.create_model(facts.model, pretrained=False, **settings)
     except (AssertionError, TypeError, ValueError) as error:
         raise UsageProblem(
-            f"{facts.model} cannot be built for {facts.image_size} px images\n  {error}\n"
-            "choose another --student, or a cache with another --img-size"
+            f"{facts.model} cannot be built for {facts.image_size} px images",
+            details=[str(error)],
+            cure="choose another --student, or a cache with another --img-size",
         ) from error
     assert isinstance(model, nn.Module)
     return model
@@ -228,7 +233,8 @@ def read_facts(folder: Path) -> StudentFacts:
     path = folder / STUDENT_FACTS
     if not path.is_file():
         raise Missing(
-            f"{folder} holds no trained student: {path.name} is not there\ntrain one with: {begun_command(folder)}"
+            f"{folder} holds no trained student: {path.name} is not there",
+            cure=f"train one with: {begun_command(folder)}",
         )
     return StudentFacts.from_json(json.loads(path.read_text(encoding="utf-8")))
 
@@ -242,7 +248,8 @@ def read_student(folder: Path, weights: str = STUDENT_WEIGHTS) -> tuple[StudentF
     facts = read_facts(folder)
     if not (folder / weights).is_file():
         raise Missing(
-            f"{folder} holds no trained student: {weights} is not there\nfinish the run with: {begun_command(folder)}"
+            f"{folder} holds no trained student: {weights} is not there",
+            cure=f"finish the run with: {begun_command(folder)}",
         )
     return facts, load_file(folder / weights)
 

@@ -208,8 +208,9 @@ def _from_file(name: str, tag: str, path: Path) -> nn.Module:
     if path.is_dir():
         following = command_line("train-teacher", TrainTeacherOptions, teacher=name, out=str(path))
         raise UsageProblem(
-            f"{path} is not a finished train-teacher folder\n  expected {RUN_WEIGHTS} and teacher.json in it\n"
-            f"make one with: {following}"
+            f"{path} is not a finished train-teacher folder",
+            expected=f"{RUN_WEIGHTS} and teacher.json in it",
+            cure=f"make one with: {following}",
         )
     return _from_state(tag, read_weights(path), str(path))
 
@@ -236,17 +237,20 @@ def check_classes(teacher: Teacher, num_classes: int, class_names: tuple[str, ..
     )
     if teacher.num_classes != num_classes:
         raise Mismatch(
-            f"teacher {teacher.tag} ({teacher.source}) does not know these classes\n"
-            f"  expected {num_classes} classes, as in the data\n  got      {teacher.num_classes}\n{cures}"
+            f"teacher {teacher.tag} ({teacher.source}) does not know these classes",
+            expected=f"{num_classes} classes, as in the data",
+            got=teacher.num_classes,
+            cure=cures,
         )
     if teacher.class_names is not None and teacher.class_names != class_names:
         place = next(
             i for i, pair in enumerate(zip(teacher.class_names, class_names, strict=True)) if len(set(pair)) > 1
         )
         raise Mismatch(
-            f"teacher {teacher.tag} ({teacher.source}) was trained on other classes, or in another order\n"
-            f"  class {place}: expected {class_names[place]!r}, as in the data\n"
-            f"  got      {teacher.class_names[place]!r}\n{cures}"
+            f"teacher {teacher.tag} ({teacher.source}) was trained on other classes, or in another order",
+            expected=f"{class_names[place]!r} as class {place}, as in the data",
+            got=f"{teacher.class_names[place]!r}",
+            cure=cures,
         )
 
 
@@ -260,9 +264,10 @@ def plain_classifier(teacher: Teacher) -> nn.Module:
     pointwise = isinstance(classifier, nn.Conv2d) and classifier.kernel_size == (1, 1)
     if not (pointwise or type(classifier) is nn.Linear) or classifier.bias is None:
         raise UsageProblem(
-            f"no head can be fitted on {teacher.tag}\n  expected one linear layer with a bias as its classifier\n"
-            f"  got      {type(classifier).__name__}\n"
-            f"train all of it with: deit-pipe train-teacher --teacher {teacher.tag}"
+            f"no head can be fitted on {teacher.tag}",
+            expected="one linear layer with a bias as its classifier",
+            got=type(classifier).__name__,
+            cure=f"train all of it with: deit-pipe train-teacher --teacher {teacher.tag}",
         )
     assert isinstance(classifier, nn.Module)
     return classifier
@@ -321,6 +326,8 @@ def _from_state(tag: str, state: dict[str, Tensor], source: str) -> nn.Module:
 def _check_same_model(facts: TeacherRun, tag: str, folder: Path) -> None:
     if facts.model.partition(".")[0] != tag.partition(".")[0]:
         raise Mismatch(
-            f"{folder} holds another teacher\n  expected {tag}\n  got      {facts.model}\n"
-            f"use it with: --teacher {facts.model}"
+            f"{folder} holds another teacher",
+            expected=tag,
+            got=facts.model,
+            cure=f"use it with: --teacher {facts.model}",
         )

@@ -67,15 +67,16 @@ def resolve_tag(name: str) -> str:
     if not timm.is_model(architecture):
         near = get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.5)
         raise UsageProblem(
-            f"timm {timm.__version__} has no model {architecture!r}\n"
-            f"  nearest: {', '.join(near) or 'none'}\n"
-            "list names with: deit-pipe list-models"
+            f"timm {timm.__version__} has no model {architecture!r}",
+            details=[f"nearest: {', '.join(near) or 'none'}"],
+            cure="list names with: deit-pipe list-models",
         )
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise UsageProblem(
-            f"timm {timm.__version__} has no weights {tag!r} of {architecture}\n"
-            f"  it has: {', '.join(tags) or 'none'}\nname one of them, or only {architecture}"
+            f"timm {timm.__version__} has no weights {tag!r} of {architecture}",
+            details=[f"it has: {', '.join(tags) or 'none'}"],
+            cure=f"name one of them, or only {architecture}",
         )
     if tag:
         return name
@@ -115,7 +116,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise Missing(
-            f"no weights file {path}\n  give an existing .safetensors, .pth or .pt file with --teacher-weights"
+            f"no weights file {path}", cure="give an existing .safetensors, .pth or .pt file with --teacher-weights"
         )
     try:
         if path.suffix == ".safetensors":
@@ -126,14 +127,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise Mismatch(
-            f"the weights in {path} cannot be read: {reason}\n  expected safetensors, or a torch file of tensors only\n"
-            'write it again with: torch.save(model.state_dict(), "weights.pth")'
+            f"the weights in {path} cannot be read: {reason}",
+            expected="safetensors, or a torch file of tensors only",
+            cure='write it again with: torch.save(model.state_dict(), "weights.pth")',
         ) from error
     for key in ("model", "state_dict"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise Mismatch(f"{path} holds no state dict\n  expected names mapped to tensors, plain or under 'model'")
+        raise Mismatch(f"{path} holds no state dict", expected="names mapped to tensors, plain or under 'model'")
     return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
@@ -157,10 +159,8 @@ def load_into(
         if name in state and own[name].shape != state[name].shape
     ]
     if problems:
-        more = f"\n  and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise Mismatch(
-            f"the weights in {source} do not fit the model\n  " + "\n  ".join(problems[:4]) + more + f"\n{cure}"
-        )
+        more = [f"and {len(problems) - 4} more"] if len(problems) > 4 else []
+        raise Mismatch(f"the weights in {source} do not fit the model", details=[*problems[:4], *more], cure=cure)
     model.load_state_dict(state)
 
 
@@ -173,9 +173,9 @@ def count_classes(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
     name = classifier_name(model)
     if f"{name}.weight" not in state:
         raise Mismatch(
-            f"{source} has no classifier {name}.weight\n"
-            "  they are the weights of another model, or of a network without its classifier\n"
-            "name the model they were made for with --teacher, or fit a new classifier with --fit-head"
+            f"{source} has no classifier {name}.weight",
+            details=["they are the weights of another model, or of a network without its classifier"],
+            cure="name the model they were made for with --teacher, or fit a new classifier with --fit-head",
         )
     return int(state[f"{name}.weight"].shape[0])
 
@@ -199,14 +199,16 @@ def hub_weights(tag: str) -> nn.Module:
         f"  deit-pipe train-teacher --teacher {tag.partition('.')[0]}"
     )
     if config is None or not config.has_weights:
-        raise Missing(f"timm publishes no weights of {tag}\n{cures}")
+        raise Missing(f"timm publishes no weights of {tag}", cure=cures)
     if not _can_fetch(config.hf_hub_id):
-        raise Missing(f"the weights of {tag} are not here and the hub cannot be reached\n{cures}")
+        raise Missing(f"the weights of {tag} are not here and the hub cannot be reached", cure=cures)
     try:
         model = timm.create_model(tag, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:160]
-        raise Missing(f"the weights of {tag} cannot be fetched\n  {type(error).__name__}: {reason}\n{cures}") from error
+        raise Missing(
+            f"the weights of {tag} cannot be fetched", details=[f"{type(error).__name__}: {reason}"], cure=cures
+        ) from error
     assert isinstance(model, nn.Module)
     return model
 
@@ -263,7 +265,8 @@ def read_teacher_run(folder: Path) -> TeacherRun | None:
             raise ValueError("val_top1 is not in 0..1")
     except (ValueError, TypeError, AttributeError) as error:
         raise Corrupt(
-            f"{path} cannot be read: {str(error).splitlines()[0]}\n  expected what train-teacher writes: model, head, "
-            "image_size, mean, std, class_names\ncorrect it, or make the teacher again with deit-pipe train-teacher"
+            f"{path} cannot be read: {str(error).splitlines()[0]}",
+            expected="what train-teacher writes: model, head, image_size, mean, std, class_names",
+            cure="correct it, or make the teacher again with deit-pipe train-teacher",
         ) from error
     return run

@@ -129,11 +129,12 @@ class CachedArrays:
     def _corrupt(self, finding: Finding) -> CacheCorrupt:
         path = self._place.path
         return CacheCorrupt(
-            f"cache corrupt: {path}\n  {finding}\n"
-            f"name everything that is damaged with: deit-pipe inspect-cache {shlex.quote(path)} --verify hash"
+            f"cache corrupt: {path}",
+            details=[str(finding)],
+            cure=f"name everything that is damaged with: deit-pipe inspect-cache {shlex.quote(path)} --verify hash",
         )
 
 
 def damage_line(error: CacheCorrupt) -> str:
     """The line of such an error that names what is damaged."""
-    return str(error).splitlines()[1].strip()
+    return error.details[0]

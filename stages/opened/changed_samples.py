@@ -28,7 +28,7 @@ def describe_changes(cached: SampleIndex, given: SampleTable) -> list[str]:
     lines += _line("renamed", [f"{before} -> {after}" for before, after in renamed])
     lines += _line("labelled otherwise", _relabelled(cached, given, old, new))
     if not lines and list(cached.keys) != list(given.keys):
-        lines.append("  the same images in another order")
+        lines.append("the same images in another order")
     return lines
 
 
@@ -36,14 +36,14 @@ def _line(what: str, keys: list[str]) -> list[str]:
     if not keys:
         return []
     more = f" and {len(keys) - SHOWN:,} more" if len(keys) > SHOWN else ""
-    return [f"  {len(keys):,} {what}: {', '.join(keys[:SHOWN])}{more}"]
+    return [f"{len(keys):,} {what}: {', '.join(keys[:SHOWN])}{more}"]
 
 
 def _class_changes(cached: tuple[str, ...], given: tuple[str, ...]) -> list[str]:
     if cached == given:
         return []
     if sorted(cached) == sorted(given):
-        return ["  the same classes in another order"]
+        return ["the same classes in another order"]
     return [
         *_line("classes added", [name for name in given if name not in cached]),
         *_line("classes removed", [name for name in cached if name not in given]),

@@ -62,24 +62,26 @@ class EncodedFiles:
         return self._stored.samples.byte_sizes
 
 
-def causes_line(verdict: FileVerdict, changed: Mapping[str, object], pairs: str) -> str:
+def cause_lines(verdict: FileVerdict, changed: Mapping[str, object], pairs: str) -> list[str]:
     """What follows of a file and of the libraries that differ (`pairs` in words), and what to do."""
     if verdict.kind == "changed":
-        return f"{verdict.text}\n  restore it, or make a new cache"
+        return [verdict.text, "restore it, or make a new cache"]
     if changed:
-        return (
-            f"{verdict.text}\n  libraries that differ from the cache's: {pairs}\n"
-            "  install the cached versions, or make a new cache"
-        )
+        return [
+            verdict.text,
+            f"libraries that differ from the cache's: {pairs}",
+            "install the cached versions, or make a new cache",
+        ]
     if verdict.kind == "same":
-        return (
-            f"{verdict.text}, and the libraries are the cache's own\n"
-            "  so this program is another one, or the memory is faulty: use the one that made the cache"
-        )
-    return (
-        f"{verdict.text}\n  the libraries are the cache's own, so an image file was changed, or a library's code: "
-        "restore it, or make a new cache"
-    )
+        return [
+            f"{verdict.text}, and the libraries are the cache's own",
+            "so this program is another one, or the memory is faulty: use the one that made the cache",
+        ]
+    return [
+        verdict.text,
+        "the libraries are the cache's own, so an image file was changed, or a library's code: "
+        "restore it, or make a new cache",
+    ]
 
 
 class Notes:

@@ -1,23 +1,45 @@
 """What the gate found, as it is kept in a cache and shown to a person. Needs no torch."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.words import percent
 
 PASSED, WARNED, ACCEPTED, NOT_GATED = "passed", "warned", "accepted", "not gated"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateResult:
+class Cause(Facts):
+    """What would make the answers right.
+
+    Attributes:
+        kind: `class order`, `image size` or `normalisation`.
+        text: for a person, one line.
+        cure: what to do about it, one line.
+        before: share of right answers as it is, 0..1.
+        after: share without this cause, on the same images.
+        images: how many were tried.
+    """
+
+    kind: str
+    text: str
+    cure: str
+    before: float
+    after: float
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult(Facts):
     """How a teacher that may be cached did on plain images. Shares are 0..1; what was not measured is None.
 
     Attributes:
         decision: `passed`; `warned`: usable, but poor; `accepted`: refused, and overridden by --accept-teacher;
             `not gated`: nothing could be measured.
         reason: why it was not simply passed, one line; empty for `passed`.
-        cause: kind, text, cure, before, after and images of the likely cause, where one was found.
+        cause: the likely one, where one was found.
         model: timm tag.
         weights_sha256: of the teacher that was asked.
         head: `pretrained`, `trained`, `fitted` or `random`.
@@ -46,7 +68,7 @@ class GateResult:
     measured: float
     seed: int = 0
     reason: str = ""
-    cause: dict[str, Any] | None = None
+    cause: Cause | None = None
     body: str | None = None
     trained_size: int | None = None
     split: str | None = None
@@ -61,15 +83,18 @@ class GateResult:
     known: float | None = None
     known_from: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_json`; fields of a later version are left out."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in data.items() if name in known})
+        known = _known(cls, data)
+        if known.get("cause") is not None:
+            known["cause"] = Cause(**_known(Cause, known["cause"]))
+        return cls(**known)
+
+
+def _known(kind: type[Facts], data: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in data.items() if name in names}
 
 
 def measured_words(gate: GateResult) -> str:
@@ -96,15 +121,15 @@ def gate_lines(gate: GateResult) -> list[str]:
     if gate.decision in (WARNED, ACCEPTED):
         lines.append(f"WARNING: {gate.reason}")
         if gate.cause is not None:
-            lines.append(f"  likely cause: {cause_words(gate.cause)}; {gate.cause['cure']}")
+            lines.append(f"  likely cause: {cause_words(gate.cause)}; {gate.cause.cure}")
     if gate.trained_size not in (None, gate.image_size):
         lines.append(f"teacher {gate.model}: trained at {gate.trained_size} px, cached at {gate.image_size} px")
     return lines
 
 
-def cause_words(cause: Mapping[str, Any]) -> str:
+def cause_words(cause: Cause) -> str:
     """What it is, and what it costs."""
     return (
-        f"{cause['text']} (without it {percent(cause['after'], 1)} right instead of {percent(cause['before'], 1)}, "
-        f"tried on {cause['images']} images)"
+        f"{cause.text} (without it {percent(cause.after, 1)} right instead of {percent(cause.before, 1)}, "
+        f"tried on {cause.images} images)"
     )

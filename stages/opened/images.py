@@ -58,7 +58,7 @@ def labelled_part(table: SampleTable) -> SampleTable:
     """
     labelled = np.flatnonzero(table.labels >= 0)
     if not len(labelled):
-        raise Missing(f"no image of {table.name} has a label\nlabel some of them, or keep more labels")
+        raise Missing(f"no image of {table.name} has a label", cure="label some of them, or keep more labels")
     if len(labelled) == len(table):
         return table
     note(f"{len(labelled):,} of {len(table):,} training images have a label: only these are used")
@@ -78,8 +78,9 @@ def pick_split(found: DataSet, split: str | None) -> tuple[str, SampleTable]:
             return name, table
     there = ", ".join(name for name, table in tables.items() if table is not None)
     raise Missing(
-        f"{found.data} has no {split or 'validation or test'} split\n"
-        f"  splits there: {there}\nname one with --split, or other images with --data D"
+        f"{found.data} has no {split or 'validation or test'} split",
+        details=[f"splits there: {there}"],
+        cure="name one with --split, or other images with --data D",
     )
 
 

@@ -93,12 +93,12 @@ class WitnessCheck:
             Mismatch: names the first view that the student was given otherwise than the teacher.
         """
         if self._pending and (different := self.compare()):
-            raise Mismatch(different[0])
+            raise different[0]
 
-    def compare(self) -> list[str]:
-        """Compare what was taken since the last call; a message for each view that differs."""
+    def compare(self) -> list[Mismatch]:
+        """Compare what was taken since the last call; an error for each view that differs."""
         pending, self._pending = self._pending, []
-        messages = []
+        errors = []
         for one in pending:
             if one.arrived is not None:
                 one.arrived.synchronize()
@@ -106,8 +106,8 @@ class WitnessCheck:
             # written so that a NaN differs
             different = ~(np.abs(got - one.expected) <= TOLERANCE)
             for row in np.flatnonzero(different.any(axis=1)).tolist():
-                messages.append(self._describe(one, row, got[row], different[row]))
-        return messages
+                errors.append(self._error(one, row, got[row], different[row]))
+        return errors
 
     def _witnesses(self, number: int, epoch: int) -> Witnesses:
         address = number, epoch
@@ -116,19 +116,20 @@ class WitnessCheck:
             self._of_epoch[address] = self._sources[number](epoch)
         return self._of_epoch[address]
 
-    def _describe(self, one: _Pending, row: int, got: NDArray[np.float32], different: NDArray[np.bool_]) -> str:
-        views, place, wanted = one.views, one.places[row], one.expected[row]
+    def _error(self, one: _Pending, row: int, got: NDArray[np.float32], different: NDArray[np.bool_]) -> Mismatch:
         inputs = bool(different[:SUMS].any())
-        what = "another input" if inputs else "other labels"
         show = _sums if inputs else _labels
-        return (
-            f"witness differs: {self._where.cell(views, place)}: the student is given {what} than the teacher\n"
-            f"  {'sums' if inputs else 'labels'}  expected {show(wanted)}\n"
-            f"  {' ' * (4 if inputs else 6)}  got      {show(got)}\n"
-            f"  the pixels are the cached ones (fingerprint); what was made of them is not: "
-            f"{'erasing, mixing or normalising' if inputs else 'mixing the labels'}\n"
-            f"{program_versions(self._where.then)}\n"
-            "use the program and the libraries that the cache was made with, or make a new cache"
+        made = "erasing, mixing or normalising" if inputs else "mixing the labels"
+        return Mismatch(
+            f"witness differs: {self._where.cell(one.views, one.places[row])}: "
+            f"the student is given {'another input' if inputs else 'other labels'} than the teacher",
+            expected=show(one.expected[row]),
+            got=show(got),
+            details=[
+                f"the pixels are the cached ones (fingerprint); what was made of them is not: {made}",
+                program_versions(self._where.then),
+            ],
+            cure="use the program and the libraries that the cache was made with, or make a new cache",
         )
 
 
@@ -153,7 +154,7 @@ def _to_host(values: Tensor) -> tuple[Tensor, "torch.cuda.Event | None"]:
 
 
 def _sums(values: NDArray[np.float32]) -> str:
-    return " ".join(f"{value:+.6f}" for value in values[:SUMS].tolist())
+    return "sums " + " ".join(f"{value:+.6f}" for value in values[:SUMS].tolist())
 
 
 def _labels(values: NDArray[np.float32]) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from deit_pipe.pipeline.provenance import library_versions
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Mismatch
-from deit_pipe.stages.opened.encoded_files import EncodedFiles, causes_line
+from deit_pipe.stages.opened.encoded_files import EncodedFiles, cause_lines
 from deit_pipe.store.stored_cache import StoredCache
 
 if TYPE_CHECKING:  # at run time it would import torch, which an inspection does without
@@ -25,7 +25,7 @@ def check_replay(views: "ViewBatch", cached: NDArray[np.uint32], where: "ReplayC
     """
     different = np.flatnonzero(views.fingerprints != cached)
     if len(different):
-        raise Mismatch(where.describe(views, cached, different))
+        raise where.differs(views, cached, different)
 
 
 class ReplayContext:
@@ -36,16 +36,19 @@ class ReplayContext:
         self.cache, self.keys, self.then = stored.path, table.keys, dict(stored.provenance)
         self._files = EncodedFiles(stored, table)
 
-    def describe(self, views: "ViewBatch", cached: NDArray[np.uint32], different: NDArray[np.intp]) -> str:
-        """The message for the first difference in a batch."""
+    def differs(self, views: "ViewBatch", cached: NDArray[np.uint32], different: NDArray[np.intp]) -> Mismatch:
+        """The error of the first difference in a batch."""
         first = int(different[0])
         changed = changed_versions(self.then)
-        cause = causes_line(self._files.verdict(int(views.samples[first])), changed, version_pairs(changed))
-        return (
-            f"replay differs: {self.cell(views, first)}\n"
-            f"  fingerprint  cached {int(cached[first]):08x}   replayed {int(views.fingerprints[first]):08x}\n"
-            f"  {len(different)} of {len(cached)} views of this batch differ\n  {cause}\n"
-            f"find out more with: deit-pipe inspect-cache {shlex.quote(self.cache)} --replay all"
+        cause = cause_lines(self._files.verdict(int(views.samples[first])), changed, version_pairs(changed))
+        return Mismatch(
+            f"replay differs: {self.cell(views, first)}",
+            details=[
+                f"fingerprint  cached {int(cached[first]):08x}   replayed {int(views.fingerprints[first]):08x}",
+                f"{len(different)} of {len(cached)} views of this batch differ",
+                *cause,
+            ],
+            cure=f"find out more with: deit-pipe inspect-cache {shlex.quote(self.cache)} --replay all",
         )
 
     def cell(self, views: "ViewBatch", place: int) -> str:
@@ -65,15 +68,15 @@ def changed_versions(provenance: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def program_versions(provenance: Mapping[str, str]) -> str:
-    """What differs between the program that made a cache and this one, torch included, as an indented line."""
+    """What differs between the program that made a cache and this one, torch included."""
     import torch  # its version can move what is composed, never a fingerprint
 
     changed = changed_versions(provenance)
     if (before := provenance.get("torch", torch.__version__)) != torch.__version__:
         changed["torch"] = [before, torch.__version__]
     if not changed:
-        return "  the libraries are the cache's own, so this program differs from the one that made the cache"
-    return f"  libraries that differ from the cache's: {version_pairs(changed)}"
+        return "the libraries are the cache's own, so this program differs from the one that made the cache"
+    return f"libraries that differ from the cache's: {version_pairs(changed)}"
 
 
 def version_pairs(changed: Mapping[str, Sequence[str]]) -> str:

@@ -33,10 +33,12 @@ def check_same_program(
     view = probe_differs(kept, here)
     if view is not None:
         raise Mismatch(
-            f"probe differs: this program composes a test batch otherwise than the one that made {cache}\n"
-            f"  view {view}  expected {probe_row(kept, view)}\n"
-            f"  {' ' * len(f'view {view}')}  got      {probe_row(here, view)}\n"
-            "  (sums of the composed pixels, labels by weight, labelled share)\n"
-            f"{program_versions(provenance)}\n"
-            "use the program and the libraries that the cache was made with, or make a new cache"
+            f"probe differs: this program composes a test batch otherwise than the one that made {cache}",
+            expected=probe_row(kept, view),
+            got=probe_row(here, view),
+            details=[
+                f"these are view {view}'s sums of composed pixels, labels by weight, labelled share",
+                program_versions(provenance),
+            ],
+            cure="use the program and the libraries that the cache was made with, or make a new cache",
         )

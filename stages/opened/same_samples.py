@@ -6,7 +6,7 @@ from deit_pipe.pipeline.recipe import VIEWS_VERSION, Recipe
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.opened.changed_samples import describe_changes
-from deit_pipe.store.errors import CacheMismatch, mismatch
+from deit_pipe.store.errors import mismatch
 from deit_pipe.store.manifest import Manifest, SampleIndex, read_samples
 
 
@@ -58,8 +58,7 @@ def check_same_samples(cache: str, cached: Manifest, given: Manifest, table: Sam
         cure = "this deit-pipe makes other views: use the one that wrote the cache, or make the cache again"
     else:
         cure = "give the cached settings, or a new folder with --cache"
-    error = mismatch("was made from other views", cache, differences, "")
-    raise CacheMismatch("\n".join([str(error).rstrip(), *changes, cure]), differences)
+    raise mismatch("was made from other views", cache, differences, cure, changes)
 
 
 def check_same_classes(table: SampleTable, class_names: tuple[str, ...], whose: str) -> None:
@@ -73,8 +72,8 @@ def check_same_classes(table: SampleTable, class_names: tuple[str, ...], whose: 
     pairs = zip_longest(class_names, table.class_names, fillvalue="(none)")
     place, (expected, got) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
     raise Mismatch(
-        f"{table.name} has other classes than {whose}\n"
-        f"  expected {len(class_names)} classes, class {place} being {expected!r}\n"
-        f"  got      {len(table.class_names)} classes, class {place} being {got!r}\n"
-        "give images of the same classes, in folders of the same names"
+        f"{table.name} has other classes than {whose}",
+        expected=f"{len(class_names)} classes, class {place} being {expected!r}",
+        got=f"{len(table.class_names)} classes, class {place} being {got!r}",
+        cure="give images of the same classes, in folders of the same names",
     )

@@ -23,9 +23,10 @@ def read_logits(text: str) -> tuple[str, tuple[float, ...]]:
         return targets, tuple(float(part) for part in tail.split(",")) if sign else (1.0,)
     except ValueError as error:
         raise UsageProblem(
-            f"--logits {text!r} is not usable\n  expected numbers, the temperatures, behind the @\n"
-            f"  got      {tail!r}\n"
-            "give for example --logits topk:10@1,3"
+            f"--logits {text!r} is not usable",
+            expected="numbers, the temperatures, behind the @",
+            got=f"{tail!r}",
+            cure="give for example --logits topk:10@1,3",
         ) from error
 
 

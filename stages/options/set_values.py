@@ -40,7 +40,9 @@ def read_set_values(options: type[CheckedOptions], given: Iterable[str]) -> dict
             raise UsageProblem(unknown_key(options, name))
         if not sign:
             raise UsageProblem(
-                f"--set {name} has no value\n  {name}: {known[name].metadata['help']}\ngive it as --set {name}=VALUE"
+                f"--set {name} has no value",
+                details=[f"{name}: {known[name].metadata['help']}"],
+                cure=f"give it as --set {name}=VALUE",
             )
         kind = value_type(typing.get_type_hints(options)[known[name].name])
         values[known[name].name] = as_typed(kind, value)

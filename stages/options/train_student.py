@@ -193,7 +193,9 @@ class TrainStudentOptions(CheckedOptions):
         minimum=0.1,
         maximum=1.0,
     )
-    checkpoint_steps: int = setting(0, "Checkpoint also after every this many steps; 0: every epoch only.", minimum=0)
+    checkpoint_steps: int = setting(
+        0, "Checkpoint also after every this many steps; 0: only after epochs, at most one in 2 s.", minimum=0
+    )
     log_steps: int = setting(50, "A line in metrics.jsonl after every this many steps.", minimum=1)
     tensorboard: bool = setting(False, "Write TensorBoard events too (pip install 'deit-pipe[tensorboard]').")
     # -- baseline

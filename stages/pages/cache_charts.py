@@ -10,7 +10,7 @@ from deit_pipe.stages.inspection.analysis import FLIP_BINS, Analysis
 from deit_pipe.stages.inspection.facts import EpochMeans, Means, TeacherFacts
 from deit_pipe.stages.inspection.outliers import block_values
 from deit_pipe.stages.pages.charts import Dot, Format, bars, blocks_chart, histogram, percent_format
-from deit_pipe.stages.pages.html import Child, Html, percent, table, tag, track
+from deit_pipe.stages.pages.parts import Card, Column, Matrix, MatrixCell, Table, percent
 
 ALL_CLASSES = 20  # up to so many, every class has its row
 WORST_CLASSES = 15
@@ -18,12 +18,7 @@ PAIRS = 10
 MATRIX = 8
 
 
-def card(title: str, note: str, *content: Child, wide: bool = False) -> Html:
-    """A titled box."""
-    return tag("section", tag("h3", title), tag("p", note), *content, class_="card wide" if wide else "card")
-
-
-def block_cards(teacher: TeacherFacts, columns: Mapping[str, NDArray[Any]]) -> list[Html]:
+def block_cards(teacher: TeacherFacts, columns: Mapping[str, NDArray[Any]]) -> list[Card]:
     """Agreement, confidence and entropy of every block."""
     assert teacher.health is not None
     total = max(1, teacher.blocks_per_epoch)
@@ -48,7 +43,7 @@ def block_cards(teacher: TeacherFacts, columns: Mapping[str, NDArray[Any]]) -> l
         mean = shown_value(name, mean_of(name, teacher.health.means))
         note = f"{mean} over all views; a dot is a block, the line the epoch's mean"
         words = f"{title} of {len(x)} blocks, from {low:.3f} to {high:.3f}"
-        cards.append(card(title, note, blocks_chart(dots, means, marked, unit, number, words, bounds)))
+        cards.append(Card(title, note, blocks_chart(dots, means, marked, unit, number, words, bounds)))
     return cards
 
 
@@ -72,7 +67,7 @@ def decimals_format(span: float) -> Format:
     return lambda value: f"{value:.{digits}f}"
 
 
-def coverage_card(teacher: TeacherFacts) -> Html:
+def coverage_card(teacher: TeacherFacts) -> Card:
     """Committed blocks of every epoch."""
     epochs, total = teacher.coverage, max(1, teacher.blocks_per_epoch)
     whole = sum(1 for one in epochs if one.blocks == total)
@@ -82,10 +77,10 @@ def coverage_card(teacher: TeacherFacts) -> Html:
         "share of its blocks",
         f"{whole} of {len(epochs)} epochs are whole",
     )
-    return card("Coverage", f"{whole:,} of {len(epochs):,} epochs are whole, {total:,} blocks each", chart)
+    return Card("Coverage", f"{whole:,} of {len(epochs):,} epochs are whole, {total:,} blocks each", chart)
 
 
-def confidence_card(means: Means) -> Html:
+def confidence_card(means: Means) -> Card:
     """Histogram of the probability of the teacher's answer."""
     counts = means.confidence
     sure = sum(counts[18:]) / max(1, sum(counts))
@@ -98,13 +93,13 @@ def confidence_card(means: Means) -> Html:
         lambda value: f"{value:.1f}",
         "Histogram of the probability that the teacher gives its answer",
     )
-    return card("How sure it is", f"{percent(sure)} of the views are answered with a probability above 0.9", chart)
+    return Card("How sure it is", f"{percent(sure)} of the views are answered with a probability above 0.9", chart)
 
 
-def flip_card(analysis: Analysis) -> Html:
+def flip_card(analysis: Analysis) -> Card:
     """Histogram over samples of how stable their label is."""
     if analysis.flip_rate is None:
-        return card("Label flips", "no sample has been seen twice yet")
+        return Card("Label flips", "no sample has been seen twice yet")
     steady = float(analysis.flips[-1] / max(1, analysis.flips.sum()))
     chart = histogram(
         analysis.flips.tolist(),
@@ -116,25 +111,25 @@ def flip_card(analysis: Analysis) -> Html:
         f"Histogram of label stability in {FLIP_BINS} bins",
     )
     note = f"{percent(analysis.flip_rate, 2)} of views flip, {percent(steady)} of samples never or hardly ever do"
-    return card("Label flips between views of one sample", note, chart)
+    return Card("Label flips between views of one sample", note, chart)
 
 
-def class_card(analysis: Analysis, names: Sequence[str]) -> Html:
+def class_card(analysis: Analysis, names: Sequence[str]) -> Card:
     """Accuracy of every class, or of the worst where there are many."""
     accuracy, views, said = analysis.class_accuracy, analysis.class_views, analysis.confusion.sum(axis=0)
     known = np.flatnonzero(views)
     order = known[np.argsort(accuracy[known], kind="stable")]
     many = len(names) > ALL_CLASSES
     rows = [
-        [names[one], track(accuracy[one]), percent(accuracy[one]), f"{views[one]:,}", f"{said[one]:,}"]
+        [names[one], float(accuracy[one]), percent(accuracy[one]), f"{views[one]:,}", f"{said[one]:,}"]
         for one in order[: WORST_CLASSES if many else ALL_CLASSES].tolist()
     ]
-    columns = [("class", "name"), ("right", "bar"), ("", "n"), ("views", "n"), ("said", "n")]
+    columns = [*map(Column, ("class", "right", "", "views", "said"), ("name", "bar", "n", "n", "n"))]
     title = f"The {len(rows)} hardest of {len(names):,} classes" if many else "Accuracy of each class"
-    return card(title, "views: of that true class; said: how often the teacher gives it", table(columns, rows))
+    return Card(title, "views: of that true class; said: how often the teacher gives it", table=Table(columns, rows))
 
 
-def classes_card(analysis: Analysis) -> Html:
+def classes_card(analysis: Analysis) -> Card:
     """How many classes have which accuracy, for many classes."""
     accuracy = analysis.class_accuracy
     accuracy = accuracy[np.isfinite(accuracy)]
@@ -148,40 +143,40 @@ def classes_card(analysis: Analysis) -> Html:
         "Histogram of the accuracy of classes",
     )
     note = f"median {percent(float(np.median(accuracy)))}, worst {percent(float(accuracy.min()))}"
-    return card("Classes by accuracy", note, chart)
+    return Card("Classes by accuracy", note, chart)
 
 
-def confusion_cards(analysis: Analysis, names: Sequence[str]) -> list[Html]:
+def confusion_cards(analysis: Analysis, names: Sequence[str]) -> list[Card]:
     """The most frequent mistakes as a list, and as a matrix of their classes."""
     pairs = analysis.confused_pairs(PAIRS)
     if not pairs:
-        return [card("Most confused classes", "the teacher made no mistake on the views that were looked at")]
+        return [Card("Most confused classes", "the teacher made no mistake on the views that were looked at")]
     share = {(true, said): count / int(analysis.class_views[true]) for true, said, count in pairs}
     most = max(share.values())
-    rows = [
+    rows: list[list[str | float]] = [
         [
             names[true],
             names[said],
-            track(share[true, said] / most),
+            share[true, said] / most,
             percent(share[true, said], 2),
             f"{count:,}",
         ]
         for true, said, count in pairs
     ]
-    columns = [("true", "name"), ("said", "name"), ("share", "bar"), ("", "n"), ("views", "n")]
+    columns = [*map(Column, ("true", "said", "share", "", "views"), ("name", "name", "bar", "n", "n"))]
     note = "rows: true class; columns: what the teacher says; in % of the row's views"
     return [
-        card(
+        Card(
             "Most frequent mistakes",
             "by number of views; share: of the views of the true class",
-            table(columns, rows),
+            table=Table(columns, rows),
         ),
-        card("Confusion of these classes", note, matrix(analysis, names, pairs)),
+        Card("Confusion of these classes", note, matrix=matrix(analysis, names, pairs)),
     ]
 
 
-def matrix(analysis: Analysis, names: Sequence[str], pairs: Sequence[tuple[int, int, int]]) -> Html:
-    """A table of the classes in `pairs`, darker where more is confused."""
+def matrix(analysis: Analysis, names: Sequence[str], pairs: Sequence[tuple[int, int, int]]) -> Matrix:
+    """The classes in `pairs` against each other, darker where more is confused."""
     classes = sorted(list(dict.fromkeys(one for true, said, _ in pairs for one in (true, said)))[:MATRIX])
     shares = analysis.confusion[np.ix_(classes, classes)] / np.maximum(1, analysis.class_views[classes])[:, None]
     most = max(float((shares - np.diag(np.diag(shares))).max()), 1e-9)
@@ -191,18 +186,8 @@ def matrix(analysis: Analysis, names: Sequence[str], pairs: Sequence[tuple[int, 
         for column, said in enumerate(classes):
             share = float(shares[row, column])
             words = f"{names[true]} answered {names[said]}: {share:.2%}"
-            text = "" if not share else f"{share * 100:.{0 if share >= 0.0995 else 1 if share >= 0.00095 else 2}f}"
-            cells.append(
-                tag(
-                    "td",
-                    text,
-                    title=words,
-                    class_="own" if row == column else None,
-                    style=None if row == column else f"--v:{share / most:.3f}",
-                )
-            )
-        rows.append(tag("tr", tag("th", names[true], title=names[true]), *cells))
-    long = max(len(names[one]) for one in classes) > 4
-    heads = [tag("th", tag("span", names[one], class_="down" if long else None), title=names[one]) for one in classes]
-    body = tag("table", tag("thead", tag("tr", tag("th", ""), *heads)), tag("tbody", *rows), class_="matrix")
-    return tag("div", body, class_="scroll")
+            digits = 0 if share >= 0.0995 else 1 if share >= 0.00095 else 2
+            text = f"{share * 100:.{digits}f}" if share else ""
+            cells.append(MatrixCell(text, words, share / most, own=row == column))
+        rows.append(cells)
+    return Matrix([names[one] for one in classes], rows)

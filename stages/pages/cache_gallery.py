@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from deit_pipe.pipeline.decode import decode
 from deit_pipe.pipeline.samples import class_name
 from deit_pipe.stages.inspection.analysis import Analysis
-from deit_pipe.stages.inspection.cell import CellFacts, describe_cell
+from deit_pipe.stages.inspection.cell import Answer, CellFacts, describe_cell
 from deit_pipe.stages.opened.arrays import CachedArrays, damage_line
 from deit_pipe.stages.opened.views import CachedViews
-from deit_pipe.stages.pages.cell_picture import encoded, seen_pixels
-from deit_pipe.stages.pages.html import Child, Html, data_uri, percent, tag
+from deit_pipe.stages.pages.cell_picture import data_uri, encoded, seen_pixels
+from deit_pipe.stages.pages.parts import CaptionLine, Figure, percent
 from deit_pipe.store.errors import CacheCorrupt
 
 SHOWN_VIEWS = 24
@@ -20,7 +20,7 @@ SHOWN_SAMPLES = 12
 PER_GROUP = 4
 
 
-def gallery(views: CachedViews, teachers: Sequence[CachedArrays]) -> Html:
+def gallery(views: CachedViews, teachers: Sequence[CachedArrays]) -> list[Figure]:
     """Cells spread evenly over what is cached, each with its labels and every teacher's answer."""
     figures = []
     for epoch, group in chosen_groups(views, teachers[0]):
@@ -33,7 +33,7 @@ def gallery(views: CachedViews, teachers: Sequence[CachedArrays]) -> Html:
                 teachers[0].damage.append(damage_line(error))
             else:
                 figures.append(view_figure(facts, pixels[place]))
-    return tag("div", *figures[:SHOWN_VIEWS], class_="gallery")
+    return figures[:SHOWN_VIEWS]
 
 
 def chosen_groups(views: CachedViews, arrays: CachedArrays) -> list[tuple[int, NDArray[np.int64]]]:
@@ -53,60 +53,44 @@ def chosen_groups(views: CachedViews, arrays: CachedArrays) -> list[tuple[int, N
     return [(epoch, views.plan.group_slots(slot)) for epoch, slot in sorted(chosen)]
 
 
-def view_figure(facts: CellFacts, pixels: NDArray[np.uint8]) -> Html:
+def view_figure(facts: CellFacts, pixels: NDArray[np.uint8]) -> Figure:
     """One view: picture, true class or classes, answers, address."""
     mix = facts.mix
-    true = [tag("span", tag("b", facts.class_name))]
+    true = [CaptionLine(facts.class_name)]
     if mix is not None:
         own = round(mix.lam * 100)
-        true = [
-            tag("span", tag("b", facts.class_name), f" {own}\u00a0%"),
-            tag("span", tag("b", mix.class_name), f" {100 - own}\u00a0%"),
-        ]
-    answers = [
-        answer_line(answer.label_name, answer.label in facts.classes, answer.top[0].probability if answer.top else None)
-        for answer in facts.answers
-    ]
-    where = tag("span", f"cell {facts.epoch}/{facts.slot}", class_="where")
+        true = [CaptionLine(facts.class_name, f" {own}\u00a0%"), CaptionLine(mix.class_name, f" {100 - own}\u00a0%")]
+    answers = [answer_line(answer, right=answer.label in facts.classes) for answer in facts.answers]
+    where = CaptionLine("", f"cell {facts.epoch}/{facts.slot}", "where")
     return figure(pixels, "; ".join(facts.draw), *true, *answers, where)
 
 
-def answer_line(name: str, right: bool, probability: float | None) -> Html:
+def answer_line(answer: Answer, *, right: bool) -> CaptionLine:
     """What a teacher says; right and wrong differ in sign, not only in colour."""
-    sure = "" if probability is None else f", {percent(probability, 0)}"
-    return tag("span", f"{'✓' if right else '✗'} {name}{sure}", class_="right" if right else "wrong")
+    sure = f", {percent(answer.top[0].probability, 0)}" if answer.top else ""
+    return CaptionLine("", f"{'✓' if right else '✗'} {answer.label_name}{sure}", "right" if right else "wrong")
 
 
-def figure(pixels: NDArray[np.uint8], words: str, *caption: Child) -> Html:
-    """A small picture with a caption; `words` are shown when it is pointed at, and read to those who cannot see it."""
+def figure(pixels: NDArray[np.uint8], words: str, *caption: CaptionLine) -> Figure:
+    """A small picture with a caption."""
     mime, data = encoded(pixels)
-    image = tag(
-        "img",
-        src=data_uri(mime, data),
-        alt=words,
-        title=words,
-        loading="lazy",
-        class_="pixels" if mime == "image/png" else None,
-    )
-    return tag("figure", image, tag("figcaption", *caption))
+    return Figure(data_uri(mime, data), mime == "image/png", words, caption)
 
 
-def disagreed_samples(views: CachedViews, analysis: Analysis) -> Html | None:
-    """The images on which teacher and label disagree most; None where they always agree."""
+def disagreed_samples(views: CachedViews, analysis: Analysis) -> list[Figure]:
+    """The images on which teacher and label disagree most; none where they always agree."""
     names, keys = views.table.class_names, views.table.keys
     figures = []
     for sample in analysis.hardest_samples(SHOWN_SAMPLES).tolist():
         pixels = np.asarray(decode(views.table.read(sample)))
         total, right = int(analysis.sample_views[sample]), int(analysis.sample_right[sample])
         wrong, often = int(analysis.sample_wrong[sample]), int(analysis.sample_wrong_views[sample])
-        figures.append(
-            figure(
-                pixels,
-                keys[sample],
-                tag("span", tag("b", class_name(names, int(views.table.labels[sample]))), f" {right} of {total}"),
-                tag("span", f"✗ {names[wrong]} {often} of {total}", class_="wrong"),
-                tag("span", f"sample {sample}", class_="where"),
-                tag("span", keys[sample], class_="where") if keys[sample] != f"row {sample}" else None,
-            )
-        )
-    return tag("div", *figures, class_="gallery") if figures else None
+        caption = [
+            CaptionLine(class_name(names, int(views.table.labels[sample])), f" {right} of {total}"),
+            CaptionLine("", f"✗ {names[wrong]} {often} of {total}", "wrong"),
+            CaptionLine("", f"sample {sample}", "where"),
+        ]
+        if keys[sample] != f"row {sample}":
+            caption.append(CaptionLine("", keys[sample], "where"))
+        figures.append(figure(pixels, keys[sample], *caption))
+    return figures

@@ -1,21 +1,20 @@
 """`inspect-cache --report`: one HTML page about a cache: figures, plots, views with their answers. No network."""
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deit_pipe import __version__
 from deit_pipe.pipeline.errors import PipelineError
-from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.facts import Facts
+from deit_pipe.stages.console.target_file import check_target
 from deit_pipe.stages.inspection.analysis import Analysis, analyse
 from deit_pipe.stages.inspection.facts import CacheFacts, TeacherFacts
-from deit_pipe.stages.inspection.summary import Columns, settled
+from deit_pipe.stages.inspection.summary import settled
 from deit_pipe.stages.opened.arrays import CachedArrays
 from deit_pipe.stages.opened.cache import open_cache
 from deit_pipe.stages.opened.views import CachedViews, open_views
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
-from deit_pipe.stages.pages.cache_boxes import details, heading, stored_card
+from deit_pipe.stages.pages.cache_boxes import SHOWN_OUTLIERS, about, folds, missing, outlier_words, stored_card, tiles
 from deit_pipe.stages.pages.cache_charts import (
     ALL_CLASSES,
     block_cards,
@@ -27,8 +26,8 @@ from deit_pipe.stages.pages.cache_charts import (
     flip_card,
 )
 from deit_pipe.stages.pages.cache_gallery import disagreed_samples, gallery
-from deit_pipe.stages.pages.html import Child, page, tag
-from deit_pipe.stages.pages.style import STYLE
+from deit_pipe.stages.pages.parts import Card, Figure, Tile
+from deit_pipe.stages.pages.writing import write_page
 from deit_pipe.store.errors import StoreError
 from deit_pipe.store.manifest import SampleIndex
 from deit_pipe.store.stored_cache import StoredCache
@@ -77,10 +76,7 @@ def write_report(options: InspectCacheOptions, facts: CacheFacts, stored: Stored
     """
     assert options.report is not None
     target = Path(options.report)
-    if target.is_dir() or not target.parent.is_dir():
-        raise UsageProblem(
-            f"--report {target} cannot be written\n  expected a file in an existing folder\ngive another name"
-        )
+    check_target(target, "--report")
     samples = stored.samples
     if options.teacher:
         stored.teacher(options.teacher)
@@ -92,27 +88,18 @@ def write_report(options: InspectCacheOptions, facts: CacheFacts, stored: Stored
     views, trouble = images(stored, options.data)
     shown = pictures(views, trouble, list(readers.values()), list(analyses.values()))
     facts = settled(facts, [line for arrays in readers.values() for line in arrays.damage], stored)
-    body: list[Child] = [*heading(facts, chosen)]
-    for teacher in chosen:
-        name = teacher.name
-        body.append(tag("h2", f"Teacher {name}" if len(chosen) > 1 else "Was the teacher healthy?"))
-        if name in analyses:
-            body += teacher_sections(teacher, stored.teacher(name).coverage.columns, analyses[name], samples)
-        else:
-            body.append(tag("p", "No block is cached yet.", class_="soft"))
-    body += shown
-    body += [tag("h2", "What is stored"), *(stored_card(one) for one in chosen), *details(facts, chosen)]
-    made = f"deit-pipe {__version__}, {time.strftime('%Y-%m-%d %H:%M')}. Next: "
-    body.append(tag("footer", made, tag("code", facts.next)))
-    text = page(f"{Path(facts.cache).name or facts.cache}: teacher cache", STYLE, [tag("main", *body)])
-    target.write_text(text, encoding="utf-8")
-    written = PageFacts(
-        file=str(target),
-        bytes=len(text.encode()),
-        images=trouble is None,
-        teachers=tuple(analysis_facts(name, found) for name, found in analyses.items()),
+    size = write_page(
+        target,
+        "cache.html",
+        f"{Path(facts.cache).name or facts.cache}: teacher cache",
+        facts=facts,
+        about=about(facts, chosen),
+        sections=[section(one, stored, analyses.get(one.name), samples) for one in chosen],
+        pictures=shown,
+        folds=folds(facts, chosen),
     )
-    return facts, written
+    found = tuple(analysis_facts(name, analysis) for name, analysis in analyses.items())
+    return facts, PageFacts(file=str(target), bytes=size, images=trouble is None, teachers=found)
 
 
 def analysis_facts(name: str, found: Analysis) -> AnalysisFacts:
@@ -139,61 +126,70 @@ def images(stored: StoredCache, data: str | None) -> tuple[CachedViews | None, s
         return None, str(error).partition("\n")[0]
 
 
-def teacher_sections(teacher: TeacherFacts, columns: Columns, found: Analysis, samples: SampleIndex) -> list[Child]:
-    """Plots of one teacher."""
-    assert teacher.health is not None
-    names = samples.class_names
-    looked = f"{found.views:,} views"
-    if found.every > 1:
-        looked += f" (of every {found.every}th sample, all)"
-    plots = [
-        *block_cards(teacher, columns),
-        confidence_card(teacher.health.means),
-        flip_card(found),
-        classes_card(found) if len(names) > ALL_CLASSES else coverage_card(teacher),
-    ]
-    return [
-        tag("p", "Every block is a random part of the same views, so blocks should look alike.", class_="soft"),
-        tag("div", *plots, class_="cards"),
-        tag("h2", "Which classes are hard?"),
-        tag(
-            "p",
-            f"From the labels of {looked}; of a mixed view the label with the larger share counts.",
-            class_="soft",
-        ),
-        tag("div", class_card(found, names), *confusion_cards(found, names), class_="cards"),
-    ]
+@dataclass(frozen=True)
+class Section:
+    """What the page says of one teacher.
+
+    Attributes:
+        name: of the teacher.
+        missing, odd_words, odd: warnings; None and empty where there is nothing to warn of.
+        tiles: the numbers that are looked for first.
+        looked: at which views `plots` and `classes` look; None before the first block.
+        stored: the arrays.
+    """
+
+    name: str
+    missing: str | None
+    odd_words: str
+    odd: Sequence[str]
+    tiles: Sequence[Tile]
+    looked: str | None
+    plots: Sequence[Card]
+    classes: Sequence[Card]
+    stored: Card
+
+
+def section(teacher: TeacherFacts, stored: StoredCache, found: Analysis | None, samples: SampleIndex) -> Section:
+    """One teacher's part of the page."""
+    looked, plots, classes = None, [], []
+    if found is not None and teacher.health is not None:
+        names = samples.class_names
+        looked = f"{found.views:,} views" + (f" (of every {found.every}th sample, all)" if found.every > 1 else "")
+        plots = [
+            *block_cards(teacher, stored.teacher(teacher.name).coverage.columns),
+            confidence_card(teacher.health.means),
+            flip_card(found),
+            classes_card(found) if len(names) > ALL_CLASSES else coverage_card(teacher),
+        ]
+        classes = [class_card(found, names), *confusion_cards(found, names)]
+    return Section(
+        name=teacher.name,
+        missing=missing(teacher),
+        odd_words=f"{len(teacher.outliers)} of {teacher.blocks_committed:,} blocks are unlike the others",
+        odd=[outlier_words(odd) for odd in teacher.outliers[:SHOWN_OUTLIERS]],
+        tiles=tiles(teacher),
+        looked=looked,
+        plots=plots,
+        classes=classes,
+        stored=stored_card(teacher),
+    )
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The images of the page, or why there are none: `views` as the teacher saw them, `disagreed` samples."""
+
+    trouble: str | None
+    views: Sequence[Figure] = ()
+    disagreed: Sequence[Figure] = ()
 
 
 def pictures(
     views: CachedViews | None, trouble: str | None, readers: list[CachedArrays], analyses: list[Analysis]
-) -> list[Child]:
-    """Gallery and most disagreed samples."""
+) -> Pictures | None:
+    """Gallery and most disagreed samples; None before the first block."""
     if not analyses:
-        return []
-    parts: list[Child] = [tag("h2", "What the student will see")]
+        return None
     if views is None:
-        return [
-            *parts,
-            tag("p", f"The images are not here ({trouble}); name them with --data.", class_="soft"),
-        ]
-    parts.append(
-        tag(
-            "p",
-            "Views as the teacher saw them, spread over the cache, with their true class (and share, where mixed) "
-            "and the teacher's answer.",
-            class_="soft",
-        )
-    )
-    parts.append(gallery(views, readers))
-    parts += [
-        tag("h2", "Where teacher and label disagree most"),
-        tag(
-            "p",
-            "The images before augmentation; how many views of each are answered with the label, and what else is said "
-            "most. Wrong labels are often among them.",
-            class_="soft",
-        ),
-        disagreed_samples(views, analyses[0]) or tag("p", "They agree on every view that was looked at."),
-    ]
-    return parts
+        return Pictures(trouble)
+    return Pictures(None, gallery(views, readers), disagreed_samples(views, analyses[0]))

@@ -1,6 +1,7 @@
 """A picture of a cell: the image as it is, the view as rendered, and what the teacher saw after erasing and mixing."""
 
 import io
+from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,8 @@ def encoded(pixels: NDArray[np.uint8], side: int = 160) -> tuple[str, bytes]:
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     image.save(buffer, "JPEG", quality=82)
     return "image/jpeg", buffer.getvalue()
+
+
+def data_uri(mime: str, data: bytes) -> str:
+    """A file as an address, so that a page needs no other file."""
+    return f"data:{mime};base64,{b64encode(data).decode('ascii')}"

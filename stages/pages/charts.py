@@ -1,7 +1,7 @@
-"""Charts as inline SVG: no script, no library, colours from the page's style so that they follow light and dark.
+"""Charts as plain geometry, drawn as inline SVG by `templates/parts.html`: no script, no library.
 
-A chart is 380 units wide, about its width on the page on a phone and in a column of a desktop, so that its text has the
-size of the text around it.
+Colours come from the page's style, so that they follow light and dark. A chart is 380 units wide, about its width on
+the page on a phone and in a column of a desktop, so that its text has the size of the text around it.
 """
 
 import math
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from deit_pipe.stages.pages.html import Child, Html, tag
+from deit_pipe.stages.console.words import percent
 
 WIDTH, HEIGHT = 380, 232
 LEFT, RIGHT, TOP, BOTTOM = 52, 18, 26, 40
@@ -24,6 +24,45 @@ class Dot(NamedTuple):
     x: float
     y: float
     words: str
+
+
+class Tick(NamedTuple):
+    """A value at its place on an axis."""
+
+    place: str
+    text: str
+
+
+class Mark(NamedTuple):
+    """An element of the drawing: `circle`, `rect` or `polyline`, its style, where it is, what it says."""
+
+    shape: str
+    style: str
+    places: Sequence[tuple[str, str]]
+    words: str | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A finished chart.
+
+    Attributes:
+        words: what it shows, for those who cannot see it.
+        x_title, y_title, x_ticks, y_ticks: the axes, with units.
+        marks: what is drawn, in this order.
+    """
+
+    words: str
+    x_title: str
+    y_title: str
+    x_ticks: Sequence[Tick]
+    y_ticks: Sequence[Tick]
+    marks: Sequence[Mark]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    base: int = HEIGHT - BOTTOM
 
 
 @dataclass
@@ -43,7 +82,7 @@ class Frame:
     y_ticks: Sequence[float]
     x_format: Format = str
     y_format: Format = str
-    parts: list[Html] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
 
     def place_x(self, value: float) -> float:
         """Horizontal place of a value."""
@@ -55,49 +94,36 @@ class Frame:
         low, high = self.y
         return HEIGHT - BOTTOM - (value - low) / ((high - low) or 1) * (HEIGHT - TOP - BOTTOM)
 
-    def add(self, part: Html) -> None:
-        """Draw on top of what is there."""
-        self.parts.append(part)
-
     def line(self, points: Sequence[tuple[float, float]], style: str) -> None:
         """A line through points given in data units; gaps where a value is not finite."""
         for run in _finite_runs(points):
             if len(run) == 1:
-                self.add(self.dot(run[0][0], run[0][1], 2, f"dot {style}"))
+                self.dot(run[0][0], run[0][1], 2, f"dot {style}")
             else:
-                path = " ".join(f"{_short(self.place_x(x))},{_short(self.place_y(y))}" for x, y in run)
-                self.add(tag("polyline", points=path, class_=f"curve {style}"))
+                path = " ".join(f"{_place(self.place_x(x))},{_place(self.place_y(y))}" for x, y in run)
+                self.marks.append(Mark("polyline", f"curve {style}", [("points", path)]))
 
-    def dot(self, x: float, y: float, radius: float, style: str, words: str | None = None) -> Html:
+    def dot(self, x: float, y: float, radius: int, style: str, words: str | None = None) -> None:
         """A dot in data units."""
-        return tag(
-            "circle",
-            tag("title", words) if words else None,
-            class_=style,
-            cx=_short(self.place_x(x)),
-            cy=_short(self.place_y(y)),
-            r=radius,
-        )
+        places = [("cx", _place(self.place_x(x))), ("cy", _place(self.place_y(y))), ("r", str(radius))]
+        self.marks.append(Mark("circle", style, places, words))
 
-    def svg(self, words: str) -> Html:
-        """The chart; `words` say what it shows to those who cannot see it."""
-        base = HEIGHT - BOTTOM
-        grid: list[Child] = []
-        for value in self.y_ticks:
-            y = _short(self.place_y(value))
-            grid.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
-            grid.append(tag("text", self.y_format(value), x=LEFT - 6, y=y, class_="tick end", dy="0.32em"))
-        for value in self.x_ticks:
-            x = _short(self.place_x(value))
-            grid.append(tag("line", x1=x, x2=x, y1=base, y2=base + 4, class_="axis"))
-            grid.append(tag("text", self.x_format(value), x=x, y=base + 16, class_="tick middle"))
-        grid.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=base, y2=base, class_="axis"))
-        titles = [
-            tag("text", self.y_title, x=2, y=12, class_="title"),
-            tag("text", self.x_title, x=WIDTH - RIGHT, y=HEIGHT - 6, class_="title end"),
-        ]
-        size = f"0 0 {WIDTH} {HEIGHT}"
-        return tag("svg", *grid, *titles, *self.parts, viewBox=size, role="img", aria_label=words, class_="chart")
+    def bar(self, left: float, width: float, top: float, style: str, words: str) -> None:
+        """A bar that stands on the axis, given in places."""
+        height = self.place_y(0) - top
+        sizes = {"x": left, "y": top, "width": width, "height": height}
+        self.marks.append(Mark("rect", style, [(name, _place(size)) for name, size in sizes.items()], words))
+
+    def chart(self, words: str) -> Chart:
+        """The finished chart; `words` say what it shows to those who cannot see it."""
+        return Chart(
+            words=words,
+            x_title=self.x_title,
+            y_title=self.y_title,
+            x_ticks=[Tick(_place(self.place_x(value)), self.x_format(value)) for value in self.x_ticks],
+            y_ticks=[Tick(_place(self.place_y(value)), self.y_format(value)) for value in self.y_ticks],
+            marks=self.marks,
+        )
 
 
 def blocks_chart(
@@ -108,7 +134,7 @@ def blocks_chart(
     y_format: Format,
     words: str,
     bounds: tuple[float, float] = (-math.inf, math.inf),
-) -> Html:
+) -> Chart:
     """Every block a dot over its epoch, the epoch's mean a line, odd blocks marked."""
     values = [dot.y for dot in dots] + [dot.y for dot in odd]
     low, high = padded_range(values, bounds)
@@ -127,16 +153,16 @@ def blocks_chart(
     )
     step = max(1, math.ceil(len(dots) / MOST_DOTS))
     for dot in dots[::step]:
-        frame.add(frame.dot(dot.x, dot.y, 2, "dot c1 faint", dot.words))
+        frame.dot(dot.x, dot.y, 2, "dot c1 faint", dot.words)
     frame.line(means, "c1")
     for dot in odd:
-        frame.add(frame.dot(dot.x, dot.y, 4, "dot bad", dot.words))
-    return frame.svg(words)
+        frame.dot(dot.x, dot.y, 4, "dot bad", dot.words)
+    return frame.chart(words)
 
 
 def histogram(
     counts: Sequence[int], low: float, high: float, x_title: str, y_title: str, x_format: Format, words: str
-) -> Html:
+) -> Chart:
     """Bars of equal width between `low` and `high`; heights are shares of all."""
     total = sum(counts) or 1
     shares = [count / total for count in counts]
@@ -158,21 +184,12 @@ def histogram(
         if counts[place]:
             top = min(top, frame.place_y(0) - 1)  # something is there: let it be seen
         edge = f"{x_format(low + place * width)} to {x_format(low + (place + 1) * width)}"
-        frame.add(
-            tag(
-                "rect",
-                tag("title", f"{edge}: {counts[place]:,} ({shares[place]:.1%})"),
-                class_="area c1",
-                x=_short(left + 0.5),
-                y=_short(top),
-                width=_short(max(0.5, right - left - 1)),
-                height=_short(frame.place_y(0) - top),
-            )
-        )
-    return frame.svg(words)
+        said = f"{edge}: {counts[place]:,} ({share:.1%})"
+        frame.bar(left + 0.5, max(0.5, right - left - 1), top, "area c1", said)
+    return frame.chart(words)
 
 
-def bars(values: Sequence[tuple[float, str]], x_title: str, y_title: str, words: str) -> Html:
+def bars(values: Sequence[tuple[float, str]], x_title: str, y_title: str, words: str) -> Chart:
     """A bar for each whole number from 0 on, heights 0..1 of which 1 is complete; with words for each."""
     count = max(1, len(values))
     places = [value + 0.5 for value in whole_ticks(count - 1)]
@@ -188,19 +205,9 @@ def bars(values: Sequence[tuple[float, str]], x_title: str, y_title: str, words:
     )
     width = (WIDTH - LEFT - RIGHT) / count
     for place, (share, text) in enumerate(values):
-        top = frame.place_y(share)
-        frame.add(
-            tag(
-                "rect",
-                tag("title", text),
-                class_="area c1" if share >= 1 else "area part",
-                x=_short(frame.place_x(place) + width * 0.08),
-                y=_short(top),
-                width=_short(width * 0.84),
-                height=_short(frame.place_y(0) - top),
-            )
-        )
-    return frame.svg(words)
+        left, style = frame.place_x(place) + width * 0.08, "area c1" if share >= 1 else "area part"
+        frame.bar(left, width * 0.84, frame.place_y(share), style, text)
+    return frame.chart(words)
 
 
 class Series(NamedTuple):
@@ -218,8 +225,8 @@ def curves(
     y_format: Format,
     words: str,
     bounds: tuple[float, float] = (-math.inf, math.inf),
-) -> Html:
-    """Several curves over one axis, with a legend above."""
+) -> Chart:
+    """Several curves over one axis."""
     values = [y for one in series for _, y in one.points if math.isfinite(y)]
     low, high = padded_range(values, bounds)
     ticks = nice_ticks(low, high)
@@ -239,16 +246,7 @@ def curves(
     )
     for one in series:
         frame.line(one.points, one.style)
-    return frame.svg(words)
-
-
-def legend(entries: Sequence[tuple[str, str]]) -> Html:
-    """Names beside a piece of their curves: (name, style)."""
-    items = []
-    for name, style in entries:
-        line = tag("line", x1=0, x2=18, y1=5, y2=5, class_=f"curve {style}")
-        items.append(tag("span", tag("svg", line, viewBox="0 0 18 10", class_="key"), name))
-    return tag("p", *items, class_="legend")
+    return frame.chart(words)
 
 
 def padded_range(values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)) -> tuple[float, float]:
@@ -283,7 +281,7 @@ def percent_format(values: Sequence[float]) -> Format:
     """Percent with as many decimals as their distance needs."""
     span = max(values, default=1.0) - min(values, default=0.0)
     digits = 0 if span >= 0.05 else 1 if span >= 0.005 else 2
-    return lambda value: f"{value * 100:.{digits}f} %"
+    return lambda value: percent(value, digits)
 
 
 def _percent(value: float) -> str:
@@ -294,7 +292,7 @@ def _plain(value: float) -> str:
     return f"{value:,.0f}" if abs(value) < 100_000 else f"{value / 1000:,.0f}k"
 
 
-def _short(value: float) -> str:
+def _place(value: float) -> str:
     return f"{value:.1f}".rstrip("0").rstrip(".")
 
 

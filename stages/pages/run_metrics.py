@@ -1,6 +1,7 @@
 """What a training run's folder says: settings, metrics by epoch and by step, result. No torch."""
 
 import json
+import math
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,117 @@ from pathlib import Path
 from typing import Any
 
 from deit_pipe.stages.console.errors import Missing
+from deit_pipe.stages.console.facts import Facts
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 WAITS = ("data_wait_seconds", "target_wait_seconds", "compute_seconds")
+
+
+@dataclass(frozen=True)
+class StepLine:
+    """A line of `metrics.jsonl` about a stretch of steps; `waits`: those of WAITS that it has, seconds."""
+
+    step: int
+    views_per_second: float | None
+    waits: Mapping[str, float]
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> "StepLine":
+        """Read a line."""
+        waits = {name: value for name in WAITS if (value := _number(line, name)) is not None}
+        return cls(line["step"], _number(line, "views_per_second"), waits)
+
+    def share(self, part: str) -> float | None:
+        """Share of the time spent in one of WAITS; None where it is not recorded."""
+        total = sum(self.waits.values())
+        return self.waits[part] / total if total and part in self.waits else None
+
+
+@dataclass(frozen=True)
+class EpochLine:
+    """A line of `metrics.jsonl` about an epoch; what it lacks is None.
+
+    Attributes:
+        epoch, step: counted from 0; steps done.
+        lr, loss, label_loss, distillation_loss, agreement: means of the epoch.
+        top1: of each head, on the validation images; empty where they were not asked.
+        val: the same evaluation as recorded.
+        values: everything else, as recorded.
+    """
+
+    epoch: int
+    step: int
+    lr: float | None
+    loss: float | None
+    label_loss: float | None
+    distillation_loss: float | None
+    agreement: float | None
+    top1: Mapping[str, float]
+    val: Mapping[str, Any] | None
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> "EpochLine":
+        """Read a line."""
+        return cls(
+            epoch=line["epoch"],
+            step=line["step"],
+            lr=_number(line, "lr"),
+            loss=_number(line, "loss"),
+            label_loss=_number(line, "label_loss"),
+            distillation_loss=_number(line, "distillation_loss"),
+            agreement=_number(line, "agreement"),
+            top1=top1_of(line.get("val") or {}),
+            val=line.get("val"),
+            values={name: value for name, value in line.items() if name not in ("kind", "val", "val_ema")},
+        )
+
+
+def top1_of(scores: Mapping[str, Any]) -> dict[str, float]:
+    """Top-1 of each head in an evaluation."""
+    found = {head: _number(score, "top1") for head, score in scores.items() if isinstance(score, Mapping)}
+    return {head: top1 for head, top1 in found.items() if top1 is not None}
+
+
+def _number(line: Mapping[str, Any], name: str) -> float | None:
+    value = line.get(name)
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Best(Facts):
+    """The best `top1`, 0..1, and its `epoch`, from 0."""
+
+    top1: float
+    epoch: int
+
+
+@dataclass(frozen=True)
+class RunFacts(Facts):
+    """The numbers of a run's page.
+
+    Attributes:
+        folder: as given.
+        epochs, steps: done.
+        answer: which way of answering counts.
+        best: of that answer; None before the first evaluation.
+        last: the last epoch's numbers, with the last evaluation as `val`, as recorded.
+        views_per_second, data_wait, target_wait: median; shares of a step's time.
+        finished: whether it ended.
+        test: scores of the test images, as recorded, where nothing was selected.
+    """
+
+    folder: str
+    epochs: int
+    steps: int
+    answer: str
+    best: Best | None
+    last: Mapping[str, Any]
+    views_per_second: float | None
+    data_wait: float | None
+    target_wait: float | None
+    finished: bool
+    test: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -20,15 +129,15 @@ class Run:
 
     Attributes:
         name: its folder, as given.
-        config, result: `config.json`, `result.json` (empty while the run is going).
+        config, result: `config.json`, `result.json` (empty while the run is going), as recorded by whatever version.
         epochs, steps: lines of `metrics.jsonl` by kind, in order.
     """
 
     name: str
     config: Mapping[str, Any]
     result: Mapping[str, Any]
-    epochs: Sequence[Mapping[str, Any]]
-    steps: Sequence[Mapping[str, Any]]
+    epochs: Sequence[EpochLine]
+    steps: Sequence[StepLine]
 
     @property
     def answer(self) -> str:
@@ -36,53 +145,49 @@ class Run:
         chosen = self.result.get("answer")
         if isinstance(chosen, str):
             return chosen
-        heads = self.last_scores()
-        return "fused" if "fused" in heads and self.config.get("loss") != "none" else "class"
+        return "fused" if "fused" in self.last_scores() and self.config.get("loss") != "none" else "class"
 
     def last_scores(self) -> Mapping[str, Any]:
-        """Scores of the last evaluation; empty before the first."""
-        return next((line["val"] for line in reversed(self.epochs) if "val" in line), {})
+        """Scores of the last evaluation, as recorded; empty before the first."""
+        return next((line.val for line in reversed(self.epochs) if line.val is not None), {})
 
     def test_scores(self) -> Mapping[str, Any]:
         """Scores of the test images, which a run without validation images ends with; empty otherwise."""
         selected = self.result.get("selected", "")
         return (self.result.get(selected) or {}) if selected.startswith("test") else {}
 
-    def best(self) -> tuple[float, int] | None:
-        """Best top-1 of the counting answer, and its epoch."""
-        scores = [
-            (line["val"][self.answer]["top1"], -line["epoch"])
-            for line in self.epochs
-            if self.answer in line.get("val", {})
-        ]
-        return (max(scores)[0], -max(scores)[1]) if scores else None
+    def best(self) -> Best | None:
+        """Best top-1 of the counting answer, and the first epoch that has it."""
+        scores = [(line.top1[self.answer], -line.epoch) for line in self.epochs if self.answer in line.top1]
+        return Best(max(scores)[0], -max(scores)[1]) if scores else None
 
     def share(self, part: str) -> float | None:
         """Share of the time of a step spent in one of WAITS, over all recorded steps."""
-        totals = [sum(line[name] for name in WAITS) for line in self.steps if part in line]
-        return sum(line[part] for line in self.steps if part in line) / sum(totals) if sum(totals) else None
+        lines = [line.waits for line in self.steps if part in line.waits]
+        total = sum(sum(waits.values()) for waits in lines)
+        return sum(waits[part] for waits in lines) / total if total else None
 
     def speed(self) -> float | None:
         """Median views per second."""
-        rates = [line["views_per_second"] for line in self.steps if "views_per_second" in line]
+        rates = [line.views_per_second for line in self.steps if line.views_per_second is not None]
         return statistics.median(rates) if rates else None
 
-    def to_json(self) -> dict[str, Any]:
-        """The numbers of the page, as JSON values."""
-        best, scores, last = self.best(), self.last_scores(), dict(self.epochs[-1]) if self.epochs else {}
-        return {
-            "folder": self.name,
-            "epochs": len(self.epochs),
-            "steps": last.get("step", 0),
-            "answer": self.answer,
-            "best": None if best is None else {"top1": best[0], "epoch": best[1]},
-            "last": {**{k: v for k, v in last.items() if k not in ("kind", "val", "val_ema")}, "val": scores},
-            "views_per_second": self.speed(),
-            "data_wait": self.share(WAITS[0]),
-            "target_wait": self.share(WAITS[1]),
-            "finished": bool(self.result),
-            "test": dict(self.test_scores()),
-        }
+    def facts(self) -> RunFacts:
+        """The numbers of the page."""
+        last = self.epochs[-1] if self.epochs else None
+        return RunFacts(
+            folder=self.name,
+            epochs=len(self.epochs),
+            steps=last.step if last else 0,
+            answer=self.answer,
+            best=self.best(),
+            last={**(last.values if last else {}), "val": self.last_scores()},
+            views_per_second=self.speed(),
+            data_wait=self.share(WAITS[0]),
+            target_wait=self.share(WAITS[1]),
+            finished=bool(self.result),
+            test=self.test_scores(),
+        )
 
 
 def read_run(folder: Path) -> Run:
@@ -94,8 +199,8 @@ def read_run(folder: Path) -> Run:
     path = folder / METRICS
     if not path.is_file():
         raise Missing(
-            f"{folder} holds no training run: {METRICS} is not there\n"
-            f"make one with: deit-pipe train-student --out {shlex.quote(str(folder))}"
+            f"{folder} holds no training run: {METRICS} is not there",
+            cure=f"make one with: deit-pipe train-student --out {shlex.quote(str(folder))}",
         )
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines():
@@ -104,13 +209,13 @@ def read_run(folder: Path) -> Run:
         except ValueError:
             continue
     if not lines:
-        raise Missing(f"{path} has no line yet\nwait for the end of the run's first epoch")
+        raise Missing(f"{path} has no line yet", cure="wait for the end of the run's first epoch")
     return Run(
         str(folder),
         _read(folder / CONFIG),
         _read(folder / RESULT),
-        [line for line in lines if line.get("kind") == "epoch"],
-        [line for line in lines if line.get("kind") == "step"],
+        [EpochLine.of(line) for line in lines if line.get("kind") == "epoch"],
+        [StepLine.of(line) for line in lines if line.get("kind") == "step"],
     )
 
 

@@ -74,9 +74,10 @@ def ask_in_steps(
         logits = teacher(pixels).double()
         if not bool(torch.isfinite(logits).all()):
             raise Mismatch(
-                f"teacher {teacher.tag} ({teacher.source}) gives answers that are not finite\n"
-                "  expected logits, got nan or infinity: its weights are broken, or overflow\n"
-                "give other weights with --teacher-weights, or --precision fp32"
+                f"teacher {teacher.tag} ({teacher.source}) gives answers that are not finite",
+                expected="logits",
+                got="nan or infinity: its weights are broken, or overflow",
+                cure="give other weights with --teacher-weights, or --precision fp32",
             )
         sure, best = torch.softmax(logits, dim=1).max(dim=1)
         labels = np.concatenate([labels, batch_labels])

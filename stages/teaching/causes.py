@@ -4,8 +4,7 @@ Every cause is tried on the same images, and named only if it turns wrong answer
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.networks.weights import normalisation, published_size
+from deit_pipe.stages.opened.gate_result import Cause
 from deit_pipe.stages.teaching.answers import Answers, ask
 from deit_pipe.stages.teaching.class_order import describe_order, learn_order, read_in_order
 from deit_pipe.stages.teaching.plain_images import STEP, PlainImages
@@ -29,31 +29,6 @@ NORMALISATIONS: dict[str, tuple[Triple, Triple]] = {
     "0 to 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "CLIP's": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cause:
-    """What would make the answers right.
-
-    Attributes:
-        kind: `class order`, `image size` or `normalisation`.
-        text: for a person, one line.
-        cure: what to do about it, one line.
-        before: share of right answers as it is, 0..1.
-        after: share without this cause, on the same images.
-        images: how many were tried.
-    """
-
-    kind: str
-    text: str
-    cure: str
-    before: float
-    after: float
-    images: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
 
 
 def find_cause(

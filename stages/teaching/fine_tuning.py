@@ -43,8 +43,10 @@ def initial_model(tag: str, init: str, num_classes: int) -> nn.Module:
         fits = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
         if len(fits) < len(own) // 2:
             raise Mismatch(
-                f"{init} does not fit {tag}\n  expected {len(own)} tensors, {len(fits)} fit\n"
-                "give weights of this model with --init"
+                f"{init} does not fit {tag}",
+                expected=f"{len(own)} tensors",
+                got=f"{len(fits)} that fit",
+                cure="give weights of this model with --init",
             )
         model.load_state_dict(fits, strict=False)
         note(f"{len(fits)} of {len(own)} tensors taken from {init}")
@@ -88,7 +90,9 @@ def fine_tune(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             if not math.isfinite(value := loss.item()):
-                raise TrainingDiverged(f"the loss is not finite in epoch {views.epoch + 1}\n  lower --lr and run again")
+                raise TrainingDiverged(
+                    f"the loss is not finite in epoch {views.epoch + 1}", cure="lower --lr and run again"
+                )
             shown.advance(1, f"epoch {views.epoch + 1}/{options.epochs}, loss {value:.3f}")
     model.eval().requires_grad_(False)
     return Teacher(

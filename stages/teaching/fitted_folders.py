@@ -20,9 +20,9 @@ def fitted_folder(tag: str) -> Path:
         if facts is None or (facts.model == tag and facts.head == "fitted"):
             return folder
     raise Mismatch(
-        f"no place for the fitted head of {tag}: {' and '.join(map(str, folders))} hold other teachers\n"
-        "  expected one of them to be free\n"
-        f"move one away, or fit it elsewhere with: deit-pipe train-teacher --teacher {tag} --fit-head --out DIR"
+        f"no place for the fitted head of {tag}: {' and '.join(map(str, folders))} hold other teachers",
+        expected="one of them to be free",
+        cure=f"move one away, or fit it elsewhere with: deit-pipe train-teacher --teacher {tag} --fit-head --out DIR",
     )
 
 

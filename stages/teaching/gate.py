@@ -18,12 +18,13 @@ from deit_pipe.stages.opened.gate_result import (
     NOT_GATED,
     PASSED,
     WARNED,
+    Cause,
     GateResult,
     cause_words,
     measured_words,
 )
 from deit_pipe.stages.teaching.answers import Answers, ask_in_steps
-from deit_pipe.stages.teaching.causes import Cause, find_cause, wrong_order
+from deit_pipe.stages.teaching.causes import find_cause, wrong_order
 from deit_pipe.stages.teaching.plain_images import PlainImages
 from deit_pipe.stages.teaching.published import Known, known_accuracy
 from deit_pipe.stages.teaching.training_command import training_command
@@ -93,9 +94,7 @@ def pass_gate(
     refused = answers.skill.high < REFUSED_BELOW
     if refused and not accept:
         raise refusal(teacher, found, cause, data)
-    return replace(
-        found, decision=ACCEPTED if refused else WARNED, reason=problem, cause=cause.to_json() if cause else None
-    )
+    return replace(found, decision=ACCEPTED if refused else WARNED, reason=problem, cause=cause)
 
 
 def measured(found: GateResult, split: str, answers: Answers, known: Known | None) -> GateResult:
@@ -190,23 +189,26 @@ def refusal(teacher: Teacher, found: GateResult, cause: Cause | None, data: Data
     assert found.skill is not None
     assert found.accuracy is not None
     weak = found.known is not None and found.known <= found.accuracy + MARGIN
-    lines = [
-        f"teacher {teacher.tag} ({teacher.source}) does not know these classes",
-        f"  expected a skill of at least {REFUSED_BELOW} (0 is guessing, 1 is always right)",
-        f"  got      {measured_words(found)}; guessing gets {percent(1 / found.num_classes, 1)}",
-    ]
+    details, cures = [], []
     if found.known is not None and not weak:
-        lines.append(f"  it should get {percent(found.known, 1)}, {found.known_from}")
+        details.append(f"it should get {percent(found.known, 1)}, {found.known_from}")
     if cause is not None:
-        lines += [f"  likely cause: {cause_words(cause.to_json())}", cause.cure]
+        details.append(f"likely cause: {cause_words(cause)}")
+        cures.append(cause.cure)
     elif weak:
-        lines.append(f"  that is all it ever knew ({percent(found.known, 1)}, {found.known_from}): train it for longer")
+        details.append(f"that is all it ever knew ({percent(found.known, 1)}, {found.known_from}): train it for longer")
     else:
-        lines += [
-            f"  no other order of classes, size or normalisation explains it, as far as {found.images:,} images tell: "
-            "its classes seem to be others",
-            "fit a new classifier on it with --fit-head",
-        ]
-    lines.append(f"or train it with: {training_command(model, data, image_size=found.image_size)}")
-    lines.append("--accept-teacher caches it all the same")
-    return Mismatch("\n".join(lines))
+        details.append(
+            f"no other order of classes, size or normalisation explains it, as far as {found.images:,} images tell: "
+            "its classes seem to be others"
+        )
+        cures.append("fit a new classifier on it with --fit-head")
+    cures.append(f"or train it with: {training_command(model, data, image_size=found.image_size)}")
+    cures.append("--accept-teacher caches it all the same")
+    return Mismatch(
+        f"teacher {teacher.tag} ({teacher.source}) does not know these classes",
+        expected=f"a skill of at least {REFUSED_BELOW} (0 is guessing, 1 is always right)",
+        got=f"{measured_words(found)}; guessing gets {percent(1 / found.num_classes, 1)}",
+        details=details,
+        cure="\n".join(cures),
+    )

@@ -26,9 +26,9 @@ def fit_head(teacher: Teacher, table: SampleTable, *, image_size: int, batch_siz
     images = PlainImages(table, batch_size, workers)
     if not len(images):
         raise Mismatch(
-            f"no head can be fitted: none of the {len(table)} images of {table.name} has a label\n"
-            "  expected some images of every class\ngive labelled images with --data, or a teacher that knows the "
-            "classes with --teacher-weights"
+            f"no head can be fitted: none of the {len(table)} images of {table.name} has a label",
+            expected="some images of every class",
+            cure="give labelled images with --data, or a teacher that knows the classes with --teacher-weights",
         )
     features: list[Tensor] = []
     labels: list[Tensor] = []

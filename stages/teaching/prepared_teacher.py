@@ -61,6 +61,7 @@ def check_size(teacher: Teacher, image_size: int) -> None:
         teacher(torch.zeros(1, 3, image_size, image_size, device=teacher.device))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise UsageProblem(
-            f"teacher {teacher.tag} cannot take views of {image_size} px\n  {str(error).splitlines()[0][:160]}\n"
-            "give the size it takes with --img-size, or choose a convolutional teacher"
+            f"teacher {teacher.tag} cannot take views of {image_size} px",
+            details=[str(error).splitlines()[0][:160]],
+            cure="give the size it takes with --img-size, or choose a convolutional teacher",
         ) from error

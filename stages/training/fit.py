@@ -1,5 +1,6 @@
 """A whole training run: epochs of steps, evaluation, records, checkpoints, and going on after any stop."""
 
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from deit_pipe.stages.training.target_sources import CachedTargets, NoTargets, O
 from deit_pipe.stages.training.trainer import Schedule, StepTimes, Trainer
 
 STOP_CHECK_STEPS = 20  # with several processes, asking all of them whether to stop costs a message
+SAVE_SECONDS = 2.0  # epochs of one or two steps took half as long again with a checkpoint after each
 SLOW_STEP = 0.25  # seconds; then the message costs nothing
 TargetsFrom = Callable[[int, int], CachedTargets | OnlineTargets | NoTargets]
 
@@ -77,6 +79,7 @@ class Fit:
     metrics: Metrics | None = field(default=None, init=False)
     metrics_bytes: int = field(default=0, init=False)
     saved: tuple[int, int] | None = field(default=None, init=False)
+    saved_at: float = field(default=-math.inf, init=False)
     stop_every: int = field(default=1, init=False)
     step_seconds: float = field(default=0.0, init=False)
 
@@ -130,7 +133,8 @@ class Fit:
             while position.epoch < self.settings.epochs:
                 self._train_epoch(views, targets, shown, stop)
                 scores = self._end_epoch() or scores
-                self._save()
+                if self._due():
+                    self._save()
         return self._finish(scores)
 
     def _train_epoch(self, views: Any, targets: Any, shown: Progress, stop: StopRequest) -> None:
@@ -245,6 +249,14 @@ class Fit:
             "run the same command again to go on"
         )
 
+    def _due(self) -> bool:
+        """Whether the end of this epoch is worth a checkpoint: of epochs of a few steps not each one is.
+
+        Several processes would have to agree on the time: they save after every epoch.
+        """
+        last = self.position.epoch == self.settings.epochs
+        return last or self.trainer.group.world > 1 or time.perf_counter() - self.saved_at >= SAVE_SECONDS
+
     def _save(self) -> None:
         """Checkpoint at the current position, unless that is the last one.
 
@@ -291,7 +303,7 @@ class Fit:
                 ),
                 f"{position.total:08d}",
             )
-        self.saved = here
+        self.saved, self.saved_at = here, time.perf_counter()
         group.barrier()
 
     def _restore(self) -> None:

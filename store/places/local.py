@@ -147,7 +147,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _disk_full(path: str, target: Path, size: int, error: OSError) -> DiskFull:
     return DiskFull(
-        f"disk full: {path} cannot take {target.name} ({size:,} bytes): {error.strerror}\n"
-        "  every committed block is intact, and nothing partial was kept\n"
-        "free some space and give the same command again; it resumes"
+        f"disk full: {path} cannot take {target.name} ({size:,} bytes): {error.strerror}",
+        details=["every committed block is intact, and nothing partial was kept"],
+        cure="free some space and give the same command again; it resumes",
     )

@@ -35,8 +35,8 @@ class RemoteObjects(Location):
                 self._fs, self._root = fsspec.core.url_to_fs(self.path, skip_instance_cache=True)
             except (ImportError, ValueError) as error:
                 raise FormatInvalid(
-                    f"cannot open {self.path}: {error}\n"
-                    "install the package for this kind of address, for example: pip install 's3fs'"
+                    f"cannot open {self.path}: {error}",
+                    cure="install the package for this kind of address, for example: pip install 's3fs'",
                 ) from error
             self._process = os.getpid()
         return self._fs

@@ -143,9 +143,9 @@ def main() -> None:
             cache, records = big_ledger(folder)
             small = make_cache(folder / "small", recipe=MIXED, count=512, block=128, epochs=4, size=64)
         facts = summarise(str(cache))
-        (teacher,) = facts["teachers"]
-        assert teacher["complete"]
-        assert teacher["blocks_committed"] == records
+        (teacher,) = facts.teachers
+        assert teacher.complete
+        assert teacher.blocks_committed == records
         large, tiny = str(cache), str(small.cache)
         rows = [
             (f"facts and outliers of {records:,} block records", seconds(lambda: summarise(large))),

@@ -92,7 +92,7 @@ def test_a_toml_file_overrides_its_base(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('base = "deit"\nrepeat = 1', "unknown recipe field 'repeat'\n  did you mean repeats?"),
+        ('base = "deit"\nrepeat = 1', "unknown recipe field 'repeat'\ndid you mean repeats?"),
         ('base = "diet"', "no base 'diet'"),
         ("repeats = 1.5", "repeats has a wrong value\n  expected  int\n  got       1.5"),
         ("repeats = true", "repeats has a wrong value"),

@@ -36,8 +36,8 @@ def test_parameters_are_those_of_the_model_and_macs_those_of_its_layers() -> Non
     with torch.inference_mode():
         model(torch.zeros(1, 3, 64, 64))
     facts = model_facts("resnet18", 64)
-    assert facts["parameters"] == sum(parameter.numel() for parameter in model.parameters())
-    assert facts["gmacs"] == pytest.approx(macs / 1e9)
+    assert facts.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert facts.gmacs == pytest.approx(macs / 1e9)
 
 
 def test_attention_is_counted() -> None:
@@ -46,8 +46,8 @@ def test_attention_is_counted() -> None:
     tokens, width = 198, 192
     blocks = 12 * (12 * width**2 * tokens + 2 * tokens**2 * width)
     ends = 196 * width * 3 * 16 * 16 + 2 * width * 1000
-    assert facts["gmacs"] == pytest.approx((blocks + ends) / 1e9, rel=1e-3)
-    assert facts["image_size"] == 224
+    assert facts.gmacs == pytest.approx((blocks + ends) / 1e9, rel=1e-3)
+    assert facts.image_size == 224
 
 
 def test_the_bare_name_means_the_first_tag() -> None:

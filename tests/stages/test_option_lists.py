@@ -10,7 +10,7 @@ from deit_pipe.stages.options.set_values import settable
 # Of each command: its options (--help apart), and the keys that --set takes instead.
 OPTIONS: dict[str, tuple[str, str]] = {
     "quickstart": (
-        "device epochs json out seeds",
+        "device epochs json out seed seeds",
         "",
     ),
     "cache-teacher": (

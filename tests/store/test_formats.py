@@ -89,7 +89,7 @@ def test_what_float16_cannot_hold_is_refused():
 
 @pytest.mark.parametrize("shape", [(4,), (4, 49), (4, 51)])
 def test_wrong_shape_is_refused(shape):
-    with pytest.raises(TargetsInvalid, match=r"expected float32 \[B, 50\]"):
+    with pytest.raises(TargetsInvalid, match=r"expected  float32 \[B, 50\]"):
         encode(np.zeros(shape, np.float32), TargetFormat.parse("dense", (1,), 50))
     with pytest.raises(TargetsInvalid, match="float64"):
         encode(np.zeros((4, 50)), TargetFormat.parse("dense", (1,), 50))

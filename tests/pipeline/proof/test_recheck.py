@@ -63,7 +63,7 @@ def test_what_changes_on_the_way_is_named(name: str, change: object, monkeypatch
     monkeypatch.setattr(rechecking, "ONE_IN", 1)
     batch = next(views())
     recheck(batch, 0)
-    with pytest.raises(ViewChanged, match=r"epoch 0, slot \d+, sample \d+\n  fingerprint  expected") as caught:
+    with pytest.raises(ViewChanged, match=r"epoch 0, slot \d+, sample \d+\n  expected  fingerprint") as caught:
         recheck(replace(batch, **{name: change(batch)}), 0)  # type: ignore[operator]
     assert caught.value.exit_code == 4
 

@@ -33,15 +33,15 @@ def test_nothing_is_said_of_the_same_images() -> None:
 @pytest.mark.parametrize(
     ("given", "lines"),
     [
-        (table("pqrs", [0, 0, 1, 1]), ["  1 added: s"]),
-        (table("pr", [0, 1]), ["  1 removed: q"]),
-        (table("pqr", [0, 1, 1]), ["  1 labelled otherwise: q (cached a, now b)"]),
-        (table("pqr", [0, -1, 1]), ["  1 labelled otherwise: q (cached a, now unlabelled)"]),
-        (table("prq", [0, 1, 0]), ["  the same images in another order"]),
-        (table("pqr", [1, 1, 0], "ba"), ["  the same classes in another order"]),
+        (table("pqrs", [0, 0, 1, 1]), ["1 added: s"]),
+        (table("pr", [0, 1]), ["1 removed: q"]),
+        (table("pqr", [0, 1, 1]), ["1 labelled otherwise: q (cached a, now b)"]),
+        (table("pqr", [0, -1, 1]), ["1 labelled otherwise: q (cached a, now unlabelled)"]),
+        (table("prq", [0, 1, 0]), ["the same images in another order"]),
+        (table("pqr", [1, 1, 0], "ba"), ["the same classes in another order"]),
         (
             table("pqr", [0, 0, 1], "ac"),
-            ["  1 classes added: c", "  1 classes removed: b", "  1 labelled otherwise: r (cached b, now c)"],
+            ["1 classes added: c", "1 classes removed: b", "1 labelled otherwise: r (cached b, now c)"],
         ),
     ],
 )
@@ -52,12 +52,12 @@ def test_each_kind_of_change_has_its_line(given: ArraySamples, lines: list[str])
 def test_a_file_of_the_same_size_and_class_was_renamed() -> None:
     given = table("pqz", [0, 0, 1])
     given.__dict__["byte_sizes"] = np.asarray([10 + ord(k) for k in "pqr"])
-    assert describe_changes(index("pqr", [0, 0, 1]), given) == ["  1 renamed: r -> z"]
+    assert describe_changes(index("pqr", [0, 0, 1]), given) == ["1 renamed: r -> z"]
 
 
 def test_many_are_counted_and_a_few_named() -> None:
     (line,) = describe_changes(index("p", [0]), table("pqrstu", [0] * 6))
-    assert line == "  5 added: q, r, s and 2 more"
+    assert line == "5 added: q, r, s and 2 more"
 
 
 def test_every_command_names_the_files(tmp_path: Path) -> None:

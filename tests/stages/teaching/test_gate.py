@@ -132,8 +132,8 @@ def test_two_exchanged_classes_are_named_where_the_accuracy_is_known(folder: Pat
     assert found.decision == "warned"
     assert "clearly below its 98.0 %" in found.reason
     assert found.cause is not None
-    assert found.cause["text"] == "'2' and '7' are exchanged"
-    assert found.cause["after"] > 0.9 > found.cause["before"]
+    assert found.cause.text == "'2' and '7' are exchanged"
+    assert found.cause.after > 0.9 > found.cause.before
     unknown = gate(replace(teacher, val_top1=None))
     assert unknown.decision == "warned"
     assert "exchanged" in unknown.reason
@@ -168,7 +168,7 @@ def test_a_wrong_size_is_named_and_said(folder: Path) -> None:
     warned = gate(trained, image_size=20)
     assert warned.decision == "warned"
     assert warned.cause is not None
-    assert warned.cause["kind"] == "image size"
+    assert warned.cause.kind == "image size"
     assert f"teacher {MODEL}: trained at 32 px, cached at 20 px" in gate_lines(warned)
     assert not any("trained at" in line for line in gate_lines(gate(trained)))
 
@@ -177,7 +177,7 @@ def test_a_refused_teacher_can_be_accepted_and_that_is_recorded(folder: Path) ->
     found = gate(loaded(folder / "shuffled.safetensors"), accept=True)
     assert found.decision == "accepted"
     assert found.cause is not None
-    assert found.cause["kind"] == "class order"
+    assert found.cause.kind == "class order"
     assert gate_words(found).startswith("accepted by --accept-teacher: ")
     assert any(line.startswith("WARNING: a skill below 0.2") for line in gate_lines(found))
     # a good teacher is not marked because of the option
