@@ -22,6 +22,15 @@ from deit_pipe.stages.console.errors import Corrupt, UsageProblem
 from deit_pipe.stages.training.run_folder import CHECKPOINTS, POINTER, write_json
 
 
+@dataclass
+class Position:
+    """Where a run is: `step` optimiser steps of `epoch` are done, `total` since the beginning."""
+
+    epoch: int = 0
+    step: int = 0
+    total: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """Everything a run needs to go on, bit for bit.

@@ -21,6 +21,7 @@ from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.checkpoint import (
     Checkpoint,
+    Position,
     load_checkpoint,
     random_states,
     restore_optimizer,
@@ -40,15 +41,6 @@ STOP_CHECK_STEPS = 20  # with several processes, asking all of them whether to s
 SAVE_SECONDS = 2.0  # epochs of one or two steps took half as long again with a checkpoint after each
 SLOW_STEP = 0.25  # seconds; then the message costs nothing
 TargetsFrom = Callable[[int, int], CachedTargets | OnlineTargets | NoTargets]
-
-
-@dataclass
-class Position:
-    """Where a run is: `step` optimiser steps of `epoch` are done, `total` since the beginning."""
-
-    epoch: int = 0
-    step: int = 0
-    total: int = 0
 
 
 @dataclass
@@ -118,8 +110,7 @@ class Fit:
                 workers=self.workers,
                 pin_memory=group.device.type == "cuda",
             )
-            views = rechecked(loaded, self.schedule.plan.seed)
-            stack.callback(views.close)  # ends its workers
+            views = stack.enter_context(closing(rechecked(loaded, self.schedule.plan.seed)))
             targets = stack.enter_context(closing(self.make_targets(position.epoch, position.step)))
             shown = stack.enter_context(
                 progress(
