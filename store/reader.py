@@ -27,6 +27,8 @@ from deit_pipe.store.ledger import Cell, read_ledger
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, list_teachers, read_manifest, read_teacher
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.proof.witness import Witnesses
+from deit_pipe.store.record import owner_of
 from deit_pipe.store.shards import ShardCodec
 from deit_pipe.store.verify import check_sizes
 
@@ -71,7 +73,7 @@ class TargetReader:
         self.manifest: Manifest = read_manifest(self._place)
         self.identity: TeacherIdentity = read_teacher(self._place, teacher or self._only_teacher())
         self._memory = memory_bytes
-        self._ledger = read_ledger(self._place, self.identity.name)
+        self._ledger = read_ledger(self._place, self.identity.name, owner=owner_of(self.manifest, self.identity))
         self.epochs: int = self._ledger.epochs or 0
         self._check(allow_partial)
         self._blocks: OrderedDict[Cell, DecodedBlock] = OrderedDict()
@@ -170,6 +172,10 @@ class TargetReader:
             for name, array in arrays.items():
                 array[at] = block[name][slots[at] - index * block_slots]
         return decode(arrays, self.identity.format)
+
+    def witnesses(self, epoch: int) -> Witnesses:
+        """The witnessed views of an epoch; none in format 1."""
+        return self._ledger.witnesses(epoch)
 
     def stream(self, cells: Iterable[tuple[int, NDArray[np.int64]]]) -> Iterator[Targets]:
         """Yield the targets of each (epoch, slots) in order, read ahead by background threads.
