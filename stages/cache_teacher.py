@@ -22,18 +22,22 @@ from deit_pipe.stages.console.progress import note, progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.machine.distributed import Processes, processes
+from deit_pipe.stages.machine.engine_words import engine_line
+from deit_pipe.stages.machine.watched_views import watched
 from deit_pipe.stages.machine.workers import choose_workers
+from deit_pipe.stages.measuring.estimate import estimate
+from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
 from deit_pipe.stages.opened.gate_result import GateResult, gate_lines
-from deit_pipe.stages.opened.images import absolute, given_choice, open_images
+from deit_pipe.stages.opened.images import absolute, given_choice, open_images, say
 from deit_pipe.stages.opened.plain_views import default_image_size, is_small
 from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for, sample_index
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.fields import spoken
 from deit_pipe.stages.options.logits import read_logits
 from deit_pipe.stages.options.train_student import TrainStudentOptions
-from deit_pipe.stages.teaching.estimate import estimate
+from deit_pipe.stages.teaching.batch_choice import batch_lines, choose_batch, recorded_batch
 from deit_pipe.stages.teaching.gate import pass_gate
 from deit_pipe.stages.teaching.prepared_teacher import prepare_teacher
 from deit_pipe.store.formats import TargetFormat
@@ -46,19 +50,24 @@ from deit_pipe.store.writer import TargetWriter
 def run(options: CacheTeacherOptions) -> CommandResult:
     """Open the data and the teacher, then fill every block that is missing."""
     with processes(options.device) as group:
+        workers = choose_workers(options.workers)
+        say([engine_line(workers)])
         there = open_if_there(options.cache)
         data = open_for_cache(options, there)
         table = data.train
         recipe = load_recipe(options.recipe or ("small" if is_small(table) else "deit"))
         image_size = options.img_size or default_image_size(table)
         plan = ViewPlan.for_recipe(len(table), recipe, options.seed)
-        if options.batch_size % recipe.mix_group:
+        if options.batch_size and options.batch_size % recipe.mix_group:
             plan.check_batch(options.batch_size)
-        workers = choose_workers(options.workers)
         teacher = prepare_teacher(options, group, table, image_size, workers)
-        identity = identity_of(options, teacher, table, recipe, image_size)
+        recorded = recorded_batch(options.cache, options.name or slug(teacher.tag))
+        identity = identity_of(options, teacher, table, recipe, image_size, recorded)
+        if options.batch_size is None:
+            say(batch_lines(len(table), identity.block_slots, identity.batch_size))
         if options.estimate:
-            return estimate(options.cache, table, recipe, plan, teacher, identity, options.epochs, workers)
+            source = ViewSource(table, recipe, plan, image_size)
+            return estimate(options.cache, source, teacher, identity, options.epochs, workers, group)
         gate = None
         if group.first:
             manifest = manifest_for(table, recipe, options.seed, image_size)
@@ -90,13 +99,14 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                     table,
                     recipe,
                     plan,
-                    cells_of(writer.mine, options.batch_size),
+                    cells_of(writer.mine, identity.batch_size),
                     image_size=image_size,
                     workers=workers,
                     pin_memory=group.device.type == "cuda",
                 )
+                views = watched(views, "teacher", workers, quiet=not group.first)
                 try:
-                    fill(writer, teacher, recipe, views, options.batch_size, quiet=not group.first)
+                    fill(writer, teacher, recipe, views, identity.batch_size, quiet=not group.first)
                 finally:
                     views.close()  # type: ignore[attr-defined]  # a generator; ends its workers
             group.barrier()
@@ -126,9 +136,14 @@ def open_for_cache(options: CacheTeacherOptions, there: OpenedCache | None) -> D
 
 
 def identity_of(
-    options: CacheTeacherOptions, teacher: Teacher, table: SampleTable, recipe: Recipe, image_size: int
+    options: CacheTeacherOptions,
+    teacher: Teacher,
+    table: SampleTable,
+    recipe: Recipe,
+    image_size: int,
+    batch_size: int | None = None,
 ) -> TeacherIdentity:
-    """What must be the same for two runs to write one teacher's targets."""
+    """What must be the same for two runs to write one teacher's targets; `batch_size`: that it was begun with."""
     text, taus = read_logits(options.logits)
     classes = len(table.class_names)
     targets = TargetFormat.parse(text, taus, classes)
@@ -138,6 +153,7 @@ def identity_of(
             f"block {block} cuts mix groups apart\n  expected a multiple of {recipe.mix_group}\n"
             f"  use --set block={block // recipe.mix_group * recipe.mix_group or recipe.mix_group}"
         )
+    batch_size = options.batch_size or batch_size
     return TeacherIdentity(
         name=options.name or slug(teacher.tag),
         model=teacher.tag,
@@ -148,7 +164,7 @@ def identity_of(
         image_size=image_size,
         precision=teacher.precision,
         num_classes=classes,
-        batch_size=options.batch_size,
+        batch_size=batch_size or choose_batch(len(table), block, recipe.mix_group),
         targets=text,
         taus=targets.taus,
         block_slots=block,
@@ -267,7 +283,7 @@ def gate_teacher(
             teacher,
             data,
             image_size=identity.image_size,
-            batch_size=options.batch_size,
+            batch_size=identity.batch_size,
             workers=workers,
             accept=options.accept_teacher,
         )

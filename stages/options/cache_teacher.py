@@ -110,11 +110,19 @@ class CacheTeacherOptions(DataOptions):
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", group=MACHINE)
     workers: int | None = option(
         None,
-        "Processes that make views; 0 works in this one.  [default: one per core, at most 16]",
+        "Threads that make views, processes without the native engine; 0: the main one does.  [default: one per core, "
+        "at most 16]",
         minimum=0,
         group=MACHINE,
     )
-    batch_size: int = option(64, "Views the teacher sees at once.", minimum=1, metavar="B", group=MACHINE)
+    batch_size: int | None = option(
+        None,
+        "Views the teacher sees at once; a teacher that is there keeps its own.  [default: 64, or a little less where "
+        "more than 5 % of the work would be padding]",
+        minimum=1,
+        metavar="B",
+        group=MACHINE,
+    )
     precision: str = option(
         "fp32",
         "Of the teacher's body; its head always runs in fp32.",

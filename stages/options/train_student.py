@@ -175,7 +175,10 @@ class TrainStudentOptions(CheckedOptions):
     # -- machine
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", group=MACHINE)
     workers: int | None = option(
-        None, "Processes that make views.  [default: one per core, at most 16]", minimum=0, group=MACHINE
+        None,
+        "Threads that make views; processes without the native engine.  [default: one per core, at most 16]",
+        minimum=0,
+        group=MACHINE,
     )
     precision: str | None = setting(
         None,

@@ -16,6 +16,7 @@ from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Terminated
 from deit_pipe.stages.console.progress import Progress, progress
 from deit_pipe.stages.machine.interrupts import StopRequest, deferred_stop
+from deit_pipe.stages.machine.watched_views import watched
 from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.checkpoint import (
@@ -110,6 +111,7 @@ class Fit:
                 workers=self.workers,
                 pin_memory=group.device.type == "cuda",
             )
+            views = watched(views, "student", self.workers, quiet=not group.first)
             stack.callback(views.close)  # type: ignore[attr-defined]  # a generator; ends its workers
             targets = stack.enter_context(closing(self.make_targets(position.epoch, position.step)))
             shown = stack.enter_context(

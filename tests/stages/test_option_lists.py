@@ -31,6 +31,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "cell data device diff json png replay report sample teacher teacher-weights verify",
         "",
     ),
+    "bench": (
+        "data device json student teacher",
+        "",
+    ),
     "report": (
         "against json out",
         "",
