@@ -77,11 +77,11 @@ class ViewPlan:
                 counts.
         """
         if num_samples < 1:
-            raise PlanError("a plan needs at least one sample\n  give a folder with images")
+            raise PlanError("a plan needs at least one sample", cure="give a folder with images")
         if not 0 <= seed <= MAX_SEED:
-            raise PlanError(f"seed {seed} is out of range\n  expected  0..{MAX_SEED}\n  choose another --seed")
+            raise PlanError(f"seed {seed} is out of range", expected=f"0..{MAX_SEED}", cure="choose another --seed")
         if repeats < 1 or mix_group < 1 or window < 1:
-            raise PlanError("repeats, mix_group and window must be 1 or more\n  change the recipe")
+            raise PlanError("repeats, mix_group and window must be 1 or more", cure="change the recipe")
         self.num_slots = num_samples
         self.seed = seed
         self.repeats = repeats
@@ -91,7 +91,7 @@ class ViewPlan:
         self.window = max(window // unit, 1) * unit
         if repeat_step % mix_group:
             raise PlanError(
-                f"repeat_step {repeat_step} is not a multiple of the mix group {mix_group}\n  change the recipe"
+                f"repeat_step {repeat_step} is not a multiple of the mix group {mix_group}", cure="change the recipe"
             )
         self.repeat_step = repeat_step
         if repeat_step // self.window == 1 or 0 < repeat_step < self.window:
@@ -120,7 +120,7 @@ class ViewPlan:
     def sample_at(self, epoch: int) -> NDArray[np.int64]:
         """Return the sample of every slot, int64 [N], read only; the last two epochs asked for are kept."""
         if epoch < 0:
-            raise PlanError(f"epoch {epoch} does not exist\n  epochs start at 0")
+            raise PlanError(f"epoch {epoch} does not exist", details=["epochs start at 0"])
         order = self._epochs.get(epoch)
         if order is None:
             order = self._make_order(epoch)
@@ -161,8 +161,8 @@ class ViewPlan:
             near = f"{below} or {below + unit}" if below else f"{unit}"
             raise PlanError(
                 f"global batch {global_batch} is not a multiple of {unit} "
-                f"(processes x mix group = {world} x {self.mix_group})\n"
-                f"  choose a global batch of {near}"
+                f"(processes x mix group = {world} x {self.mix_group})",
+                cure=f"choose a global batch of {near}",
             )
 
     def batches(
@@ -198,7 +198,7 @@ class ViewPlan:
         """
         self.check_batch(global_batch, world)
         if not 0 <= rank < world:
-            raise PlanError(f"rank {rank} does not exist among {world} processes\n  start with torchrun")
+            raise PlanError(f"rank {rank} does not exist among {world} processes", cure="start with torchrun")
         order = None
         if order_seed is not None:
             order = self._run_order(order_seed, epoch, order_pass, block_slots or self.num_slots)
@@ -231,11 +231,11 @@ class ViewPlan:
     def _run_order(self, seed: int, epoch: int, order_pass: int, block_slots: int) -> NDArray[np.int64]:
         if block_slots % self.mix_group and block_slots < self.num_slots:
             raise PlanError(
-                f"block of {block_slots} slots is not a multiple of the mix group {self.mix_group}\n"
-                "  choose another block"
+                f"block of {block_slots} slots is not a multiple of the mix group {self.mix_group}",
+                cure="choose another block",
             )
         if not 0 <= seed <= MAX_SEED:
-            raise PlanError(f"order seed {seed} is out of range\n  expected  0..{MAX_SEED}")
+            raise PlanError(f"order seed {seed} is out of range", expected=f"0..{MAX_SEED}")
         group = self.mix_group
         slots = np.arange(self.num_slots, dtype=np.int64)
         starts = slots[::group]

@@ -27,6 +27,8 @@ VIEWS_VERSION = 1
 # The mix group of a recipe file that names its mixing only; DeiT has 256 views on a GPU.
 MIX_GROUPS: Mapping[str, int] = MappingProxyType({"pair": 2, "batch": 256, "none": 1})
 
+SEE = "see: deit-pipe show-recipe deit"
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -174,10 +176,10 @@ class Recipe:
             if not unknown:
                 what = f"lacks {', '.join(sorted(absent))}"
             raise RecipeError(
-                f"a recorded recipe {what}\n"
-                f"  expected  the fields of views version {VIEWS_VERSION}, see: deit-pipe show-recipe deit\n"
-                f"  got       {', '.join(values)}\n"
-                "  use the deit-pipe that recorded it"
+                f"a recorded recipe {what}",
+                expected=f"the fields of views version {VIEWS_VERSION}, see: deit-pipe show-recipe deit",
+                got=", ".join(values),
+                cure="use the deit-pipe that recorded it",
             )
         return cls(**parse_fields(get_type_hints(cls), values))
 
@@ -279,33 +281,33 @@ def load_recipe(name_or_path: str) -> Recipe:
     if path.suffix not in (".toml", ".json"):
         near = get_close_matches(name_or_path, PRESETS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise RecipeError(f"no recipe {name_or_path!r}\n  {hint}choose {', '.join(PRESETS)} or give a .toml file")
+        raise RecipeError(f"no recipe {name_or_path!r}", cure=f"{hint}choose {', '.join(PRESETS)} or give a .toml file")
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error}\n  see: deit-pipe show-recipe deit") from error
+        raise RecipeError(f"cannot read the recipe {path}: {error}", cure=SEE) from error
     if not isinstance(values, dict):
-        raise RecipeError(f"recipe {path} holds no fields\n  see: deit-pipe show-recipe deit")
+        raise RecipeError(f"recipe {path} holds no fields", cure=SEE)
     base, mixing = values.pop("base", None), values.pop("mixing", None)
     if base is not None and base not in PRESETS:
-        raise RecipeError(f"recipe {path}: no base {base!r}\n  choose {', '.join(PRESETS)}")
+        raise RecipeError(f"recipe {path}: no base {base!r}", cure=f"choose {', '.join(PRESETS)}")
     recipe = replace(PRESETS[base] if base else Recipe(), **parse_fields(get_type_hints(Recipe), values))
     return recipe if mixing is None else _with_mixing(recipe, mixing, "mix_group" in values)
 
 
 def _with_mixing(recipe: Recipe, mixing: Any, group_given: bool) -> Recipe:
     """The recipe with the mixing that a file names; where the file gives no group, with that mixing's own."""
-    if not group_given and mixing in MIX_GROUPS and recipe.mixing != mixing:
+    if not group_given and mixing in list(MIX_GROUPS) and recipe.mixing != mixing:
         recipe = replace(recipe, mix_group=MIX_GROUPS[mixing])
     if recipe.mixing == mixing:
         return recipe
     numbers = ", ".join(f"{name} {getattr(recipe, name):g}" for name in ("mix_group", "mixup_alpha", "cutmix_alpha"))
     raise RecipeError(
-        f"recipe field mixing is {mixing!r}, which its numbers are not\n"
-        f"  expected  {' or '.join(MIX_GROUPS)}: pair has mix_group 2, batch more, none 1\n"
-        f"  got       {numbers}\n"
-        '  leave mix_group out, or begin with base = "deit"'
+        f"recipe field mixing is {mixing!r}, which its numbers are not",
+        expected=f"{' or '.join(MIX_GROUPS)}: pair has mix_group 2, batch more, none 1",
+        got=numbers,
+        cure='leave mix_group out, or begin with base = "deit"',
     )
 
 

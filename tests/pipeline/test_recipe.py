@@ -114,6 +114,7 @@ def test_a_toml_file_overrides_its_base(tmp_path: Path) -> None:
         ("std = [0, 1, 1]", "std is out of range"),
         ("mixup_alpha = -1", "mixup_alpha is out of range"),
         ("fill = [0, 0, 256]", "fill is out of range"),
+        ("mixing = [2]", "mixing is [2], which its numbers are not"),
         ("repeats = ", "cannot read the recipe"),
     ],
 )

@@ -43,6 +43,23 @@ def test_copies_meet_in_one_step_of_1024_and_in_different_groups_of_it(group: in
     assert np.sort(counts)[1:].min() == 3
 
 
+def official_steps(samples: int, batch: int, world: int, repeats: int = 3) -> np.ndarray:
+    """The order that facebookresearch/deit samplers.py gives `world` processes, a row for each global batch."""
+    order = np.repeat(np.random.default_rng(0).permutation(samples), repeats)
+    total = -(-len(order) // world) * world
+    order = np.concatenate([order, order[: total - len(order)]])
+    kept = samples // 256 * 256 // world // batch * batch
+    ranks = [order[rank::world][:kept].reshape(-1, batch) for rank in range(world)]
+    return np.concatenate(ranks, axis=1)
+
+
+def test_as_many_triples_meet_as_in_the_official_sampler() -> None:
+    theirs = share_together(official_steps(SAMPLES, 256, 4).reshape(-1), 1024)
+    ours = ViewPlan.for_recipe(SAMPLES, PRESETS["deit-batch"], 0).repeats_together(1024)
+    assert theirs == pytest.approx(0.998, abs=0.001)
+    assert ours == pytest.approx(theirs, abs=0.004)
+
+
 @pytest.mark.parametrize(("group", "share"), [(2, 0.978), (64, 0.875), (256, 0.50)])
 def test_without_the_step_a_large_group_tears_copies_apart(group: int, share: float) -> None:
     assert plan(group, repeat_step=0).repeats_together(1024) == pytest.approx(share, abs=0.008)
