@@ -122,12 +122,12 @@ def open_for_cache(options: CacheTeacherOptions, there: OpenedCache | None) -> D
         was, now = there.choice.to_json(), found.choice.to_json()
         known = {item.name: item for item in fields(options)}
         lines = [
-            f"  {spoken(known[name])}: cached {was[name]}   given {now[name]}" for name in was if was[name] != now[name]
+            f"{spoken(known[name])}: cached {was[name]}   given {now[name]}" for name in was if was[name] != now[name]
         ]
         raise Mismatch(
-            f"the images of {options.cache} were chosen otherwise\n"
-            + "\n".join(lines)
-            + "\nleave these options out to go on with the cached choice, or give a new folder with --cache"
+            f"the images of {options.cache} were chosen otherwise",
+            details=lines,
+            cure="leave these options out to go on with the cached choice, or give a new folder with --cache",
         )
     return found
 
@@ -147,8 +147,9 @@ def identity_of(
     block = options.block or block_slots_for(targets, classes, recipe.mix_group, len(table))
     if block % recipe.mix_group:
         raise UsageProblem(
-            f"block {block} cuts mix groups apart\n  expected a multiple of {recipe.mix_group}\n"
-            f"  use --set block={block // recipe.mix_group * recipe.mix_group or recipe.mix_group}"
+            f"block {block} cuts mix groups apart",
+            expected=f"a multiple of {recipe.mix_group}",
+            cure=f"use --set block={block // recipe.mix_group * recipe.mix_group or recipe.mix_group}",
         )
     batch_size = options.batch_size or batch_size
     return TeacherIdentity(

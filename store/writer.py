@@ -112,10 +112,10 @@ class TargetWriter:
         if manifest.num_classes != teacher.num_classes:
             field = FieldDifference("num_classes", manifest.num_classes, teacher.num_classes)
             raise CacheMismatch(
-                f"teacher {teacher.name!r} knows {teacher.num_classes} classes, "
-                f"the cache at {place.path} has {manifest.num_classes}\n"
-                "give --fit-head, or a teacher trained on these classes (deit-pipe train-teacher)",
+                f"teacher {teacher.name!r} knows {teacher.num_classes} classes, the cache at {place.path} "
+                f"has {manifest.num_classes}",
                 [field],
+                cure="give --fit-head, or a teacher trained on these classes (deit-pipe train-teacher)",
             )
         lock = WriterLock(place, teacher.name, rank)
         try:
@@ -179,8 +179,8 @@ class TargetWriter:
             self._place.create(record_key(self.identity.name, *cell), signed_json(record.to_json()))
         except ObjectExists:
             raise CacheBusy(
-                f"cache busy: another run committed {block} of {self.identity.name!r} at {self._place.path}\n"
-                "stop one of the two runs and give the command again; it checks every block"
+                f"cache busy: another run committed {block} of {self.identity.name!r} at {self._place.path}",
+                cure="stop one of the two runs and give the command again; it checks every block",
             ) from None
         self._open.discard(cell)
         self._committed += 1
@@ -206,8 +206,9 @@ class TargetWriter:
         digest = digest_of(data)
         if digest_of(self._place.get(key)) != digest:
             raise CacheCorrupt(
-                f"{codec.spec.name} of {block} reads back other bytes than were written ({key})\n"
-                "  the block was not committed\ncheck the disk and its memory before anything else"
+                f"{codec.spec.name} of {block} reads back other bytes than were written ({key})",
+                details=["the block was not committed"],
+                cure="check the disk and its memory before anything else",
             )
         return StoredObject(len(data), digest)
 

@@ -87,9 +87,10 @@ def check_labelled(table: SampleTable, loss: DistillationLoss) -> None:
         return
     asked = "--loss none" if loss.kind == "none" else f"--loss {loss.kind} --set alpha=0"
     raise Mismatch(
-        f"{asked} learns from labels only, and {unlabelled:,} of the {len(table):,} training images have none\n"
-        f"  expected a label for every image, or a teacher\n  got      {table.name}, {unlabelled:,} unlabelled\n"
-        "use --loss hard (the teacher's answers teach them), or make a cache of the labelled images alone"
+        (f"{asked} learns from labels only, and {unlabelled:,} of the {len(table):,} training images have none"),
+        expected="a label for every image, or a teacher",
+        got=f"{table.name}, {unlabelled:,} unlabelled",
+        cure="use --loss hard (the teacher's answers teach them), or make a cache of the labelled images alone",
     )
 
 
@@ -143,9 +144,9 @@ def online_targets(
     )
     if teacher.weights_sha256 != identity.weights_sha256:
         raise Mismatch(
-            f"online-teacher has other weights than {options.cache}\n"
-            f"  weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}\n"
-            "give the weights the cache was made with: --set teacher-weights=FILE"
+            f"online-teacher has other weights than {options.cache}",
+            details=[(f"weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}")],
+            cure="give the weights the cache was made with: --set teacher-weights=FILE",
         )
     cached = CachedArrays(stored.cache, identity.name)
     return OnlineTargets(teacher, identity.format, identity.batch_size, cached, context)

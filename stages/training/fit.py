@@ -240,8 +240,8 @@ class Fit:
         if stop.signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise Terminated(
-            f"terminated after step {position.total}; a checkpoint was saved in {self.run_folder}\n"
-            "run the same command again to go on"
+            f"terminated after step {position.total}; a checkpoint was saved in {self.run_folder}",
+            cure="run the same command again to go on",
         )
 
     def _due(self) -> bool:
