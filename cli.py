@@ -55,6 +55,9 @@ GROUPS: dict[str, dict[str, Command]] = {
             "inspect_cache:run",
             "Show and prove what is in a cache.",
         ),
+        "bench": Command(
+            "options.bench:BenchOptions", "bench:run", "What this machine can do: who waits for whom, cost."
+        ),
         "report": Command("options.run_report:RunReportOptions", "report:run", "A page about a training run, or two."),
         "compare": Command(
             "options.compare:CompareOptions", "compare:run", "Finished runs in one table: spread, paired differences."

@@ -5,7 +5,7 @@ Shapes: B cells, S the side of a view.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -80,43 +80,106 @@ def render_cells(
         BadImage: names the sample and its key.
         PlanError: a torn group, or a slot beyond the epoch.
     """
-    slots = np.asarray(cells.slots, dtype=np.int64)
-    if len(slots) and not 0 <= slots.min() <= slots.max() < plan.num_slots:
-        raise PlanError(f"slots {slots.min()}..{slots.max()} are not all in 0..{plan.num_slots - 1}")
-    if samples is None:
-        samples = plan.sample_at(cells.epoch)[slots]
-    count = len(slots)
-    pixels = np.empty((count, image_size, image_size, 3), np.uint8)
-    partner, mixes = pair_up(recipe, plan, cells.epoch, slots, image_size)
-    views: list[View] = [None] * count  # type: ignore[list-item]  # filled below, in another order
-    prints = np.empty(count, dtype=np.uint32)
-    left_to_pillow = 0
-    for sample, positions in _by_sample(samples):
-        image = decode_sample(table, sample)
-        drawn = [
-            draw_view(recipe, plan.stream(cells.epoch, int(slots[i]), Purpose.VIEW), size_of(image), image_size)
-            for i in positions
-        ]
-        left_to_pillow += render_views(image, drawn, positions, pixels)
-        for i, view in zip(positions, drawn, strict=True):
-            offset = int(slots[partner[i]]) - int(slots[i])
-            prints[i] = fingerprint(pixels[i], view, mixes[i], offset)
-            views[i] = view
-    return RenderedCells(
-        epoch=cells.epoch,
-        slots=slots,
-        samples=samples,
-        labels=table.labels[samples],
-        pixels=pixels,
-        fingerprints=prints,
-        erase=_pack_boxes([view.erase for view in views]),
-        noise_seed=np.asarray([view.noise_seed for view in views], dtype=np.int64),
-        partner=partner,
-        lam=np.asarray([mix.lam if mix else 1.0 for mix in mixes], dtype=np.float32),
-        mix_box=_pack_boxes([mix.box if mix else None for mix in mixes]),
-        views=views,
-        left_to_pillow=left_to_pillow,
-    )
+    begun = BegunCells(table, recipe, plan, cells, image_size, samples)
+    return begun.finished([begun.render(part) for part in begun.parts(len(cells.slots))])
+
+
+# Some samples of a batch, each with its positions there.
+Part = list[tuple[int, list[int]]]
+
+
+class BegunCells:
+    """Cells whose views are being made, part by part, in any order and by several threads at once.
+
+    A part holds whole samples, so that one decode serves all repeats of an image, and writes only its own rows.
+    """
+
+    def __init__(
+        self,
+        table: SampleTable,
+        recipe: Recipe,
+        plan: ViewPlan,
+        cells: Cells,
+        image_size: int,
+        samples: NDArray[np.int64] | None = None,
+        pixels: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Draw what is mixed with what; arguments as of `render_cells`.
+
+        Args:
+            table: where images and labels come from.
+            recipe: what may be drawn.
+            plan: of the same recipe.
+            cells: which views.
+            image_size: S.
+            samples: the plan's samples of these slots, when the caller has them.
+            pixels: uint8 [B, S, S, 3], contiguous: where the views are to be written; None: new memory.
+
+        Raises:
+            PlanError: a torn group, or a slot beyond the epoch.
+        """
+        slots = np.asarray(cells.slots, dtype=np.int64)
+        if len(slots) and not 0 <= slots.min() <= slots.max() < plan.num_slots:
+            raise PlanError(f"slots {slots.min()}..{slots.max()} are not all in 0..{plan.num_slots - 1}")
+        count = len(slots)
+        self.table, self.recipe, self.plan, self.image_size = table, recipe, plan, image_size
+        self.epoch, self.slots = cells.epoch, slots
+        self.samples = plan.sample_at(cells.epoch)[slots] if samples is None else samples
+        self.pixels = np.empty((count, image_size, image_size, 3), np.uint8) if pixels is None else pixels
+        self.partner, self.mixes = pair_up(recipe, plan, cells.epoch, slots, image_size)
+        self.views: list[View] = [None] * count  # type: ignore[list-item]  # filled by parts, in another order
+        self.prints = np.empty(count, dtype=np.uint32)
+
+    def parts(self, most_views: int) -> Iterator[Part]:
+        """Cut the samples into parts of at most `most_views` views, or of one sample with more; none is empty."""
+        part: Part = []
+        views = 0
+        for sample, positions in _by_sample(self.samples):
+            if part and views + len(positions) > most_views:
+                yield part
+                part, views = [], 0
+            part.append((sample, positions))
+            views += len(positions)
+        if part:
+            yield part
+
+    def render(self, part: Part) -> int:
+        """Make the views of a part, and return how many of them the native engine left to Pillow.
+
+        Raises:
+            BadImage: names the sample and its key.
+        """
+        left_to_pillow, slots, size = 0, self.slots, self.image_size
+        for sample, positions in part:
+            image = decode_sample(self.table, sample)
+            drawn = [
+                draw_view(self.recipe, self.plan.stream(self.epoch, int(slots[i]), Purpose.VIEW), size_of(image), size)
+                for i in positions
+            ]
+            left_to_pillow += render_views(image, drawn, positions, self.pixels)
+            for i, view in zip(positions, drawn, strict=True):
+                offset = int(slots[self.partner[i]]) - int(slots[i])
+                self.prints[i] = fingerprint(self.pixels[i], view, self.mixes[i], offset)
+                self.views[i] = view
+        return left_to_pillow
+
+    def finished(self, left_to_pillow: Iterable[int]) -> RenderedCells:
+        """Return the whole batch; `left_to_pillow` is what `render` returned of every part."""
+        return RenderedCells(
+            epoch=self.epoch,
+            slots=self.slots,
+            samples=self.samples,
+            labels=self.table.labels[self.samples],
+            pixels=self.pixels,
+            fingerprints=self.prints,
+            erase=_pack_boxes([view.erase for view in self.views]),
+            noise_seed=np.asarray([view.noise_seed for view in self.views], dtype=np.int64),
+            partner=self.partner,
+            lam=np.asarray([mix.lam if mix else 1.0 for mix in self.mixes], dtype=np.float32),
+            mix_box=_pack_boxes([mix.box if mix else None for mix in self.mixes]),
+            views=self.views,
+            left_to_pillow=sum(left_to_pillow),
+        )
 
 
 def _by_sample(samples: NDArray[np.int64]) -> Iterator[tuple[int, list[int]]]:

@@ -1,7 +1,8 @@
-"""Load views: cells in, batches of views out, in order, from worker processes.
+"""Load views: cells in, batches of views out, in order, from threads or worker processes.
 
-torch's own DataLoader does the work: the cells are its batch sampler, and the data set answers a whole batch
-at once (`__getitems__`). Workers send uint8; a float batch would cost 33 times as much to collate.
+Where the native engine renders, threads do the work (native/in_threads.py). Else torch's own DataLoader does: the cells
+are its batch sampler, and the data set answers a whole batch at once (`__getitems__`). Workers send uint8; a float
+batch would cost 33 times as much to collate.
 
 Shapes: B views in a batch, S the side of a view.
 """
@@ -11,8 +12,9 @@ from __future__ import annotations
 import signal
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from deit_pipe.pipeline.cells import RenderedCells, render_cells
 from deit_pipe.pipeline.errors import PipelineError, WorkerDied
+from deit_pipe.pipeline.native.in_threads import render_in_threads, works_in_threads
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.pipeline.samples import SampleTable
@@ -45,6 +48,7 @@ class ViewBatch:
         mix_box: int32 [B, 4], top, left, height, width of the CutMix box; zeros for Mixup or none.
         erased_pixels: area of all erase boxes, known on the host so that compose need not ask the device.
         mixed: whether any view has a partner.
+        left_to_pillow: how many of the views the native engine does not handle.
     """
 
     epoch: int
@@ -60,6 +64,7 @@ class ViewBatch:
     mix_box: torch.Tensor
     erased_pixels: int
     mixed: bool
+    left_to_pillow: int = 0
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -87,11 +92,12 @@ def load_views(
     image_size: int,
     workers: int = 0,
     pin_memory: bool = False,
+    threads: bool | None = None,
 ) -> Iterator[ViewBatch]:
     """Yield one batch for each of `cells`, in their order.
 
     Workers end when the iterator is exhausted, closed or dropped. At most two batches per worker are ahead of
-    the caller.
+    the caller. The memory of a batch is its own for as long as the caller keeps it.
 
     Args:
         table: images and labels.
@@ -99,13 +105,21 @@ def load_views(
         plan: of the same recipe.
         cells: what each batch holds: whole mix groups; read only as far as needed.
         image_size: S.
-        workers: processes; 0 makes the views in this one.
+        workers: threads or processes; 0 makes the views in this one.
         pin_memory: put the pixels into page-locked memory, for CUDA.
+        threads: whether the workers are threads; None: see `works_in_threads`.
 
     Raises:
         BadImage: names the sample; no view after it is made.
         WorkerDied: a worker was killed, most often for memory.
     """
+    pin_memory = pin_memory and torch.cuda.is_available()
+    if workers and (works_in_threads(workers) if threads is None else threads):
+        memory = partial(_pinned_memory, image_size) if pin_memory else None
+        with closing(render_in_threads(table, recipe, plan, cells, image_size, workers, memory)) as rendered:
+            for batch in rendered:
+                yield to_batch(batch)
+        return
     with named_worker_death():
         with warnings.catch_warnings():
             # How many workers is the caller's choice, and torch counts cores, not what waits for a disk.
@@ -115,7 +129,7 @@ def load_views(
                 batch_sampler=_Tasks(plan, cells),  # type: ignore[arg-type]  # torch expects lists of indices
                 num_workers=workers,
                 collate_fn=_as_it_is,
-                pin_memory=pin_memory and torch.cuda.is_available(),
+                pin_memory=pin_memory,
                 worker_init_fn=_leave_signals if workers else None,
                 # Without its own, each loader would draw from torch's global generator and so change the run.
                 generator=torch.Generator(),
@@ -136,6 +150,18 @@ def load_views(
                 batches._shutdown_workers()  # type: ignore[attr-defined]
 
 
+def _pinned_memory(image_size: int, views: int) -> NDArray[np.uint8]:
+    """Page-locked memory for a batch, from torch's ring of it.
+
+    torch gives a batch's memory out again when nobody holds the batch any more and every copy that was begun from it
+    is done; so none is overwritten early, and after the first batches none is allocated.
+    """
+    pixels: NDArray[np.uint8] = torch.empty(
+        (views, image_size, image_size, 3), dtype=torch.uint8, pin_memory=True
+    ).numpy()
+    return pixels
+
+
 @contextmanager
 def named_worker_death() -> Iterator[None]:
     """Turn torch's report of a dead worker into `WorkerDied`.
@@ -153,8 +179,8 @@ def named_worker_death() -> Iterator[None]:
 
 def _worker_died(error: Exception) -> WorkerDied:
     return WorkerDied(
-        f"a loader process died: {str(error).splitlines()[0] if str(error) else type(error).__name__}\n"
-        "  most often memory ran out; run the same command with fewer --workers or a smaller --batch-size"
+        (f"a loader process died: {(str(error).splitlines()[0] if str(error) else type(error).__name__)}"),
+        cure="most often memory ran out; run the same command with fewer --workers or a smaller --batch-size",
     )
 
 
@@ -165,7 +191,7 @@ def to_batch(cells: RenderedCells) -> ViewBatch:
         slots=cells.slots,
         samples=cells.samples,
         fingerprints=cells.fingerprints,
-        pixels=torch.from_numpy(cells.pixels),
+        pixels=_as_tensor(cells.pixels),
         labels=torch.from_numpy(cells.labels),
         erase=torch.from_numpy(cells.erase),
         noise_seed=torch.from_numpy(cells.noise_seed),
@@ -174,7 +200,16 @@ def to_batch(cells: RenderedCells) -> ViewBatch:
         mix_box=torch.from_numpy(cells.mix_box),
         erased_pixels=int((cells.erase[:, 2].astype(np.int64) * cells.erase[:, 3]).sum()),
         mixed=bool((cells.partner != np.arange(len(cells.partner))).any()),
+        left_to_pillow=cells.left_to_pillow,
     )
+
+
+def _as_tensor(pixels: NDArray[np.uint8]) -> torch.Tensor:
+    """Return the pixels as a tensor, without a copy: their very own where torch gave their memory."""
+    own: Any = pixels.base
+    if isinstance(own, torch.Tensor) and own.shape == pixels.shape:
+        return own
+    return torch.from_numpy(pixels)
 
 
 class _Task(NamedTuple):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from deit_pipe.pipeline.errors import PlanError
 from deit_pipe.pipeline.recipe import Recipe
-from deit_pipe.pipeline.repeats import spread_repeats
+from deit_pipe.pipeline.repeats import share_together, spread_in_steps, spread_repeats
 from deit_pipe.pipeline.streams import Stream, random_words
 
 MAX_SEED = (1 << 63) - 1
@@ -56,7 +56,14 @@ class ViewPlan:
     """
 
     def __init__(
-        self, num_samples: int, *, seed: int, repeats: int = 1, mix_group: int = 2, window: int = 1024
+        self,
+        num_samples: int,
+        *,
+        seed: int,
+        repeats: int = 1,
+        mix_group: int = 2,
+        window: int = 1024,
+        repeat_step: int = 0,
     ) -> None:
         """Make the plan; nothing is computed before an epoch is asked for.
 
@@ -66,13 +73,15 @@ class ViewPlan:
             repeats: views of one sample in an epoch; ceil(N / repeats) samples take part in each epoch.
             mix_group: consecutive slots that are mixed with each other.
             window: slots within which the repeats of a sample stay, rounded down to whole samples and groups.
+            repeat_step: views of the optimiser step in which they meet, a multiple of mix_group; 0: only the window
+                counts.
         """
         if num_samples < 1:
-            raise PlanError("a plan needs at least one sample\n  give a folder with images")
+            raise PlanError("a plan needs at least one sample", cure="give a folder with images")
         if not 0 <= seed <= MAX_SEED:
-            raise PlanError(f"seed {seed} is out of range\n  expected  0..{MAX_SEED}\n  choose another --seed")
+            raise PlanError(f"seed {seed} is out of range", expected=f"0..{MAX_SEED}", cure="choose another --seed")
         if repeats < 1 or mix_group < 1 or window < 1:
-            raise PlanError("repeats, mix_group and window must be 1 or more\n  change the recipe")
+            raise PlanError("repeats, mix_group and window must be 1 or more", cure="change the recipe")
         self.num_slots = num_samples
         self.seed = seed
         self.repeats = repeats
@@ -80,12 +89,26 @@ class ViewPlan:
         # Whole samples and whole groups only, with a group for every repeat of a sample.
         unit = repeats * mix_group
         self.window = max(window // unit, 1) * unit
+        if repeat_step % mix_group:
+            raise PlanError(
+                f"repeat_step {repeat_step} is not a multiple of the mix group {mix_group}", cure="change the recipe"
+            )
+        self.repeat_step = repeat_step
+        if repeat_step // self.window == 1 or 0 < repeat_step < self.window:
+            self.window = repeat_step  # the last window of a step takes what is left
         self._epochs: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
 
     @classmethod
     def for_recipe(cls, num_samples: int, recipe: Recipe, seed: int) -> Self:
         """Make the plan of a recipe."""
-        return cls(num_samples, seed=seed, repeats=recipe.repeats, mix_group=recipe.mix_group, window=recipe.window)
+        return cls(
+            num_samples,
+            seed=seed,
+            repeats=recipe.repeats,
+            mix_group=recipe.mix_group,
+            window=recipe.window,
+            repeat_step=recipe.repeat_step,
+        )
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_epochs": OrderedDict()}
@@ -97,7 +120,7 @@ class ViewPlan:
     def sample_at(self, epoch: int) -> NDArray[np.int64]:
         """Return the sample of every slot, int64 [N], read only; the last two epochs asked for are kept."""
         if epoch < 0:
-            raise PlanError(f"epoch {epoch} does not exist\n  epochs start at 0")
+            raise PlanError(f"epoch {epoch} does not exist", details=["epochs start at 0"])
         order = self._epochs.get(epoch)
         if order is None:
             order = self._make_order(epoch)
@@ -117,6 +140,15 @@ class ViewPlan:
         whole, rest = divmod(self.num_slots, global_batch)
         return whole + (1 if rest and (not drop_last or whole == 0) else 0)
 
+    def repeats_together(
+        self, global_batch: int, *, order_seed: int | None = None, block_slots: int | None = None
+    ) -> float:
+        """Return the share of epoch 0's repeated samples whose views all meet in one global batch, 0..1."""
+        trained = [
+            cells.slots for cells in self.batches(0, global_batch, order_seed=order_seed, block_slots=block_slots)
+        ]
+        return share_together(self.sample_at(0)[np.concatenate(trained)], global_batch)
+
     def check_batch(self, global_batch: int, world: int = 1) -> None:
         """Refuse a global batch that cannot be cut into whole groups for every rank.
 
@@ -129,8 +161,8 @@ class ViewPlan:
             near = f"{below} or {below + unit}" if below else f"{unit}"
             raise PlanError(
                 f"global batch {global_batch} is not a multiple of {unit} "
-                f"(processes x mix group = {world} x {self.mix_group})\n"
-                f"  choose a global batch of {near}"
+                f"(processes x mix group = {world} x {self.mix_group})",
+                cure=f"choose a global batch of {near}",
             )
 
     def batches(
@@ -166,7 +198,7 @@ class ViewPlan:
         """
         self.check_batch(global_batch, world)
         if not 0 <= rank < world:
-            raise PlanError(f"rank {rank} does not exist among {world} processes\n  start with torchrun")
+            raise PlanError(f"rank {rank} does not exist among {world} processes", cure="start with torchrun")
         order = None
         if order_seed is not None:
             order = self._run_order(order_seed, epoch, order_pass, block_slots or self.num_slots)
@@ -191,16 +223,19 @@ class ViewPlan:
         if self.repeats == 1:
             return samples
         places = random_words(self.seed, Purpose.ORDER, epoch, 1, self.num_slots)
-        return spread_repeats(samples, places, self.repeats, self.mix_group, self.window)
+        if not self.repeat_step:
+            return spread_repeats(samples, places, self.repeats, self.mix_group, self.window)
+        seats = random_words(self.seed, Purpose.ORDER, epoch, 2, self.num_slots)
+        return spread_in_steps(samples, places, seats, self.repeats, self.mix_group, self.window, self.repeat_step)
 
     def _run_order(self, seed: int, epoch: int, order_pass: int, block_slots: int) -> NDArray[np.int64]:
         if block_slots % self.mix_group and block_slots < self.num_slots:
             raise PlanError(
-                f"block of {block_slots} slots is not a multiple of the mix group {self.mix_group}\n"
-                "  choose another block"
+                f"block of {block_slots} slots is not a multiple of the mix group {self.mix_group}",
+                cure="choose another block",
             )
         if not 0 <= seed <= MAX_SEED:
-            raise PlanError(f"order seed {seed} is out of range\n  expected  0..{MAX_SEED}")
+            raise PlanError(f"order seed {seed} is out of range", expected=f"0..{MAX_SEED}")
         group = self.mix_group
         slots = np.arange(self.num_slots, dtype=np.int64)
         starts = slots[::group]

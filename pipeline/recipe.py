@@ -18,10 +18,16 @@ from typing import Any, Literal, Self, get_type_hints
 
 from deit_pipe.pipeline.errors import RecipeError
 from deit_pipe.pipeline.recipe_fields import FIRST_FIELDS, parse_fields
+from deit_pipe.pipeline.recipe_ranges import check_ranges
 
 # Raised whenever the same seed and images would give other pixels, labels or cells: covers plan, draw,
 # render, compose.
 VIEWS_VERSION = 1
+
+# The mix group of a recipe file that names its mixing only; DeiT has 256 views on a GPU.
+MIX_GROUPS: Mapping[str, int] = MappingProxyType({"pair": 2, "batch": 256, "none": 1})
+
+SEE = "see: deit-pipe show-recipe deit"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,8 +37,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Recipe:
     """The distribution of views. Probabilities are 0..1; "of the side": fractions of the view's side."""
 
-    crop: Literal["random", "centre", "whole"] = "random"
-    """random: RandomResizedCrop; centre: resize the short side, then cut; whole: squeeze into a square."""
+    crop: Literal["random", "centre", "whole", "padded"] = "random"
+    """random: RandomResizedCrop; centre: resize the short side, then cut; whole: squeeze into a square; padded: resize
+    the short side to the view's, pad, cut anywhere (RandomCrop).
+    """
     crop_area: tuple[float, float] = (0.08, 1.0)
     """Area of a random crop as a share of the image."""
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
@@ -103,9 +111,26 @@ class Recipe:
     meet in one optimiser step. A small window gives that for every batch size, and lets them share one
     decode: at 256 views a batch, 0.36 decodes a view with 48 and 0.79 with 1,024.
     """
+    crop_pad: int = 4
+    """padded: pixels added on every side after the resize."""
+    crop_border: Literal["reflect", "black"] = "reflect"
+    """padded: what is in them. reflect: DeiT III's Simple Random Crop (--src); black: DeiT up to 32 px."""
+
+    repeat_step: int = 0
+    """Views of the optimiser step in which the repeats of a sample meet, a multiple of mix_group: DeiT's global batch
+    of 1,024. Training with that batch, or a multiple, tears only the sample at the border of two steps apart. 0: the
+    window alone counts.
+    """
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
+        check_ranges(self)
+
+    @property
+    def mixing(self) -> str:
+        """Who shares a lambda and a box, as timm's `mode` says it: "pair", "batch" (a group of more), or "none"."""
+        if not self.mixes:
+            return "none"
+        return "pair" if self.mix_group == 2 else "batch"
 
     @property
     def mixes(self) -> bool:
@@ -151,50 +176,12 @@ class Recipe:
             if not unknown:
                 what = f"lacks {', '.join(sorted(absent))}"
             raise RecipeError(
-                f"a recorded recipe {what}\n"
-                f"  expected  the fields of views version {VIEWS_VERSION}, see: deit-pipe show-recipe deit\n"
-                f"  got       {', '.join(values)}\n"
-                "  use the deit-pipe that recorded it"
+                f"a recorded recipe {what}",
+                expected=f"the fields of views version {VIEWS_VERSION}, see: deit-pipe show-recipe deit",
+                got=", ".join(values),
+                cure="use the deit-pipe that recorded it",
             )
         return cls(**parse_fields(get_type_hints(cls), values))
-
-
-def _check_ranges(recipe: Recipe) -> None:
-    """Refuse numbers that cannot be drawn from."""
-
-    def demand(name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise RecipeError(
-                f"recipe field {name} is out of range\n"
-                f"  expected  {expected}\n  got       {getattr(recipe, name)!r}\n"
-                "  see: deit-pipe show-recipe deit"
-            )
-
-    for field in fields(recipe):
-        value = getattr(recipe, field.name)
-        if field.name.endswith("_prob"):
-            demand(field.name, 0 <= value <= 1, "0..1")
-        elif field.name.endswith(("_area", "_aspect", "_scale")) or field.name == "blur_radius":
-            demand(field.name, 0 < value[0] <= value[1] < 100, "two numbers above 0, the smaller first")
-        elif field.name == "fill":
-            demand(field.name, all(0 <= level <= 255 for level in value), "three levels 0..255")
-    demand("crop_area", recipe.crop_area[1] <= 1, "at most 1")
-    demand("erase_area", recipe.erase_area[1] <= 1, "at most 1")
-    demand("crop_ratio", 0.1 <= recipe.crop_ratio <= 1, "0.1..1")
-    demand("affine_shift", 0 <= recipe.affine_shift <= 1, "0..1")
-    demand("affine_degrees", 0 <= recipe.affine_degrees <= 180, "0..180")
-    demand("rand_layers", 0 <= recipe.rand_layers <= 8, "0..8")
-    demand("rand_magnitude", 0 <= recipe.rand_magnitude <= 10, "0..10")
-    demand("rand_magnitude_std", 0 <= recipe.rand_magnitude_std <= 100, "0..100")
-    demand("rand_magnitude_max", 0 <= recipe.rand_magnitude_max <= 10, "0..10")
-    demand("rand_translate", 0 <= recipe.rand_translate <= 1, "0..1")
-    demand("solarize_threshold", 0 <= recipe.solarize_threshold <= 256, "0..256")
-    demand("jitter", 0 <= recipe.jitter <= 1, "0..1")
-    demand("std", all(value > 0 for value in recipe.std), "three numbers above 0")
-    for name in ("mixup_alpha", "cutmix_alpha"):
-        demand(name, 0 <= getattr(recipe, name) <= 32, "0..32")
-    for name in ("crop_tries", "erase_tries", "mix_group", "repeats", "window"):
-        demand(name, 1 <= getattr(recipe, name) <= 1 << 20, "1 or more")
 
 
 def _plain(value: Any) -> Any:
@@ -224,6 +211,42 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
             repeats=3,
             window=48,
         ),
+        # The same as DeiT was run: --mixup-mode batch at 256 views on each of 4 GPUs, copies in one step on 3 of them.
+        "deit-batch": Recipe(
+            rand_layers=2,
+            erase_prob=0.25,
+            mix_group=256,
+            mixup_alpha=0.8,
+            cutmix_alpha=1.0,
+            repeats=3,
+            repeat_step=1024,
+        ),
+        # DeiT with images of at most 32 px: RandomCrop(32, padding=4) in the place of RandomResizedCrop (datasets.py).
+        "deit-32": Recipe(
+            crop="padded",
+            crop_border="black",
+            rand_layers=2,
+            erase_prob=0.25,
+            mix_group=2,
+            mixup_alpha=0.8,
+            cutmix_alpha=1.0,
+            repeats=3,
+            window=48,
+        ),
+        # 8 GPUs of 256
+        "deit3-batch": Recipe(
+            three_augment=True,
+            jitter=0.3,
+            mix_group=256,
+            mixup_alpha=0.8,
+            cutmix_alpha=1.0,
+            repeats=3,
+            repeat_step=2048,
+        ),
+        # --ThreeAugment --src --mixup 0 --cutmix 1 --no-repeated-aug: DeiT III on ImageNet-21k
+        "deit3-src": Recipe(crop="padded", three_augment=True, jitter=0.3, mix_group=2, cutmix_alpha=1.0),
+        # --aa rand-m9-mstd0.5-inc1 --reprob 0 --no-repeated-aug
+        "deit3-finetune": Recipe(rand_layers=2, mix_group=2, mixup_alpha=0.8, cutmix_alpha=1.0),
         "basic": Recipe(),
         # For images of 8 to 32 pixels, where a crop of 8 % is nothing and digits must not be mirrored.
         "small": Recipe(
@@ -258,18 +281,34 @@ def load_recipe(name_or_path: str) -> Recipe:
     if path.suffix not in (".toml", ".json"):
         near = get_close_matches(name_or_path, PRESETS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise RecipeError(f"no recipe {name_or_path!r}\n  {hint}choose {', '.join(PRESETS)} or give a .toml file")
+        raise RecipeError(f"no recipe {name_or_path!r}", cure=f"{hint}choose {', '.join(PRESETS)} or give a .toml file")
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error}\n  see: deit-pipe show-recipe deit") from error
+        raise RecipeError(f"cannot read the recipe {path}: {error}", cure=SEE) from error
     if not isinstance(values, dict):
-        raise RecipeError(f"recipe {path} holds no fields\n  see: deit-pipe show-recipe deit")
-    base = values.pop("base", None)
+        raise RecipeError(f"recipe {path} holds no fields", cure=SEE)
+    base, mixing = values.pop("base", None), values.pop("mixing", None)
     if base is not None and base not in PRESETS:
-        raise RecipeError(f"recipe {path}: no base {base!r}\n  choose {', '.join(PRESETS)}")
-    return replace(PRESETS[base] if base else Recipe(), **parse_fields(get_type_hints(Recipe), values))
+        raise RecipeError(f"recipe {path}: no base {base!r}", cure=f"choose {', '.join(PRESETS)}")
+    recipe = replace(PRESETS[base] if base else Recipe(), **parse_fields(get_type_hints(Recipe), values))
+    return recipe if mixing is None else _with_mixing(recipe, mixing, "mix_group" in values)
+
+
+def _with_mixing(recipe: Recipe, mixing: Any, group_given: bool) -> Recipe:
+    """The recipe with the mixing that a file names; where the file gives no group, with that mixing's own."""
+    if not group_given and mixing in list(MIX_GROUPS) and recipe.mixing != mixing:
+        recipe = replace(recipe, mix_group=MIX_GROUPS[mixing])
+    if recipe.mixing == mixing:
+        return recipe
+    numbers = ", ".join(f"{name} {getattr(recipe, name):g}" for name in ("mix_group", "mixup_alpha", "cutmix_alpha"))
+    raise RecipeError(
+        f"recipe field mixing is {mixing!r}, which its numbers are not",
+        expected=f"{' or '.join(MIX_GROUPS)}: pair has mix_group 2, batch more, none 1",
+        got=numbers,
+        cure='leave mix_group out, or begin with base = "deit"',
+    )
 
 
 def preset_name(recipe: Recipe) -> str:

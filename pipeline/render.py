@@ -21,8 +21,10 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from deit_pipe.pipeline.decode import Decoded, decode, pixels_of
 from deit_pipe.pipeline.native.engine import chosen_engine, render_native
+from deit_pipe.pipeline.resampling.borders import inner_view, outer_view, shown, with_border
+from deit_pipe.pipeline.resampling.thin_images import is_huge, resized_part
+from deit_pipe.pipeline.resampling.warps import warp_along_x, warp_along_y
 from deit_pipe.pipeline.views import Box, Mix, View
-from deit_pipe.pipeline.warps import warp_along_x, warp_along_y
 
 Pixels = NDArray[np.uint8]
 
@@ -42,13 +44,7 @@ def render(image: bytes | Pixels, view: View) -> Pixels:
 
 def render_decoded(decoded: Decoded, view: View) -> Pixels:
     """Render a view of a decoded RGB image, uint8 [S, S, 3]."""
-    image = _crop(decoded, view.crop)
-    resample = FILTERS[view.resample]
-    image = image.resize((view.resized[0], image.height), resample).resize(view.resized, resample)
-    size = view.size
-    if view.resized != (size, size):
-        left, top = view.cut
-        image = image.crop((left, top, left + size, top + size))
+    image = _window(_crop(decoded, view.crop), view)
     if view.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for op in view.ops:
@@ -73,10 +69,28 @@ def render_views(decoded: Decoded, views: Sequence[View], rows: Sequence[int], o
         for row, view in zip(rows, views, strict=True):
             out[row] = render_decoded(decoded, view)
         return 0
-    left = render_native(engine.instructions, pixels_of(decoded), views, rows, out)
-    for position in left:
-        out[rows[position]] = render_decoded(decoded, views[position])
-    return len(left)
+    pixels, undone = pixels_of(decoded), 0
+    for position in render_native(engine.instructions, pixels, views, rows, out):
+        view, row = views[position], rows[position]
+        if not render_bordered(engine.instructions, pixels, view, out[row : row + 1]):
+            out[row] = render_decoded(decoded, view)
+            undone += 1
+    return undone
+
+
+def render_bordered(instructions: str, pixels: Pixels, view: View, out: Pixels) -> bool:
+    """Render a view that reaches out of its image natively in two parts; whether that could be done.
+
+    Args:
+        instructions: of the native engine.
+        pixels: of the decoded image.
+        view: of side S.
+        out: uint8 [1, S, S, 3].
+    """
+    inner = inner_view(view)
+    if inner is None or render_native(instructions, pixels, [inner], [0], out):
+        return False
+    return not render_native(instructions, with_border(out[0], inner, view), [outer_view(view)], [0], out)
 
 
 def fingerprint(pixels: Pixels, view: View, mix: Mix | None = None, partner_offset: int = 0) -> int:
@@ -113,6 +127,24 @@ def _crop(decoded: Decoded, box: Box) -> Image.Image:
     start = top * line + left * 3
     rows = np.ascontiguousarray(decoded).data.cast("B")[start : start + (height - 1) * line + width * 3]
     return Image.frombytes("RGB", (width, height), rows, "raw", "RGB", line, 1)
+
+
+def _window(image: Image.Image, view: View) -> Image.Image:
+    """Resize the crop, and cut the view's window from it."""
+    size, (left, top), resized = view.size, view.cut, view.resized
+    columns, no_column = shown(left, size, resized[0], view.border)
+    rows, no_row = shown(top, size, resized[1], view.border)
+    if is_huge(image.height, resized, size):
+        part = resized_part(np.asarray(image), resized, rows, columns, view.resample)
+    else:
+        resample = FILTERS[view.resample]
+        image = image.resize((resized[0], image.height), resample).resize(resized, resample)
+        if resized == (size, size) and view.cut == (0, 0):
+            return image
+        if view.border == "black":  # which Pillow fills in
+            return image.crop((left, top, left + size, top + size))
+        part = np.asarray(image)[rows][:, columns]
+    return Image.fromarray(np.where((no_row[:, None] | no_column)[:, :, None], np.uint8(0), part))
 
 
 def _warp(image: Image.Image, matrix: tuple[float, ...], view: View) -> Image.Image:

@@ -51,6 +51,8 @@ class KeyList(Sequence[str]):
 class SampleTable(ABC):
     """Ordered samples of one split. Can be pickled; sources open their files again in each worker process.
 
+    Several threads may read at once.
+
     Attributes:
         name: where the samples come from, for messages.
         keys: one short name per sample (path below the folder, or row).

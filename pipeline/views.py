@@ -58,7 +58,7 @@ class View(NamedTuple):
     resized: tuple[int, int]
     """Width and height after the resize."""
     cut: tuple[int, int]
-    """Left, top of the size x size window cut from the resized crop."""
+    """Left, top of the size x size window cut from the resized crop; it may reach out of it (see `border`)."""
     flip: bool
     ops: tuple[Op, ...]
     resample: str
@@ -67,9 +67,13 @@ class View(NamedTuple):
     erase: Box | None
     noise_seed: int
     """0..2**63-1; 0 when nothing is erased."""
+    border: str = "black"
+    """What is outside of the resized crop: "black", or "reflect", its mirror image without the edge itself."""
 
     def __str__(self) -> str:
         parts = [f"crop {self.crop}"]
+        if self.resized != (self.size, self.size) or self.cut != (0, 0):
+            parts.append(f"resize {self.resized[0]}x{self.resized[1]}, cut at {self.cut[0]},{self.cut[1]}")
         if self.flip:
             parts.append("flip")
         parts += [str(op) for op in self.ops]
@@ -108,7 +112,8 @@ def draw_view(recipe: Recipe, stream: Stream, image_size: tuple[int, int], size:
         ops += _draw_jitter(recipe, stream)
     erase = _draw_erase(recipe, stream, size)
     noise_seed = stream.for_purpose(Purpose.NOISE).word() >> 1 if erase else 0
-    return View(size, crop, resized, cut, flip, tuple(ops), recipe.resample, recipe.fill, erase, noise_seed)
+    border = recipe.crop_border if recipe.crop == "padded" else "black"
+    return View(size, crop, resized, cut, flip, tuple(ops), recipe.resample, recipe.fill, erase, noise_seed, border)
 
 
 def draw_mix(recipe: Recipe, stream: Stream, size: int) -> Mix | None:
@@ -144,16 +149,24 @@ def _draw_crop(
     whole = Box(0, 0, width, height)
     if recipe.crop == "whole":
         return whole, (size, size), (0, 0)
+    if recipe.crop == "padded":
+        resized, pad = _short_side(width, height, size), recipe.crop_pad
+        top = stream.integer(resized[1] + 2 * pad - size + 1)
+        left = stream.integer(resized[0] + 2 * pad - size + 1)
+        return whole, resized, (left - pad, top - pad)
     if recipe.crop == "centre":
-        # torchvision Resize (short side, long side truncated) and CenterCrop (offset rounded half to even).
-        short = int(size / recipe.crop_ratio)
-        if width <= height:
-            resized = short, max(int(short * height / width), 1)
-        else:
-            resized = max(int(short * width / height), 1), short
+        # torchvision's CenterCrop: the offset is rounded half to even
+        resized = _short_side(width, height, int(size / recipe.crop_ratio))
         cut = round((resized[0] - size) / 2), round((resized[1] - size) / 2)
         return whole, resized, cut
     return _draw_random_crop(recipe, stream, width, height), (size, size), (0, 0)
+
+
+def _short_side(width: int, height: int, short: int) -> tuple[int, int]:
+    """Give (width, height) of torchvision's Resize to this short side: the long side is truncated."""
+    if width <= height:
+        return short, max(int(short * height / width), 1)
+    return max(int(short * width / height), 1), short
 
 
 def _draw_random_crop(recipe: Recipe, stream: Stream, width: int, height: int) -> Box:

@@ -25,12 +25,16 @@ from deit_pipe.stages.console.progress import note, progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.machine.distributed import Processes, processes
+from deit_pipe.stages.machine.engine_words import engine_line
+from deit_pipe.stages.machine.watched_views import watched
 from deit_pipe.stages.machine.workers import choose_workers
+from deit_pipe.stages.measuring.estimate import estimate
+from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
 from deit_pipe.stages.opened.encoded_files import Notes, noting
 from deit_pipe.stages.opened.gate_result import GateResult, gate_lines
-from deit_pipe.stages.opened.images import absolute, given_choice, open_images
+from deit_pipe.stages.opened.images import absolute, given_choice, open_images, say
 from deit_pipe.stages.opened.plain_views import default_image_size, is_small
 from deit_pipe.stages.opened.same_program import PROBE, check_same_program
 from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for, sample_index
@@ -38,8 +42,8 @@ from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.fields import spoken
 from deit_pipe.stages.options.logits import read_logits
 from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.teaching.batch_choice import batch_lines, choose_batch, recorded_batch
 from deit_pipe.stages.teaching.block_witness import WitnessTaker
-from deit_pipe.stages.teaching.estimate import estimate
 from deit_pipe.stages.teaching.gate import pass_gate
 from deit_pipe.stages.teaching.prepared_teacher import prepare_teacher
 from deit_pipe.store.formats import TargetFormat
@@ -52,19 +56,24 @@ from deit_pipe.store.writer import TargetWriter
 def run(options: CacheTeacherOptions) -> CommandResult:
     """Open the data and the teacher, then fill every block that is missing."""
     with processes(options.device) as group:
+        workers = choose_workers(options.workers)
+        say([engine_line(workers)])
         there = open_if_there(options.cache)
         data = open_for_cache(options, there)
         table = data.train
         recipe = load_recipe(options.recipe or ("small" if is_small(table) else "deit"))
         image_size = options.img_size or default_image_size(table)
         plan = ViewPlan.for_recipe(len(table), recipe, options.seed)
-        if options.batch_size % recipe.mix_group:
+        if options.batch_size and options.batch_size % recipe.mix_group:
             plan.check_batch(options.batch_size)
-        workers = choose_workers(options.workers)
         teacher = prepare_teacher(options, group, table, image_size, workers)
-        identity = identity_of(options, teacher, table, recipe, image_size)
+        recorded = recorded_batch(options.cache, options.name or slug(teacher.tag))
+        identity = identity_of(options, teacher, table, recipe, image_size, recorded)
+        if options.batch_size is None:
+            say(batch_lines(len(table), identity.block_slots, identity.batch_size))
+        views_of = ViewSource(table, recipe, plan, image_size)
         if options.estimate:
-            return estimate(options.cache, table, recipe, plan, teacher, identity, options.epochs, workers)
+            return estimate(options.cache, views_of, teacher, identity, options.epochs, workers, group)
         if there is not None:
             check_same_program(options.cache, there.provenance, recipe, teacher.mean, teacher.std, group.device)
         gate = None
@@ -96,18 +105,7 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                 write_gate(options.cache, identity, gate.to_json())
             group.barrier()  # nobody writes before everybody has listed what is missing
             if not options.plan_only and writer.mine:
-                with noting(options.cache, identity.name, group.rank, table) as (noted, notes):
-                    loaded = load_views(
-                        noted,
-                        recipe,
-                        plan,
-                        cells_of(writer.mine, options.batch_size),
-                        image_size=image_size,
-                        workers=workers,
-                        pin_memory=group.device.type == "cuda",
-                    )
-                    with closing(rechecked(loaded, plan.seed)) as views:
-                        fill(writer, teacher, recipe, views, options.batch_size, notes, quiet=not group.first)
+                write_blocks(writer, teacher, views_of, workers, group, options.cache)
             group.barrier()
         return summary(options, identity, teacher, total, todo)
 
@@ -124,29 +122,36 @@ def open_for_cache(options: CacheTeacherOptions, there: OpenedCache | None) -> D
         was, now = there.choice.to_json(), found.choice.to_json()
         known = {item.name: item for item in fields(options)}
         lines = [
-            f"  {spoken(known[name])}: cached {was[name]}   given {now[name]}" for name in was if was[name] != now[name]
+            f"{spoken(known[name])}: cached {was[name]}   given {now[name]}" for name in was if was[name] != now[name]
         ]
         raise Mismatch(
-            f"the images of {options.cache} were chosen otherwise\n"
-            + "\n".join(lines)
-            + "\nleave these options out to go on with the cached choice, or give a new folder with --cache"
+            f"the images of {options.cache} were chosen otherwise",
+            details=lines,
+            cure="leave these options out to go on with the cached choice, or give a new folder with --cache",
         )
     return found
 
 
 def identity_of(
-    options: CacheTeacherOptions, teacher: Teacher, table: SampleTable, recipe: Recipe, image_size: int
+    options: CacheTeacherOptions,
+    teacher: Teacher,
+    table: SampleTable,
+    recipe: Recipe,
+    image_size: int,
+    batch_size: int | None = None,
 ) -> TeacherIdentity:
-    """What must be the same for two runs to write one teacher's targets."""
+    """What must be the same for two runs to write one teacher's targets; `batch_size`: that it was begun with."""
     text, taus = read_logits(options.logits)
     classes = len(table.class_names)
     targets = TargetFormat.parse(text, taus, classes)
     block = options.block or block_slots_for(targets, classes, recipe.mix_group, len(table))
     if block % recipe.mix_group:
         raise UsageProblem(
-            f"block {block} cuts mix groups apart\n  expected a multiple of {recipe.mix_group}\n"
-            f"  use --set block={block // recipe.mix_group * recipe.mix_group or recipe.mix_group}"
+            f"block {block} cuts mix groups apart",
+            expected=f"a multiple of {recipe.mix_group}",
+            cure=f"use --set block={block // recipe.mix_group * recipe.mix_group or recipe.mix_group}",
         )
+    batch_size = options.batch_size or batch_size
     return TeacherIdentity(
         name=options.name or slug(teacher.tag),
         model=teacher.tag,
@@ -157,7 +162,7 @@ def identity_of(
         image_size=image_size,
         precision=teacher.precision,
         num_classes=classes,
-        batch_size=options.batch_size,
+        batch_size=batch_size or choose_batch(len(table), block, recipe.mix_group),
         targets=text,
         taus=targets.taus,
         block_slots=block,
@@ -210,6 +215,26 @@ def cells_of(blocks: list[Block], batch_size: int) -> Iterator[Cells]:
     for block in blocks:
         for start in range(block.start, block.stop, batch_size):
             yield Cells(block.epoch, np.arange(start, min(start + batch_size, block.stop)))
+
+
+def write_blocks(
+    writer: TargetWriter, teacher: Teacher, source: ViewSource, workers: int, group: Processes, cache: str
+) -> None:
+    """Make the views of this process's blocks, looked at again after the hand-over, and fill the blocks."""
+    batch_size = writer.identity.batch_size
+    with noting(cache, writer.identity.name, group.rank, source.table) as (noted, notes):
+        loaded = load_views(
+            noted,
+            source.recipe,
+            source.plan,
+            cells_of(writer.mine, batch_size),
+            image_size=source.image_size,
+            workers=workers,
+            pin_memory=group.device.type == "cuda",
+        )
+        checked = rechecked(loaded, source.plan.seed)
+        with closing(watched(checked, "teacher", workers, quiet=not group.first)) as views:
+            fill(writer, teacher, source.recipe, views, batch_size, notes, quiet=not group.first)
 
 
 def fill(
@@ -280,7 +305,7 @@ def gate_teacher(
             teacher,
             data,
             image_size=identity.image_size,
-            batch_size=options.batch_size,
+            batch_size=identity.batch_size,
             workers=workers,
             accept=options.accept_teacher,
         )

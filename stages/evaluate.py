@@ -20,7 +20,8 @@ from deit_pipe.stages.networks.weights import read_teacher_run
 from deit_pipe.stages.opened.images import open_images, pick_split, say, with_other_validation
 from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.evaluate import EvaluateOptions
-from deit_pipe.stages.training.evaluation import evaluate_student
+from deit_pipe.stages.training.evaluation import by_crop_ratio, evaluate_student
+from deit_pipe.stages.training.outcome import crop_ratio_lines
 from deit_pipe.stages.training.run_folder import CONFIG, read_json, weights_file
 
 LABELS = {
@@ -54,6 +55,7 @@ def run(options: EvaluateOptions) -> CommandResult:
                 class_names=table.class_names,
                 device=group.device,
             )
+        workers = choose_workers(options.workers)
         started = time.perf_counter()
         scores = evaluate_student(
             model,
@@ -61,11 +63,13 @@ def run(options: EvaluateOptions) -> CommandResult:
             table,
             group,
             batch_size=options.batch_size,
-            workers=choose_workers(options.workers),
+            workers=workers,
             crop_ratio=options.eval_crop_ratio,
             teacher=teacher,
             quiet=False,
         )
+        source = config.get("init_from") if options.eval_crop_ratio is None else None
+        ratios = by_crop_ratio(model, facts, table, group, scores, source, workers=workers)
         rate = len(table) / (time.perf_counter() - started)
     ratio = options.eval_crop_ratio or facts.crop_ratio
     lines = [
@@ -76,6 +80,9 @@ def run(options: EvaluateOptions) -> CommandResult:
         agree = f"   agrees with the teacher {values['agree']:7.2%}" if "agree" in values else ""
         top5 = "" if values["top5"] is None else f"   top-5 {values['top5']:7.2%}"
         lines.append(f"  {LABELS[name]:<20} top-1 {values['top1']:7.2%}{top5}{agree}")
+    if ratios:
+        answer = "fused" if "fused" in scores else "class"
+        lines += crop_ratio_lines(ratios, answer)
     data = {
         "run": str(folder),
         "split": split,
@@ -83,6 +90,7 @@ def run(options: EvaluateOptions) -> CommandResult:
         "crop_ratio": ratio,
         "images_per_second": rate,
         "scores": scores,
+        "by_crop_ratio": ratios,
     }
     return CommandResult("\n".join(lines), data)
 

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from deit_pipe.pipeline.recipe import VIEWS_VERSION, load_recipe, preset_name
+from deit_pipe.pipeline.plan import ViewPlan
+from deit_pipe.pipeline.recipe import VIEWS_VERSION, Recipe, load_recipe, preset_name
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.options.show_recipe import ShowRecipeOptions
 
@@ -12,10 +13,28 @@ def run(options: ShowRecipeOptions) -> CommandResult:
     """Resolve the recipe and print it as TOML."""
     recipe = load_recipe(options.recipe)
     values, name = recipe.numbers(), preset_name(recipe)
-    head = [f"# recipe {name}, views version {VIEWS_VERSION}", f"# digest {recipe.digest}"]
+    window = ViewPlan.for_recipe(1, recipe, 0).window if recipe.repeats > 1 else None
+    head = [f"# recipe {name}, views version {VIEWS_VERSION}", f"# digest {recipe.digest}", *_in_words(recipe, window)]
     text = "\n".join([*head, *(f"{field} = {_toml(value)}" for field, value in values.items())])
-    data = {"name": name, "digest": recipe.digest, "views_version": VIEWS_VERSION, "recipe": values}
+    data = {
+        "name": name,
+        "digest": recipe.digest,
+        "views_version": VIEWS_VERSION,
+        "mixing": recipe.mixing,
+        "real_window": window,
+        "recipe": values,
+    }
     return CommandResult(text, data)
+
+
+def _in_words(recipe: Recipe, window: int | None) -> list[str]:
+    """What the numbers of mixing and of repeats come to, as TOML comments."""
+    shared = {"pair": "each pair", "batch": f"each {recipe.mix_group:,} views", "none": "none"}[recipe.mixing]
+    lines = [f"# mixing {recipe.mixing}" + ("" if shared == "none" else f": one lambda and box for {shared}")]
+    if window is not None:
+        step = f", inside a step of {recipe.repeat_step:,}" if recipe.repeat_step else ""
+        lines.append(f"# real window: the {recipe.repeats} views of a sample stay within {window:,} slots{step}")
+    return lines
 
 
 def _toml(value: Any) -> str:

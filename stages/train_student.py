@@ -12,6 +12,7 @@ from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import Processes, processes
+from deit_pipe.stages.machine.engine_words import engine_line
 from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.opened.cache import OpenedCache, open_cache
 from deit_pipe.stages.opened.replay import ReplayContext
@@ -56,6 +57,8 @@ def run(options: TrainStudentOptions) -> CommandResult:
 def run_one(options: TrainStudentOptions) -> CommandResult:
     """Open the cache, decide, open its images, build the student, train; the run folder holds the result."""
     with processes(options.device) as group, ExitStack() as stack:
+        if group.first and not options.print_config:
+            note(engine_line(choose_workers(options.workers)))
         cache = open_cache(options.cache)
         decided = decide(options, cache, group)
         if options.print_config:

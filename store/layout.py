@@ -9,7 +9,7 @@ import numpy as np
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.manifest import ZARR_ROOT
 
-Codec = Literal["float", "class", "raw"]
+Codec = Literal["float", "class", "level", "raw"]
 
 OBJECT_BYTES = (
     16 * 2**20
@@ -69,6 +69,10 @@ def array_specs(fmt: TargetFormat) -> list[ArraySpec]:
     ]
     if fmt.kind == "dense":
         specs.append(ArraySpec("logits", half, float("nan"), (fmt.num_classes,), ("class",), "float"))
+    elif fmt.kind == "dense8":
+        # every row has a level 160, so that a row of zeros was never written
+        specs.append(ArraySpec("logit_level", np.dtype(np.uint8), 0, (fmt.num_classes,), ("class",), "level"))
+        specs.append(ArraySpec("logit_step", half, float("nan"), (), (), "float"))
     elif fmt.kind == "topk":
         specs.append(ArraySpec("topk_class", classes, -1, (fmt.k,), ("rank",), "class"))
         specs.append(ArraySpec("topk_logp", half, float("nan"), (fmt.k,), ("rank",), "float"))

@@ -18,6 +18,8 @@ from deit_pipe.store.layout import ArraySpec, chunk_slots
 _CODECS: dict[str, dict[str, Any]] = {
     "float": {"name": "blosc", "configuration": {"cname": "zstd", "clevel": 5, "shuffle": "shuffle"}},
     "class": {"name": "blosc", "configuration": {"cname": "zstd", "clevel": 5, "shuffle": "bitshuffle"}},
+    # of 8 bits, of which neither bytes nor bits can be shuffled with profit
+    "level": {"name": "zstd", "configuration": {"level": 5, "checksum": False}},
     # random numbers do not compress; zstd is here for the padding of a ragged last block
     "raw": {"name": "zstd", "configuration": {"level": 1, "checksum": False}},
 }

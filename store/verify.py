@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deit_pipe.store.blocks import ObjectDamaged, decode_rows, fetch_bytes
 from deit_pipe.store.errors import CacheCorrupt, FormatInvalid
-from deit_pipe.store.formats import TargetFormat
+from deit_pipe.store.formats import LEVELS, TargetFormat
 from deit_pipe.store.gates import gate_key
 from deit_pipe.store.layout import array_specs, metadata_key, object_key, teacher_root
 from deit_pipe.store.ledger import Ledger
@@ -77,7 +77,7 @@ def verify(cache: Source, level: Level = "hash", teacher: str | None = None) -> 
         trusted.
     """
     if level not in ("sizes", "hash", "deep"):
-        raise FormatInvalid(f"unknown level {level!r}\ngive --verify sizes, hash or deep")
+        raise FormatInvalid(f"unknown level {level!r}", cure="give --verify sizes, hash or deep")
     stored = stored_cache(cache)
     _ = stored.manifest
     findings = Findings(level)
@@ -184,6 +184,12 @@ def impossible(arrays: Mapping[str, NDArray[Any]], fmt: TargetFormat) -> Iterato
         # rounding keeps order, so the label of the float32 logits still attains the maximum
         elif (np.take_along_axis(logits, label[:, None], axis=1)[:, 0] < logits.max(axis=1)).any():
             yield "logits", "has a row whose label does not attain the maximum"
+    elif fmt.kind == "dense8":
+        step = arrays["logit_step"]
+        if not (np.isfinite(step) & (step >= 0)).all():
+            yield "logit_step", "has a step that is not finite or below 0"
+        if (np.take_along_axis(arrays["logit_level"], label[:, None], axis=1) < LEVELS).any():
+            yield "logit_level", "has a row whose label does not attain the maximum"
     elif fmt.kind == "topk":
         yield from _impossible_topk(arrays, fmt, label)
 

@@ -57,7 +57,7 @@ class TargetWriter:
 
     def __init__(self, place: Location, teacher: TeacherIdentity, lock: WriterLock, rank: int, world: int) -> None:
         self._place = place
-        self._teacher = teacher
+        self.identity = teacher
         self._lock = lock
         self._rank = rank
         self._run = uuid.uuid4().hex[:12]
@@ -112,10 +112,10 @@ class TargetWriter:
         if manifest.num_classes != teacher.num_classes:
             field = FieldDifference("num_classes", manifest.num_classes, teacher.num_classes)
             raise CacheMismatch(
-                f"teacher {teacher.name!r} knows {teacher.num_classes} classes, "
-                f"the cache at {place.path} has {manifest.num_classes}\n"
-                "give --fit-head, or a teacher trained on these classes (deit-pipe train-teacher)",
+                f"teacher {teacher.name!r} knows {teacher.num_classes} classes, the cache at {place.path} "
+                f"has {manifest.num_classes}",
                 [field],
+                cure="give --fit-head, or a teacher trained on these classes (deit-pipe train-teacher)",
             )
         lock = WriterLock(place, teacher.name, rank)
         try:
@@ -158,7 +158,7 @@ class TargetWriter:
         if fingerprints.dtype != np.uint32:
             raise TargetsInvalid(f"fingerprints of {block}: expected uint32, got {fingerprints.dtype}")
         witness = self._kept_witness(block, witness)
-        arrays = encode(logits, self._teacher.format)
+        arrays = encode(logits, self.identity.format)
         statistics = block_statistics(logits, arrays, labels, partner_labels)
         arrays["fingerprint"] = fingerprints
         record = BlockRecord(
@@ -176,11 +176,11 @@ class TargetWriter:
             witness=witness,
         )
         try:
-            self._place.create(record_key(self._teacher.name, *cell), signed_json(record.to_json()))
+            self._place.create(record_key(self.identity.name, *cell), signed_json(record.to_json()))
         except ObjectExists:
             raise CacheBusy(
-                f"cache busy: another run committed {block} of {self._teacher.name!r} at {self._place.path}\n"
-                "stop one of the two runs and give the command again; it checks every block"
+                f"cache busy: another run committed {block} of {self.identity.name!r} at {self._place.path}",
+                cure="stop one of the two runs and give the command again; it checks every block",
             ) from None
         self._open.discard(cell)
         self._committed += 1
@@ -188,7 +188,7 @@ class TargetWriter:
         self._bytes += record.stored_bytes
         if self._rank == 0 and block.epoch > self._sealed_to:
             self._sealed_to = block.epoch
-            seal_epochs(self._place, self.manifest, self._teacher)
+            seal_epochs(self._place, self.manifest, self.identity)
         return record
 
     def _kept_witness(self, block: Block, witness: BlockWitness | None) -> BlockWitness | None:
@@ -201,13 +201,14 @@ class TargetWriter:
 
     def _put(self, block: Block, codec: ShardCodec, arrays: Mapping[str, NDArray[Any]]) -> StoredObject:
         data = codec.encode(arrays[codec.spec.name])
-        key = object_key(self._teacher.name, codec.spec, block.epoch, block.index)
+        key = object_key(self.identity.name, codec.spec, block.epoch, block.index)
         self._place.put(key, data)
         digest = digest_of(data)
         if digest_of(self._place.get(key)) != digest:
             raise CacheCorrupt(
-                f"{codec.spec.name} of {block} reads back other bytes than were written ({key})\n"
-                "  the block was not committed\ncheck the disk and its memory before anything else"
+                f"{codec.spec.name} of {block} reads back other bytes than were written ({key})",
+                details=["the block was not committed"],
+                cure="check the disk and its memory before anything else",
             )
         return StoredObject(len(data), digest)
 
@@ -221,18 +222,18 @@ class TargetWriter:
         report = self.report
         views = max(0, self.epochs * self.manifest.num_samples - report.views_committed)
         blocks = max(0, report.blocks_total - report.blocks_committed)
-        return preflight(self._place, self._teacher.format, views, blocks, report.bytes_per_view)
+        return preflight(self._place, self.identity.format, views, blocks, report.bytes_per_view)
 
     def complete(self) -> bool:
         """Whether every block of every epoch is committed, by any rank: reads the ledger again."""
-        cells = read_ledger(self._place, self._teacher.name).cells()
+        cells = read_ledger(self._place, self.identity.name).cells()
         return all((block.epoch, block.index) in cells for block in self.blocks)
 
     def close(self) -> None:
         """Free the lock; rank 0 seals complete epochs first, so it closes last. Twice is fine."""
         try:
             if self._rank == 0:
-                seal_epochs(self._place, self.manifest, self._teacher)
+                seal_epochs(self._place, self.manifest, self.identity)
         finally:
             self._lock.release()
 

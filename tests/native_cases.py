@@ -11,7 +11,7 @@ from view_images import photo
 from deit_pipe.pipeline.native import engine
 from deit_pipe.pipeline.plan import Purpose, ViewPlan
 from deit_pipe.pipeline.recipe import Recipe
-from deit_pipe.pipeline.render import render_decoded
+from deit_pipe.pipeline.render import render_bordered, render_decoded
 from deit_pipe.pipeline.views import Box, Op, View, draw_view
 
 INSTRUCTIONS = () if engine._views is None else engine._views.instruction_sets()
@@ -40,7 +40,8 @@ def picture(kind: int, seed: int, width: int, height: int) -> Pixels:
 def natively(instructions: str, pixels: Pixels, view: View) -> Pixels | None:
     """The view, or None when the engine leaves it to Pillow. Its neighbours in the batch must stay as they are."""
     out = np.full((3, view.size, view.size, 3), 77, np.uint8)
-    if engine.render_native(instructions, pixels, [view], [1], out):
+    left = engine.render_native(instructions, pixels, [view], [1], out)
+    if left and not render_bordered(instructions, pixels, view, out[1:2]):
         return None
     assert (out[[0, 2]] == 77).all()
     return out[1]

@@ -15,7 +15,7 @@ from deit_pipe.store.places.location import Location
 from deit_pipe.store.proof.witness import BlockWitness
 from deit_pipe.store.writer import TargetWriter
 
-FORMATS = ("dense", "topk:3", "none")
+FORMATS = ("dense", "dense8", "topk:3", "none")
 
 
 def make_manifest(num_samples: int = 100, num_classes: int = 10, **changes: Any) -> Manifest:

@@ -111,6 +111,7 @@ ROOMS = {
     "opened": {"console", "options"},
     "teaching": {"console", "machine", "networks", "opened", "options"},
     "training": {"console", "machine", "networks", "opened", "options"},
+    "measuring": {"console", "machine", "networks", "opened", "options", "teaching", "training"},
     "inspection": {"console", "machine", "networks", "opened", "options"},
     "comparing": {"console", "machine", "networks", "opened", "options"},
     "pages": {"console", "inspection", "networks", "opened", "options", "training"},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class PackedSamples(SampleTable):
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._reading = Lock()
         self._reader: Any = None
         self._batches: dict[int, Any] = {}
         try:
@@ -52,11 +54,15 @@ class PackedSamples(SampleTable):
         super().__init__(about["name"], keys, labels, classes)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_reader": None, "_batches": {}}
+        return {**self.__dict__, "_reader": None, "_batches": {}, "_reading": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _reading=Lock())
 
     def read(self, sample: int) -> bytes | NDArray[np.uint8]:
         """Return the encoded image, or raw uint8 pixels [H, W] or [H, W, 3]."""
-        image, height, width, channels = self._batch(sample // ROWS)
+        with self._reading:
+            image, height, width, channels = self._batch(sample // ROWS)
         row = sample % ROWS
         if not channels[row]:
             return bytes(image[row].as_py())

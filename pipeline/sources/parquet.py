@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ class ParquetSamples(SampleTable):
         rows = [heads[i].metadata.row_group(group).num_rows for i, group in groups]
         self._groups = groups
         self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
+        self._reading = Lock()  # a row group is decoded once, whoever of several threads asks for it
         self._open: dict[int, Any] = {}
         self._kept: OrderedDict[int, Any] = OrderedDict()
         if columns.label is None and not columns.must_have_labels and not has_labels(schemas):
@@ -83,13 +85,17 @@ class ParquetSamples(SampleTable):
         super().__init__(name, KeyList(f"row {row}" for row in range(count)), read.labels, read.class_names)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}, "_kept": OrderedDict()}
+        return {**self.__dict__, "_open": {}, "_kept": OrderedDict(), "_reading": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _reading=Lock())
 
     def read(self, sample: int) -> bytes:
         """Return the encoded image of a row."""
         group = int(np.searchsorted(self._starts, sample, side="right")) - 1
         row = sample - int(self._starts[group])
-        images = self._images(group)
+        with self._reading:
+            images = self._images(group)
         if row >= len(images):
             raise BadImage("the image column is shorter than the file says")
         value = images[row].as_py()

@@ -3,12 +3,17 @@
 import importlib
 import multiprocessing
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+LAST_WORDS = 20.0  # seconds to save a checkpoint in
 
 
 class Job(NamedTuple):
@@ -67,5 +72,16 @@ def begin_process(processes: int, log: str) -> None:
     """A share of the cores for this process, and its progress out of the way."""
     os.environ["LOCAL_WORLD_SIZE"] = str(processes)
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+    threading.Thread(target=end_with_parent, daemon=True).start()
     sys.stdout.flush()
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), 2)
+
+
+def end_with_parent() -> None:
+    """Stop what runs here when whoever asked for it is gone, as if by SIGTERM: a run saves a checkpoint first."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(LAST_WORDS)
+    os._exit(128 + signal.SIGTERM)

@@ -130,9 +130,7 @@ def build_student(facts: StudentFacts) -> nn.Module:
             **facts.sizes,
         )
     else:
-        settings: dict[str, Any] = {"num_classes": facts.num_classes}
-        if facts.drop_path:
-            settings["drop_path_rate"] = facts.drop_path
+        settings: dict[str, Any] = {"num_classes": facts.num_classes, "drop_path_rate": facts.drop_path}
         if facts.model.startswith("deit3_"):
             settings["init_values"] = DEIT3_LAYER_SCALE
         model = _create(facts, settings)
@@ -157,12 +155,24 @@ def _constant_drop_path(model: nn.Module, rate: float) -> None:
 
 
 def _create(facts: StudentFacts, settings: dict[str, Any]) -> nn.Module:
-    """A timm model for the facts' image size; convolutional ones take any size and no such argument."""
+    """A timm model for the facts' image size.
+
+    Convolutional ones take any size and no such argument; a rate of 0 is said too, since some drop paths by default,
+    and left out for those that cannot drop any.
+    """
+    sized = {"img_size": facts.image_size}
+    tries = [{**settings, **sized}, settings]
+    if not facts.drop_path:
+        plain = {name: value for name, value in settings.items() if name != "drop_path_rate"}
+        tries += [{**plain, **sized}, plain]
     try:
-        try:
-            model = timm.create_model(facts.model, pretrained=False, img_size=facts.image_size, **settings)
-        except TypeError:
-            model = timm.create_model(facts.model, pretrained=False, **settings)
+        for place, given in enumerate(tries):
+            try:
+                model = timm.create_model(facts.model, pretrained=False, **given)
+                break
+            except TypeError:
+                if place == len(tries) - 1:
+                    raise
     except (AssertionError, TypeError, ValueError) as error:
         raise UsageProblem(
             f"{facts.model} cannot be built for {facts.image_size} px images",

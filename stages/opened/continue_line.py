@@ -30,7 +30,7 @@ def continue_teacher(cache: Source, name: str) -> str:
         epochs=epochs or None,
         seed=manifest.seed,
         logits=logits_text(teacher.targets, teacher.taus),
-        batch_size=teacher.batch_size,
+        batch_size=None if teacher.batch_size == 64 else teacher.batch_size,
         precision=teacher.precision,
         block=None if teacher.block_slots == block else teacher.block_slots,
         name=None if teacher.name == teacher.model.lower() else teacher.name,

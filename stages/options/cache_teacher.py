@@ -73,7 +73,7 @@ class CacheTeacherOptions(DataOptions):
     )
     recipe: str | None = option(
         None,
-        "Views: deit, deit3, basic, small, eval, or a TOML file.  [default: deit; small up to 64 px]",
+        "Views: deit, deit3, small, another preset of show-recipe, or a TOML file.  [default: deit; small up to 64 px]",
         metavar="R",
         group=CACHE,
     )
@@ -89,9 +89,9 @@ class CacheTeacherOptions(DataOptions):
     )
     logits: str = option(
         "dense",
-        "What is kept beside labels: dense (fp16 logits, serves every temperature), topk:K, or none. Behind "
-        "an @ the temperatures a topk cache must serve: topk:10@1,3.",
-        metavar="dense|topk:K[@T,T]|none",
+        "What is kept beside labels: dense (fp16 logits, serves every temperature), dense8 (8 bits a logit, half the "
+        "bytes), topk:K, or none. Behind an @ the temperatures a topk cache must serve: topk:10@1,3.",
+        metavar="dense|dense8|topk:K[@T,T]|none",
         group=CACHE,
     )
     seed: int = option(0, "Seed of all views; recorded, so that stage two cannot mistype it.", minimum=0, group=CACHE)
@@ -110,11 +110,19 @@ class CacheTeacherOptions(DataOptions):
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", group=MACHINE)
     workers: int | None = option(
         None,
-        "Processes that make views; 0 works in this one.  [default: one per core, at most 16]",
+        "Threads that make views, processes without the native engine; 0: the main one does.  [default: one per core, "
+        "at most 16]",
         minimum=0,
         group=MACHINE,
     )
-    batch_size: int = option(64, "Views the teacher sees at once.", minimum=1, metavar="B", group=MACHINE)
+    batch_size: int | None = option(
+        None,
+        "Views the teacher sees at once; a teacher that is there keeps its own.  [default: 64, or a little less where "
+        "more than 5 % of the work would be padding]",
+        minimum=1,
+        metavar="B",
+        group=MACHINE,
+    )
     precision: str = option(
         "fp32",
         "Of the teacher's body; its head always runs in fp32.",

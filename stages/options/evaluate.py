@@ -10,7 +10,9 @@ class EvaluateOptions(CheckedOptions):
     """Accuracy of a trained student: class head, distillation head, and both fused.
 
     Fused by the mean of logits (what timm and the official code do) and by the sum of softmaxes (what the paper says).
-    Images without a label are skipped. In --json, top5 is null where there are no more than 5 classes.
+    Images without a label are skipped. A run that started from another one's student is measured at both published crop
+    ratios, 0.875 and 1, unless one is asked for. In --json, top5 is null where there are no more than 5 classes, and
+    by_crop_ratio where one ratio was measured.
 
     Examples:
       deit-pipe evaluate ./student-run

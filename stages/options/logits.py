@@ -1,4 +1,4 @@
-"""How `--logits` is typed: `dense`, `topk:10`, `none`, and behind an @ the temperatures that top-k must serve."""
+"""How `--logits` is typed: `dense`, `dense8`, `topk:10`, `none`; behind an @ the temperatures top-k must serve."""
 
 from collections.abc import Sequence
 

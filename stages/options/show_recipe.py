@@ -10,11 +10,15 @@ class ShowRecipeOptions(CheckedOptions):
     """Print every number of a view recipe, as TOML that --recipe takes again, and its digest.
 
     A file of your own holds a base and what differs: base = "deit", then for instance repeats = 1.
-    What each field means stands in pipeline/recipe.py.
+    mixing = "batch" in it mixes groups of 256 views, "pair" pairs. What each field means stands in pipeline/recipe.py,
+    what each preset is taken from in pipeline/RECIPES.md. The real window and the mixing are said on top.
+
+    Presets: deit (pairs, any batch size), deit-batch (as it was run: batch mode, 256 views on each of 4 GPUs), deit-32
+    (images up to 32 px), deit3, deit3-batch, deit3-src (Simple Random Crop), deit3-finetune, basic, small, eval.
 
     Examples:
       deit-pipe show-recipe deit
       deit-pipe show-recipe mine.toml --json
     """
 
-    recipe: str = argument("deit", "deit, deit3, basic, small, eval, or a .toml or .json file.", metavar="[RECIPE]")
+    recipe: str = argument("deit", "A preset, or a .toml or .json file.", metavar="[RECIPE]")

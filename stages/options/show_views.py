@@ -19,7 +19,9 @@ class ShowViewsOptions(SourceOptions):
     """
 
     data: str = argument("digits", "Images: digits, or a path as for --data.", metavar="[DATA]")
-    recipe: str = option("deit", "deit, deit3, basic, small, eval, or a .toml or .json file.", metavar="R")
+    recipe: str = option(
+        "deit", "A preset of show-recipe, such as deit or small, or a .toml or .json file.", metavar="R"
+    )
     out: str = option("views.png", "The picture to write.", metavar="FILE")
     samples: int = option(4, "Rows.", minimum=1, maximum=64)
     views: int = option(5, "Columns: the first views of each sample over the epochs.", minimum=1, maximum=32)

@@ -27,9 +27,9 @@ class TrainStudentOptions(CheckedOptions):
 
     --json is RUN/result.json: out, student, loss, epochs, steps, answer (the head that counts), selected (the key of
     its scores: val, val_ema, test or test_ema), best (top1 and epoch on validation images, or null), val or test (by
-    head: top1, and top5, null up to 5 classes), teacher_top1 (null where unknown); and of the images of `split` (val,
-    test or null): images, chance, commonest (share of the largest class), near_chance, better_head (or null). With
-    --seeds it is what compare says of the runs.
+    head: top1, and top5, null up to 5 classes), by_crop_ratio (the same at 0.875 and 1, of a run with --init-from),
+    teacher_top1 (null where unknown); and of the images of `split` (val, test or null): images, chance, commonest
+    (share of the largest class), near_chance, better_head (or null). With --seeds it is what compare says of the runs.
 
     Examples:
       deit-pipe train-student
@@ -85,8 +85,8 @@ class TrainStudentOptions(CheckedOptions):
     # -- distillation
     loss: str = option(
         "hard",
-        "none, hard (DeiT eq. 3) or soft (eq. 2).",
-        choices=("none", "hard", "soft"),
+        "none, hard (DeiT eq. 3), soft (eq. 2) or mse (of centred logits).",
+        choices=("none", "hard", "soft", "mse"),
         group=DISTILLATION,
     )
     tau: float = option(3.0, "Temperature of the soft loss.", minimum=0.01, group=DISTILLATION)
@@ -97,8 +97,9 @@ class TrainStudentOptions(CheckedOptions):
     )
     teacher_loss_weights: str | None = setting(None, "Weights of several teachers, such as 2,1.  [default: equal]")
     alpha: float | None = setting(
-        None, "Share of the distillation term.  [default: 0.5 hard, 0.1 soft]", minimum=0.0, maximum=1.0
+        None, "Share of the distillation term.  [default: 0.5 hard and mse, 0.1 soft]", minimum=0.0, maximum=1.0
     )
+    dist_label: bool = setting(False, "The distillation head learns the label too: its loss is then Hinton's.")
     kd_reduction: str = setting(
         "batchmean",
         "Soft loss: batchmean, or deit, which divides by batch x classes as the official code does.",
@@ -111,9 +112,9 @@ class TrainStudentOptions(CheckedOptions):
     # -- run
     preset: str | None = option(
         None,
-        "deit, deit3, finetune, small, or few (less data than the published settings need).  [default: by the "
-        "cache's recipe and number of images]",
-        choices=("deit", "deit3", "finetune", "small", "few"),
+        "deit, deit3, finetune, deit3-finetune, transfer (new heads on another run's student), small, or few (less "
+        "data than the published settings need).  [default: by the cache's recipe, number of images, and start]",
+        choices=("deit", "deit3", "finetune", "deit3-finetune", "transfer", "small", "few"),
         group=RUN,
     )
     epochs: int | None = option(
@@ -156,9 +157,12 @@ class TrainStudentOptions(CheckedOptions):
     clip_grad: float | None = setting(None, f"Largest gradient norm; 0: no clipping. {FROM_PRESET}", minimum=0.0)
     ema: float = setting(
         0.0,
-        "Decay of averaged weights, such as 0.9999; reached slowly (timm's warm-up), so short runs work; 0: none.",
+        "Decay of averaged weights, such as 0.9999; reached slowly (see ema-warmup), so short runs work; 0: none.",
         minimum=0.0,
         maximum=1.0,
+    )
+    ema_warmup: bool = setting(
+        True, "The decay grows to `ema`, as timm's does. false: at once, from the untrained weights on, as in DeiT."
     )
     select: str = setting(
         "model", "Weights that count as the result and for best: model or ema.", choices=("model", "ema")
@@ -171,7 +175,10 @@ class TrainStudentOptions(CheckedOptions):
     # -- machine
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", group=MACHINE)
     workers: int | None = option(
-        None, "Processes that make views.  [default: one per core, at most 16]", minimum=0, group=MACHINE
+        None,
+        "Threads that make views; processes without the native engine.  [default: one per core, at most 16]",
+        minimum=0,
+        group=MACHINE,
     )
     precision: str | None = setting(
         None,

@@ -53,6 +53,9 @@ class TrainTeacherOptions(DataOptions):
     smoothing: float = setting(0.1, "Label smoothing, on true labels only.  [default: 0.1]", minimum=0.0, maximum=0.9)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", group=MACHINE)
     workers: int | None = option(
-        None, "Processes that make views.  [default: one per core, at most 16]", minimum=0, group=MACHINE
+        None,
+        "Threads that make views; processes without the native engine.  [default: one per core, at most 16]",
+        minimum=0,
+        group=MACHINE,
     )
     precision: str = option("fp32", "Arithmetic of the forward pass.", choices=("fp32", "bf16"), group=MACHINE)

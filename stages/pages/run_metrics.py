@@ -43,7 +43,7 @@ class EpochLine:
     Attributes:
         epoch, step: counted from 0; steps done.
         lr, loss, label_loss, distillation_loss, agreement: means of the epoch.
-        top1: of each head, on the validation images; empty where they were not asked.
+        top1: of each head of the weights that count, on the validation images; empty where they were not asked.
         val: the same evaluation as recorded.
         values: everything else, as recorded.
     """
@@ -60,8 +60,9 @@ class EpochLine:
     values: Mapping[str, Any]
 
     @classmethod
-    def of(cls, line: Mapping[str, Any]) -> "EpochLine":
-        """Read a line."""
+    def of(cls, line: Mapping[str, Any], weights: str = "model") -> "EpochLine":
+        """Read a line; `weights` are those that count: model, or ema, whose evaluation is another."""
+        scores = line.get("val_ema" if weights == "ema" else "val")
         return cls(
             epoch=line["epoch"],
             step=line["step"],
@@ -70,8 +71,8 @@ class EpochLine:
             label_loss=_number(line, "label_loss"),
             distillation_loss=_number(line, "distillation_loss"),
             agreement=_number(line, "agreement"),
-            top1=top1_of(line.get("val") or {}),
-            val=line.get("val"),
+            top1=top1_of(scores or {}),
+            val=scores,
             values={name: value for name, value in line.items() if name not in ("kind", "val", "val_ema")},
         )
 
@@ -210,11 +211,13 @@ def read_run(folder: Path) -> Run:
             continue
     if not lines:
         raise Missing(f"{path} has no line yet", cure="wait for the end of the run's first epoch")
+    config = _read(folder / CONFIG)
+    weights = str(config.get("select", "model"))
     return Run(
         str(folder),
-        _read(folder / CONFIG),
+        config,
         _read(folder / RESULT),
-        [EpochLine.of(line) for line in lines if line.get("kind") == "epoch"],
+        [EpochLine.of(line, weights) for line in lines if line.get("kind") == "epoch"],
         [StepLine.of(line) for line in lines if line.get("kind") == "step"],
     )
 

@@ -53,7 +53,7 @@ def pass_gate(
         data: its validation images are asked about, the training ones where those have no labels to judge by.
         image_size: side of the views that would be cached.
         batch_size: most images at once.
-        workers: processes that make views.
+        workers: threads or processes that make views.
         accept: let a refused teacher through; that is recorded.
         seed: of the random sample of images.
 

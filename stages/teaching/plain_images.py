@@ -28,7 +28,7 @@ class PlainImages:
     Attributes:
         table: images, of which the unlabelled ones (label -1) are left out.
         batch_size: most views in a batch.
-        workers: processes that make views; 0 makes them in this one.
+        workers: threads or processes that make views; 0 makes them in this one.
         seed: of the order, 0..2**63-1.
     """
 

@@ -9,6 +9,7 @@ from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.teacher import RANDOM, Teacher, facts_of, load_teacher
 from deit_pipe.stages.networks.weights import write_teacher_run
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
+from deit_pipe.stages.teaching.batch_choice import DEFAULT_BATCH
 from deit_pipe.stages.teaching.fitted_folders import fitted_folder, is_fitted_for, knows_classes, was_fitted_from
 from deit_pipe.stages.teaching.head_fit import fit_head
 
@@ -45,7 +46,8 @@ def prepare_teacher(
     if group.first and not was_fitted_from(folder, teacher, table, image_size):
         why = "has random weights" if teacher.head == RANDOM else "gets a new head for these classes"
         note(f"teacher {teacher.tag} {why}: fitting a head on its frozen features, kept in {folder}")
-        fitted = fit_head(teacher, table, image_size=image_size, batch_size=options.batch_size, workers=workers)
+        batch_size = options.batch_size or DEFAULT_BATCH
+        fitted = fit_head(teacher, table, image_size=image_size, batch_size=batch_size, workers=workers)
         write_teacher_run(folder, facts_of(fitted, image_size, None), fitted.model)
     group.barrier()
     return load(str(folder), any_head=False)

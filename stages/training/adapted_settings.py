@@ -9,9 +9,11 @@ from dataclasses import replace
 from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.options.train_student import TrainStudentOptions
-from deit_pipe.stages.training.settings import TrainingSettings
+from deit_pipe.stages.training.published import TrainingSettings
 
-SETTINGS_RULES = 2  # kept with a run: one that was begun before these rules goes on without them
+# Kept with a run, which goes on with the rules it was begun with. 2: what the images cannot serve is adapted.
+SETTINGS_RULES = 3
+BY_SIZE = 3  # from these rules on, published numbers are taken by the student's size and start
 
 
 def adapt_settings(
@@ -52,8 +54,9 @@ def adapt_batch(
         fitting = views // parts * parts or views // unit * unit or (views if world == 1 else 0)
     if not fitting:  # unequal shares would weigh unequally
         raise UsageProblem(
-            f"{world} processes cannot share {views} views an epoch evenly\n"
-            f"  expected at least {unit} (processes x mix group)\nstart fewer processes"
+            f"{world} processes cannot share {views} views an epoch evenly",
+            expected=f"at least {unit} (processes x mix group)",
+            cure="start fewer processes",
         )
     changed = replace(settings, batch_size=fitting)
     if fitting == size:

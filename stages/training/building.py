@@ -7,6 +7,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from deit_pipe.pipeline.recipe import Recipe
+from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.student import StudentFacts, build_student, is_distilled, start_from
@@ -61,14 +62,21 @@ def make_trainer(
         student = student.to(memory_format=torch.channels_last)
     settings, loss = decided.settings, decided.loss
     optimizer = make_optimizer(student, settings, options.layer_decay)
-    ema = ModelEmaV3(student, decay=options.ema, use_warmup=True) if options.ema else None
+    if loss.dist_label and not is_distilled(student):
+        raise UsageProblem(
+            f"dist-label needs a distillation head, which {facts.model} has not",
+            details=["its only head gets both terms already"],
+            cure="leave it out, or choose a distilled --student",
+        )
+    ema = ModelEmaV3(student, decay=options.ema, use_warmup=options.ema_warmup) if options.ema else None
     network: nn.Module = student
     if options.compile:
         network = torch.compile(student)  # type: ignore[assignment]
     if group.world > 1:
         ids = [group.device.index] if group.device.type == "cuda" else None
         # one head has no gradient without distillation
-        unused = is_distilled(student) and (loss.kind == "none" or loss.alpha in (0.0, 1.0))
+        taught = loss.kind != "none" and loss.alpha > 0
+        unused = is_distilled(student) and (loss.alpha == 1 or not (taught or loss.dist_label))
         network = nn.parallel.DistributedDataParallel(network, device_ids=ids, find_unused_parameters=unused)
     return Trainer(
         student=student,
@@ -98,14 +106,21 @@ def say_start(
     parameters = sum(p.numel() for p in student.parameters())
     plan = schedule.plan
     distinct = -(-plan.num_slots // plan.repeats)
+    together = ""
+    if plan.repeats > 1:
+        share = plan.repeats_together(
+            schedule.batch_size, order_seed=schedule.order_seed, block_slots=schedule.block_slots
+        )
+        together = f", {share:.1%} of them with all their views in one step"
     note(
         f"student {facts.model} {facts.image_size} px, {parameters / 1e6:.2f} M parameters, "
         f"preset {preset.name}{f' ({preset.reason})' if preset.reason else ''}, {decided.precision}\n"
         f"{settings.epochs} epochs x {schedule.steps} steps of {min(settings.batch_size, plan.num_slots)} views "
-        f"({distinct:,} distinct images x {plan.repeats} an epoch); {schedule.cached_epochs} cached epochs\n"
+        f"({distinct:,} distinct images x {plan.repeats} an epoch{together}); {schedule.cached_epochs} cached epochs\n"
         f"{settings.optimizer} lr {settings.scaled_lr:.3g}"
         + (f" (= {settings.lr:g} x {settings.batch_size} / {settings.lr_batch})" if settings.lr_batch else "")
-        + f", weight decay {settings.weight_decay:g}, loss {options.loss}"
+        + f", weight decay {settings.weight_decay:g}, drop path {settings.drop_path:g}, loss {options.loss}; evaluated "
+        f"at crop ratio {facts.crop_ratio:g} (short side {int(facts.image_size / facts.crop_ratio)} px)"
     )
     if not is_distilled(student) and options.loss != "none":
         note(f"note: {facts.model} has no distillation token: both losses go to its only head")

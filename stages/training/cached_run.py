@@ -5,6 +5,7 @@ from typing import Any
 
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Mismatch
+from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.teacher import RANDOM, load_teacher
 from deit_pipe.stages.opened.arrays import CachedArrays
@@ -12,6 +13,7 @@ from deit_pipe.stages.opened.continue_line import continue_teacher
 from deit_pipe.stages.opened.replay import ReplayContext
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.losses import DistillationLoss
+from deit_pipe.stages.training.served_targets import check_served, lumped_line
 from deit_pipe.stages.training.target_sources import OnlineTargets
 from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete
 from deit_pipe.store.formats import TargetFormat
@@ -85,9 +87,10 @@ def check_labelled(table: SampleTable, loss: DistillationLoss) -> None:
         return
     asked = "--loss none" if loss.kind == "none" else f"--loss {loss.kind} --set alpha=0"
     raise Mismatch(
-        f"{asked} learns from labels only, and {unlabelled:,} of the {len(table):,} training images have none\n"
-        f"  expected a label for every image, or a teacher\n  got      {table.name}, {unlabelled:,} unlabelled\n"
-        "use --loss hard (the teacher's answers teach them), or make a cache of the labelled images alone"
+        (f"{asked} learns from labels only, and {unlabelled:,} of the {len(table):,} training images have none"),
+        expected="a label for every image, or a teacher",
+        got=f"{table.name}, {unlabelled:,} unlabelled",
+        cure="use --loss hard (the teacher's answers teach them), or make a cache of the labelled images alone",
     )
 
 
@@ -104,16 +107,9 @@ def open_reader(options: TrainStudentOptions, name: str, loss: DistillationLoss)
         said = str(error).splitlines()[:-1]
         command = continue_teacher(options.cache, name)
         raise type(error)("\n".join([*said, f"continue with: {command}"])) from error
-    targets = reader.identity.format
-    if loss.kind == "soft" and (targets.kind == "none" or (targets.kind == "topk" and loss.tau not in targets.taus)):
-        serves = (
-            ", ".join(f"{tau:g}" for tau in targets.taus) if targets.kind == "topk" else "none: it holds labels only"
-        )
-        raise Mismatch(
-            f"{options.cache} cannot serve the soft loss of teacher {name!r} at temperature {loss.tau:g}\n"
-            f"  temperatures it serves: {serves}\n"
-            "use --loss hard, or make a cache with --logits dense (serves all)"
-        )
+    check_served(options.cache, name, reader.identity.format, loss)
+    if line := lumped_line(reader, loss):
+        note(line)
     return reader
 
 
@@ -148,9 +144,9 @@ def online_targets(
     )
     if teacher.weights_sha256 != identity.weights_sha256:
         raise Mismatch(
-            f"online-teacher has other weights than {options.cache}\n"
-            f"  weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}\n"
-            "give the weights the cache was made with: --set teacher-weights=FILE"
+            f"online-teacher has other weights than {options.cache}",
+            details=[(f"weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}")],
+            cure="give the weights the cache was made with: --set teacher-weights=FILE",
         )
     cached = CachedArrays(stored.cache, identity.name)
     return OnlineTargets(teacher, identity.format, identity.batch_size, cached, context)

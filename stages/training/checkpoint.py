@@ -9,26 +9,19 @@ A kill at any instant leaves the previous checkpoint in force. No pickled code i
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deit_pipe.stages.console.errors import Corrupt, UsageProblem
+from deit_pipe.stages.console.errors import Corrupt, TrainingDiverged, UsageProblem
+from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.training.run_folder import CHECKPOINTS, POINTER, write_json
-
-
-@dataclass
-class Position:
-    """Where a run is: `step` optimiser steps of `epoch` are done, `total` since the beginning."""
-
-    epoch: int = 0
-    step: int = 0
-    total: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +55,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, name: str) -> None:
     _save(checkpoint.random, partial / "random.safetensors")
     if checkpoint.ema is not None:
         _save(checkpoint.ema, partial / "ema.safetensors")
-    write_json(partial / "state.json", {**checkpoint.state, "optimizer": plain})
+    write_json(partial / "state.json", {**checkpoint.state, "threads": torch.get_num_threads(), "optimizer": plain})
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     write_json(root / POINTER, {"folder": name})
@@ -94,8 +87,9 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
         )
     except Exception as error:  # whatever a damaged file makes the readers raise, the cure is the same
         raise Corrupt(
-            f"the last checkpoint of {run} cannot be read\n  {type(error).__name__}: {error}\n"
-            f"remove {run / CHECKPOINTS} to train again from the start"
+            f"the last checkpoint of {run} cannot be read",
+            details=[f"{type(error).__name__}: {error}"],
+            cure=f"remove {run / CHECKPOINTS} to train again from the start",
         ) from error
 
 
@@ -122,7 +116,8 @@ def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 tensors[f"{index}.{name}"] = value
             elif isinstance(value, list | tuple) and any(isinstance(part, Tensor) for part in value):
                 raise UsageProblem(
-                    "this optimiser keeps state that a checkpoint cannot hold\n  use --set optimizer=adamw, lamb or sgd"
+                    "this optimiser keeps state that a checkpoint cannot hold",
+                    cure="use --set optimizer=adamw, lamb or sgd",
                 )
             else:
                 numbers.setdefault(str(index), {})[name] = value
@@ -154,6 +149,32 @@ def restore_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def check_finite(student: nn.Module, when: str) -> None:
+    """Refuse to save weights that nobody can go on with.
+
+    Raises:
+        TrainingDiverged: a weight is not finite; the checkpoint before is kept.
+    """
+    if not all(bool(torch.isfinite(value).all()) for value in student.parameters()):
+        raise TrainingDiverged(
+            f"a weight is not finite {when}",
+            details=["the last good checkpoint is kept"],
+            cure="lower --lr, or --set clip-grad=1; then run again with a new --out",
+        )
+
+
+def restore_threads(state: Mapping[str, Any]) -> None:
+    """Take as many CPU threads as the run had, for their number can change the last bits of a weight.
+
+    Args:
+        state: of a checkpoint; one of an older version recorded none, and leaves them as they are.
+    """
+    threads = int(state.get("threads", 0))
+    if threads and threads != torch.get_num_threads():
+        note(f"{threads} CPU threads, as the run had, and not {torch.get_num_threads()}")
+        torch.set_num_threads(threads)
 
 
 def random_states(device: torch.device, rank: int) -> dict[str, Tensor]:

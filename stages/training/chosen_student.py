@@ -11,7 +11,7 @@ from deit_pipe.stages.networks.student import StudentFacts, describe_student, re
 from deit_pipe.stages.networks.weights import resolve_tag
 from deit_pipe.stages.opened.plain_views import default_crop_ratio
 from deit_pipe.stages.options.train_student import TrainStudentOptions
-from deit_pipe.stages.training.settings import TrainingSettings
+from deit_pipe.stages.training.published import TrainingSettings
 from deit_pipe.store.manifest import Manifest
 
 

@@ -9,18 +9,20 @@ from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.machine.distributed import Processes
+from deit_pipe.stages.networks.student import read_facts
 from deit_pipe.stages.opened.cache import OpenedCache
 from deit_pipe.stages.opened.images import absolute
 from deit_pipe.stages.options.train_student import TrainStudentOptions
-from deit_pipe.stages.training.adapted_settings import SETTINGS_RULES, adapt_settings
+from deit_pipe.stages.training.adapted_settings import BY_SIZE, SETTINGS_RULES, adapt_settings
 from deit_pipe.stages.training.cached_run import cached_epochs, teacher_names
 from deit_pipe.stages.training.chosen_student import chosen_student, student_text, token_width
 from deit_pipe.stages.training.losses import DistillationLoss
+from deit_pipe.stages.training.published import FEW_WIDTH, TrainingSettings
 from deit_pipe.stages.training.run_folder import begun_config
 from deit_pipe.stages.training.settings import (
-    FEW_WIDTH,
+    BY_IMAGES,
     ChosenPreset,
-    TrainingSettings,
+    Start,
     choose_preset,
     resolve_alpha,
     resolve_settings,
@@ -87,7 +89,7 @@ def decide(options: TrainStudentOptions, cache: OpenedCache, group: Processes) -
         world=group.world,
         teacher_digests=[read_teacher(options.cache, name).digest for name in names],
         cached_epochs=cached_epochs(options.cache, names, settings.epochs, begun),
-        settings_rules=SETTINGS_RULES,
+        settings_rules=rules_of(begun) or SETTINGS_RULES,
         data_choice=cache.choice.to_json(),
         command=own_command(options),
         samples_digest=cache.manifest.samples_digest,
@@ -108,21 +110,44 @@ def settings_of(
     A run that an older version began goes on with the settings it began with.
     """
     manifest, plan = cache.manifest, cache.plan
-    adapts = begun is None or "settings_rules" in begun
-    preset = choose_preset(options, cache.recipe, manifest.image_size, manifest.num_samples if adapts else None)
+    rules = rules_of(begun)
+    adapts, start = rules > 0, start_of(options, cache, by_size=rules >= BY_SIZE)
+    preset = choose_preset(options, cache.recipe, manifest.image_size, manifest.num_samples if adapts else None, start)
     student, sizes = chosen_student(options, manifest.image_size)
-    width = token_width(student, sizes) if preset.name == "few" and options.lr is None else FEW_WIDTH
-    settings = resolve_settings(options, preset.name, student, num_samples=manifest.num_samples, width=width)
+    width = token_width(student, sizes) if preset.name in BY_IMAGES and options.lr is None else FEW_WIDTH
+    settings = resolve_settings(
+        options,
+        preset.name,
+        student,
+        num_samples=manifest.num_samples,
+        width=width,
+        image_size=manifest.image_size,
+        by_size=start.by_size,
+    )
     if not adapts and settings.batch_size > plan.num_slots and group.world > 1:
         raise UsageProblem(
-            f"{options.out} was begun with a batch of more than the {plan.num_slots} views of an epoch, which "
-            f"{group.world} processes cannot share evenly\n  go on with one process, or begin again with a new --out"
+            f"{options.out} was begun with a batch of more than the {plan.num_slots} views of an "
+            f"epoch, which {group.world} processes cannot share evenly",
+            cure="go on with one process, or begin again with a new --out",
         )
     if adapts:
         settings, lines = adapt_settings(settings, options, preset.name, plan, group.world)
         for line in lines if group.first else []:
             note(line)
     return preset, settings
+
+
+def rules_of(begun: dict[str, Any] | None) -> int:
+    """The rules a run goes on with: those it was begun with, 0 for the first version's, which recorded none."""
+    return SETTINGS_RULES if begun is None else int(begun.get("settings_rules", 0))
+
+
+def start_of(options: TrainStudentOptions, cache: OpenedCache, *, by_size: bool) -> Start:
+    """Whether the student is another run's, and whether that run knew other classes."""
+    if not options.init_from:
+        return Start(by_size=by_size)
+    known = read_facts(Path(options.init_from)).class_names
+    return Start(tuned=True, new_heads=known != cache.stored.samples.class_names, by_size=by_size)
 
 
 def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers: int) -> DistillationLoss:
@@ -136,14 +161,14 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
         good = all(weight >= 0 for weight in weights) and math.isfinite(sum(weights))
         if len(weights) != teachers or not good or not sum(weights):
             raise UsageProblem(
-                f"teacher-loss-weights {options.teacher_loss_weights!r} does not fit\n"
-                f"  expected {teachers} numbers of at least 0, one per teacher of --teacher, not all 0\n"
-                "  give for example --set teacher-loss-weights=2,1"
+                f"teacher-loss-weights {options.teacher_loss_weights!r} does not fit",
+                expected=f"{teachers} numbers of at least 0, one per teacher of --teacher, not all 0",
+                cure="give for example --set teacher-loss-weights=2,1",
             )
     if settings.label_loss == "bce" and settings.smoothing > 0:
         raise UsageProblem(
-            "label-loss bce counts every class with a positive target, so smoothing would make all of them positive\n"
-            "use --set smoothing=0"
+            "label-loss bce counts every class with a positive target, so smoothing would make all of them positive",
+            cure="use --set smoothing=0",
         )
     return DistillationLoss(
         kind=options.loss,
@@ -152,19 +177,23 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
         reduction=options.kd_reduction,
         label=settings.label_loss,
         teacher_weights=tuple(weight / sum(weights) for weight in weights),
+        dist_label=options.dist_label,
     )
 
 
 def check_options(options: TrainStudentOptions, settings: TrainingSettings) -> None:
     """Refuse options that contradict each other, before anything is opened."""
     if options.select == "ema" and not options.ema:
-        raise UsageProblem("select ema needs averaged weights\n  give for example --set ema=0.9999")
+        raise UsageProblem("select ema needs averaged weights", cure="give for example --set ema=0.9999")
+    if not options.ema and not options.ema_warmup:
+        raise UsageProblem("ema-warmup needs averaged weights", cure="give for example --set ema=0.99996")
     if options.online_teacher and options.teacher and "," in options.teacher:
-        raise UsageProblem("online-teacher runs one teacher\n  name one with --teacher")
+        raise UsageProblem("online-teacher runs one teacher", cure="name one with --teacher")
     if options.teacher_weights and not options.online_teacher:
         raise UsageProblem(
-            "teacher-weights goes with online-teacher\n  answers come from the cache otherwise\n"
-            "  give --set online-teacher=true too, or leave it out"
+            "teacher-weights goes with online-teacher",
+            details=["answers come from the cache otherwise"],
+            cure="give --set online-teacher=true too, or leave it out",
         )
     if settings.lr_batch and settings.scaled_lr < settings.min_lr:
         note(

@@ -1,6 +1,7 @@
 """Accuracy of a student's heads on plain images, and how often they agree with a teacher."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from deit_pipe.stages.opened.plain_views import eval_cells, eval_plan, eval_reci
 from deit_pipe.stages.training.losses import DistillationLoss
 
 BEST_OF = 5  # "top-5"
+CROP_RATIOS = (0.875, 1.0)
+FULL_SIZE = 160  # px; smaller images are evaluated whole
 Scores = dict[str, dict[str, float | None]]
 
 DISTILLED_HEADS = ("class", "dist", "fused", "fused_softmax")
@@ -83,9 +86,10 @@ def evaluate_student(
     """
     if not (table.labels >= 0).any():
         raise Missing(
-            f"{table.name} has no labelled image to evaluate on\n"
-            f"  expected labels of {len(table.class_names)} classes\n  got      {len(table)} images without label\n"
-            "give labelled images with --val-data (train-student) or --data (evaluate)"
+            f"{table.name} has no labelled image to evaluate on",
+            expected=f"labels of {len(table.class_names)} classes",
+            got=f"{len(table)} images without label",
+            cure="give labelled images with --val-data (train-student) or --data (evaluate)",
         )
     training = model.training
     model.eval()
@@ -123,11 +127,43 @@ def evaluate_student(
     return result
 
 
+def by_crop_ratio(
+    model: nn.Module,
+    facts: StudentFacts,
+    table: SampleTable | None,
+    group: Processes,
+    known: Scores | None,
+    init_from: str | None,
+    **how: Any,
+) -> dict[str, Scores] | None:
+    """Scores at both published crop ratios, by ratio: the official code's 0.875 (438 px at 384) and timm's 1.
+
+    Args:
+        model: the student.
+        facts: of it.
+        table: what is measured on.
+        group: of processes.
+        known: its scores at its own ratio, which are not measured again.
+        init_from: the run that it started from; both ratios are reported of such students only, unless their images
+            are small.
+        how: as `evaluate_student` takes it.
+    """
+    if init_from is None or table is None or not known or facts.image_size < FULL_SIZE:
+        return None
+    return {
+        f"{ratio:g}": known
+        if ratio == facts.crop_ratio
+        else evaluate_student(model, facts, table, group, crop_ratio=ratio, **how)
+        for ratio in CROP_RATIOS
+    }
+
+
 def best_answer(model: nn.Module, loss: DistillationLoss, labelled: bool = True) -> str:
     """Which answer counts as the run's result: the fused heads where both are trained, else the one that is.
 
     Without a single labelled image nothing trains the class head.
     """
-    if not is_distilled(model) or loss.kind == "none" or loss.alpha == 0:
+    taught = loss.kind != "none" and loss.alpha > 0
+    if not is_distilled(model) or not (taught or loss.dist_label):
         return "class"
-    return "dist" if loss.alpha == 1 or not labelled else "fused"
+    return "dist" if taught and (loss.alpha == 1 or not labelled) else "fused"

@@ -14,28 +14,30 @@ import torch
 from deit_pipe.pipeline.loader import load_views, named_worker_death
 from deit_pipe.pipeline.proof.recheck import rechecked
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.console.errors import Terminated, TrainingDiverged
+from deit_pipe.stages.console.errors import Terminated
 from deit_pipe.stages.console.progress import Progress, progress
 from deit_pipe.stages.machine.interrupts import StopRequest, deferred_stop
+from deit_pipe.stages.machine.watched_views import watched
 from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.checkpoint import (
     Checkpoint,
-    Position,
+    check_finite,
     load_checkpoint,
     random_states,
     restore_optimizer,
     restore_random,
+    restore_threads,
     save_checkpoint,
     save_weights,
 )
-from deit_pipe.stages.training.evaluation import Scores, best_answer, evaluate_student
+from deit_pipe.stages.training.evaluation import Scores, best_answer, by_crop_ratio, evaluate_student
 from deit_pipe.stages.training.optim import learning_rate, make_schedule
 from deit_pipe.stages.training.outcome import outcome
+from deit_pipe.stages.training.published import TrainingSettings
 from deit_pipe.stages.training.run_folder import BEST_WEIGHTS, RESULT, Metrics, write_json
-from deit_pipe.stages.training.settings import TrainingSettings
 from deit_pipe.stages.training.target_sources import CachedTargets, NoTargets, OnlineTargets
-from deit_pipe.stages.training.trainer import Schedule, StepTimes, Trainer
+from deit_pipe.stages.training.trainer import Position, Schedule, StepTimes, Trainer
 
 STOP_CHECK_STEPS = 20  # with several processes, asking all of them whether to stop costs a message
 SAVE_SECONDS = 2.0  # epochs of one or two steps took half as long again with a checkpoint after each
@@ -110,7 +112,9 @@ class Fit:
                 workers=self.workers,
                 pin_memory=group.device.type == "cuda",
             )
-            views = stack.enter_context(closing(rechecked(loaded, self.schedule.plan.seed)))
+            checked = rechecked(loaded, self.schedule.plan.seed)
+            views = watched(checked, "student", self.workers, quiet=not group.first)
+            stack.callback(views.close)  # ends its workers
             targets = stack.enter_context(closing(self.make_targets(position.epoch, position.step)))
             shown = stack.enter_context(
                 progress(
@@ -192,7 +196,7 @@ class Fit:
             if self.best is None or chosen > self.best["top1"]:
                 self.best = {"top1": chosen, "epoch": position.epoch - 1}
                 if group.first:
-                    save_weights(self.run_folder / BEST_WEIGHTS, self._selected())
+                    save_weights(self.run_folder / BEST_WEIGHTS, dict(self._selected_model.state_dict()))
         if self.metrics is not None:
             self.metrics.write("epoch", position.total, line)
         return scores
@@ -215,11 +219,11 @@ class Fit:
         workers = self.workers if len(table) > 5000 else 0
         return evaluate_student(model, self.trainer.facts, table, self.trainer.group, workers=workers)
 
-    def _selected(self) -> dict[str, torch.Tensor]:
-        """State dict of the weights that count."""
-        if self.options.select == "ema" and self.trainer.ema is not None:
-            return dict(self.trainer.ema.module.state_dict())
-        return dict(self.trainer.student.state_dict())
+    @property
+    def _selected_model(self) -> torch.nn.Module:
+        """The weights that count."""
+        ema = self.trainer.ema if self.options.select == "ema" else None
+        return self.trainer.student if ema is None else ema.module
 
     def _stop_if_asked(self, stop: StopRequest) -> None:
         group, position = self.trainer.group, self.position
@@ -236,8 +240,8 @@ class Fit:
         if stop.signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise Terminated(
-            f"terminated after step {position.total}; a checkpoint was saved in {self.run_folder}\n"
-            "run the same command again to go on"
+            f"terminated after step {position.total}; a checkpoint was saved in {self.run_folder}",
+            cure="run the same command again to go on",
         )
 
     def _due(self) -> bool:
@@ -258,11 +262,7 @@ class Fit:
         here = (position.epoch, position.total)
         if self.saved == here:
             return
-        if not all(bool(torch.isfinite(value).all()) for value in trainer.student.parameters()):
-            raise TrainingDiverged(
-                f"a weight is not finite after step {position.total} (epoch {position.epoch})\n"
-                "  the last good checkpoint is kept\nlower --lr, or --set clip-grad=1; then run again with a new --out"
-            )
+        check_finite(trainer.student, f"after step {position.total} (epoch {position.epoch})")
         random = random_states(group.device, group.rank)
         sums = [float(value) for value in trainer.sums]
         if group.world > 1:
@@ -308,6 +308,7 @@ class Fit:
         if trainer.ema is not None and saved.ema is not None:
             trainer.ema.module.load_state_dict(saved.ema)
         restore_random(saved.random, group.device, group.rank)
+        restore_threads(state)
         if len(state["sums"]) == group.world:
             trainer.sums.copy_(torch.tensor(state["sums"][group.rank], dtype=torch.float64))
         elif group.first:  # another number of processes: what they all have seen
@@ -338,9 +339,12 @@ class Fit:
             "teacher_split": self.teacher and self.teacher[1],
             **scores,
         }
-        result |= outcome(result, self.test if self.validation is None else self.validation)
+        measured = self.test if self.validation is None else self.validation
+        known, source = scores.get(self._selected_scores), self.options.init_from
+        both = by_crop_ratio(self._selected_model, self.trainer.facts, measured, group, known, source)
+        result |= ({"by_crop_ratio": both} if both else {}) | outcome(result, measured)
         if group.first:
-            save_weights(self.run_folder / STUDENT_WEIGHTS, self._selected())
+            save_weights(self.run_folder / STUDENT_WEIGHTS, dict(self._selected_model.state_dict()))
             write_json(self.run_folder / RESULT, result)
         group.barrier()
         return result

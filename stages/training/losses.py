@@ -5,6 +5,11 @@ With psi the softmax, Z_s the student's and Z_t the teacher's logits, y the labe
     none:  L_CE(psi(Z_class), y)
     hard:  (1 - alpha) L_CE(psi(Z_class), y) + alpha L_CE(psi(Z_dist), y_t)                         eq. 3, alpha = 1/2
     soft:  (1 - alpha) L_CE(psi(Z_class), y) + alpha tau^2 KL(psi(Z_t / tau) || psi(Z_dist / tau))        eq. 2
+    mse:   (1 - alpha) L_CE(psi(Z_class), y) + alpha mean (Z_dist - Z_t)^2, rows centred                 logit matching
+
+mse is what soft tends to for a large tau: there tau^2 KL becomes mse / 2 (Hinton et al., arXiv 1503.02531, 2.1).
+With `dist_label` the distillation head gets the label term too, so that its own loss is Hinton's:
+(1 - alpha) L_CE(psi(Z_dist), y) + alpha (...), and the class head's is as before.
 
 y is the mixed, smoothed label; y_t is never smoothed. A student without a distillation head gets both terms on its
 class head. A view counts in the label term by its labelled share: with unlabelled images (label -1) in its mix by less,
@@ -34,13 +39,14 @@ class DistillationLoss:
     """The loss of a run.
 
     Attributes:
-        kind: none, hard or soft.
+        kind: none, hard, soft or mse.
         alpha: share of the distillation term, 0..1.
         tau: temperature of the soft loss.
         reduction: soft: `batchmean`, or `deit`, which divides by batch x classes (facebookresearch/deit losses.py, the
             legacy mean of torch 1.7), C times smaller.
         label: `ce`, or `bce` (DeiT III, engine.py: binary cross entropy on targets > 0; needs smoothing 0).
         teacher_weights: weight of each teacher's distillation term; they sum to 1.
+        dist_label: whether a distillation head of its own gets the label term too; `label` is then the sum of both.
     """
 
     kind: str
@@ -49,6 +55,7 @@ class DistillationLoss:
     reduction: str = "batchmean"
     label: str = "ce"
     teacher_weights: tuple[float, ...] = (1.0,)
+    dist_label: bool = False
 
     def __call__(
         self,
@@ -68,6 +75,8 @@ class DistillationLoss:
             labelled: float32 [B], labelled share of each view; None: all of them are labelled.
         """
         label = label_term(class_logits.float(), soft_labels, self.label, labelled)
+        if self.dist_label and dist_logits is not class_logits:
+            label = label + label_term(dist_logits.float(), soft_labels, self.label, labelled)
         if self.kind == "none":
             return LossParts(total=label, label=label, distillation=torch.zeros_like(label))
         terms = [
@@ -81,6 +90,8 @@ class DistillationLoss:
     def _distillation(self, logits: Tensor, targets: TensorTargets) -> Tensor:
         if self.kind == "hard":
             return F.cross_entropy(logits, targets.teacher_label)
+        if self.kind == "mse":
+            return mse_term(logits, targets)
         return soft_term(logits, targets, self.tau, self.reduction)
 
 
@@ -109,6 +120,13 @@ def soft_term(logits: Tensor, targets: TensorTargets, tau: float, reduction: str
     divergence = F.kl_div(student, teacher, reduction="sum", log_target=True) * tau * tau
     batch, classes = logits.shape
     return divergence / (batch * classes if reduction == "deit" else batch)
+
+
+def mse_term(logits: Tensor, targets: TensorTargets) -> Tensor:
+    """Mean over batch and classes of the squared differences of centred logits [B, C]; needs all logits."""
+    assert targets.logits is not None
+    difference = logits - targets.logits
+    return (difference - difference.mean(dim=-1, keepdim=True)).square().mean()
 
 
 def _lump_tail(student: Tensor, targets: TensorTargets, tau: float) -> tuple[Tensor, Tensor]:

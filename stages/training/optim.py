@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from deit_pipe.stages.console.errors import UsageProblem
-from deit_pipe.stages.training.settings import TrainingSettings
+from deit_pipe.stages.training.published import TrainingSettings
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings, layer_decay: float | None = None) -> Optimizer:
@@ -27,7 +27,7 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings, layer_decay: fl
         )
     except (ValueError, KeyError, AssertionError) as error:
         raise UsageProblem(
-            f"timm has no optimiser {settings.optimizer!r}\n  {error}\nuse adamw, lamb or sgd"
+            f"timm has no optimiser {settings.optimizer!r}", details=[str(error)], cure="use adamw, lamb or sgd"
         ) from error
     return optimizer
 

@@ -69,6 +69,8 @@ def result_text(result: dict[str, Any]) -> str:
         lines.append("  not evaluated: the data has no validation images (--val-data)")
     elif result.get("split"):
         lines += judgement(result, scores)
+    if result.get("by_crop_ratio"):
+        lines += crop_ratio_lines(result["by_crop_ratio"], result["answer"])
     best = result.get("best")
     if best and scores and best["top1"] > scores[result["answer"]]["top1"]:
         lines.append(f"  best {best['top1']:.2%} after epoch {best['epoch'] + 1}: evaluate, export with --weights best")
@@ -76,6 +78,12 @@ def result_text(result: dict[str, Any]) -> str:
         lines.append("  no validation images, so nothing was selected: these are the last epoch's weights")
     lines.append(f"next: deit-pipe evaluate {shlex.quote(str(result['out']))}")
     return "\n".join(lines)
+
+
+def crop_ratio_lines(by_ratio: dict[str, Any], answer: str) -> list[str]:
+    """The counting answer at each crop ratio."""
+    whose = {"0.875": "the official code's", "1": "timm's"}
+    return [f"  at crop ratio {r} ({whose[r]}) {answer} top-1 {by_ratio[r][answer]['top1']:.2%}" for r in by_ratio]
 
 
 def names_of(head: str) -> str:

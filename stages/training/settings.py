@@ -1,8 +1,4 @@
-"""Published training settings, and what a run really uses: a preset overlaid with the options that were given.
-
-Sources: DeiT arXiv 2012.12877 table 9 and facebookresearch/deit main.py, README_deit.md; DeiT III arXiv 2204.07118 and
-README_revenge.md. `small` was tuned here, on the embedded digits, and `few` follows from it.
-"""
+"""What a run really uses: a published preset, chosen by recipe, images and start, overlaid with what was given."""
 
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
@@ -10,91 +6,28 @@ from typing import Any, NamedTuple
 from deit_pipe.pipeline.recipe import Recipe, preset_name
 from deit_pipe.stages.options.set_values import settable
 from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.training.published import FEW_WIDTH, PRESETS, TrainingSettings, few_images, published, size_of
 
-LR_BATCH = 512
 # AdamW's second moments remember 1,000 steps (beta2 0.999). A run of less than ten such memories is over before the
 # rates have settled: then smaller batches, which make more steps of the same views, are better.
 ENOUGH_STEPS = 10_000
-# `few`: as many epochs as the published presets where that is not too many steps, more where it is too few
-FEW_STEPS, MOST_STEPS = 3_000, 30_000
-FEWEST_EPOCHS, MOST_EPOCHS = 30, 600
-FEW_LR, FEW_WIDTH = 3e-3, 64  # of `small`; AdamW's best rate falls with the width of what it trains
+BY_RECIPE = {"deit": "deit", "deit3": "deit3", "small": "small"}
+BY_IMAGES = ("few", "transfer")  # presets whose epochs and rate follow from images and width
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
-    """Values that a preset decides; names and units as the options of train-student."""
+class Start:
+    """Where a student starts from.
 
-    epochs: int
-    batch_size: int
-    optimizer: str
-    lr: float
-    lr_batch: int
-    warmup_epochs: int
-    warmup_lr: float
-    min_lr: float
-    weight_decay: float
-    clip_grad: float
-    drop_path: float
-    label_loss: str
-    smoothing: float
+    Attributes:
+        tuned: whether it is another run's.
+        new_heads: whether that run knew other classes, so that its heads are replaced.
+        by_size: whether published numbers are taken by size and start, as they are since settings rules 3.
+    """
 
-    @property
-    def scaled_lr(self) -> float:
-        """Peak learning rate really used: lr x batch / lr_batch, or lr itself where lr_batch is 0."""
-        return self.lr * self.batch_size / self.lr_batch if self.lr_batch else self.lr
-
-
-DEIT = TrainingSettings(
-    epochs=300,
-    batch_size=1024,
-    optimizer="adamw",
-    lr=5e-4,
-    lr_batch=LR_BATCH,
-    warmup_epochs=5,
-    warmup_lr=1e-6,
-    min_lr=1e-5,
-    weight_decay=0.05,
-    clip_grad=0.0,
-    drop_path=0.1,
-    label_loss="ce",
-    smoothing=0.1,
-)
-
-PRESETS: dict[str, TrainingSettings] = {
-    "deit": DEIT,
-    # 800 epochs of LAMB with unscaled 4e-3 (S; 3e-3 for B, L, H: see resolve_settings); apex's LAMB clips the global
-    # gradient norm to 1
-    "deit3": replace(
-        DEIT,
-        epochs=800,
-        batch_size=2048,
-        optimizer="lamb",
-        lr=4e-3,
-        lr_batch=0,
-        clip_grad=1.0,
-        drop_path=0.05,
-        label_loss="bce",
-        smoothing=0.0,
-    ),
-    # 224 -> 384: 30 epochs at a constant 5e-6 for 512 images, almost no weight decay
-    "finetune": replace(DEIT, epochs=30, batch_size=512, lr=5e-6, min_lr=5e-6, weight_decay=1e-8),
-    "small": replace(
-        DEIT,
-        epochs=45,
-        batch_size=64,
-        lr=3e-3,
-        lr_batch=0,
-        warmup_epochs=3,
-        min_lr=1e-5,
-        drop_path=0.0,
-        smoothing=0.1,
-    ),
-    # for less data than the published settings need; epochs and rate are decided by images and width: see few_images
-    "few": replace(DEIT, batch_size=64, lr=1e-3, lr_batch=0, drop_path=0.0),
-}
-
-BY_RECIPE = {"deit": "deit", "deit3": "deit3", "small": "small"}
+    tuned: bool = False
+    new_heads: bool = False
+    by_size: bool = True
 
 
 class ChosenPreset(NamedTuple):
@@ -105,47 +38,43 @@ class ChosenPreset(NamedTuple):
 
 
 def choose_preset(
-    options: TrainStudentOptions, recipe: Recipe, image_size: int, num_samples: int | None
+    options: TrainStudentOptions,
+    recipe: Recipe,
+    image_size: int,
+    num_samples: int | None,
+    start: Start | None = None,
 ) -> ChosenPreset:
-    """The asked preset; else `finetune` when starting from a run, else the one that goes with recipe and images.
+    """The asked preset; else one of fine-tuning when starting from a run, else the one of recipe and images.
 
     Published settings are for a million images. Where they would make too few steps of the images there are, `few` is
     taken instead; `num_samples` None leaves that out.
     """
+    start = start or Start(tuned=bool(options.init_from))
     if options.preset:
         return ChosenPreset(options.preset)
-    if options.init_from:
+    family = preset_name(recipe).partition("-")[0]
+    if start.tuned and start.by_size:
+        if start.new_heads:
+            return ChosenPreset("transfer", "it starts from another run, which knows other classes: its heads are new")
+        if family == "deit3":
+            return ChosenPreset("deit3-finetune", "it starts from another run, and the cache's recipe is of DeiT III")
+    if start.tuned:
         return ChosenPreset("finetune", "it starts from another run")
-    by_recipe = BY_RECIPE.get(preset_name(recipe))
+    by_recipe = BY_RECIPE.get(family)
     if by_recipe is None:
         by_recipe = "small" if image_size < 160 else "deit"
         reason = f"views of {image_size} px"
     else:
-        reason = f"the cache's recipe is {by_recipe}"
+        reason = f"the cache's recipe is {preset_name(recipe)}"
     if by_recipe != "small" and num_samples is not None:
-        published = PRESETS[by_recipe]
-        steps = published.epochs * max(1, num_samples // published.batch_size)
+        settings = PRESETS[by_recipe]
+        steps = settings.epochs * max(1, num_samples // settings.batch_size)
         if steps < ENOUGH_STEPS:
             return ChosenPreset(
                 "few",
                 f"preset {by_recipe} would make {steps:,} steps of {num_samples:,} images, fewer than {ENOUGH_STEPS:,}",
             )
     return ChosenPreset(by_recipe, reason)
-
-
-def few_images(num_samples: int, width: int, epochs: int | None = None) -> TrainingSettings:
-    """Preset `few` for this many images and a student of this token width.
-
-    Unless they are given, the epochs make 3,000 to 30,000 steps where 30 to 600 of them can. A twentieth of them is
-    warm-up; the rate is that of `small` by width.
-    """
-    preset = PRESETS["few"]
-    per_epoch = max(1, num_samples // preset.batch_size)
-    if epochs is None:
-        epochs = min(max(DEIT.epochs, -(-FEW_STEPS // per_epoch)), MOST_STEPS // per_epoch)
-        epochs = min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS)
-    lr = float(f"{FEW_LR * FEW_WIDTH / max(FEW_WIDTH, width):.2g}")
-    return replace(preset, epochs=epochs, lr=lr, warmup_epochs=max(1, epochs // 20))
 
 
 def resolve_settings(
@@ -155,24 +84,29 @@ def resolve_settings(
     *,
     num_samples: int = 1,
     width: int = FEW_WIDTH,
+    image_size: int = 224,
+    by_size: bool = True,
 ) -> TrainingSettings:
-    """The preset for this student (and, for `few`, these images), with every option that was given in its place."""
-    published = few_images(num_samples, width, options.epochs) if preset == "few" else PRESETS[preset]
-    if preset == "deit3" and any(size in student for size in ("base", "large", "huge")):
-        published = replace(published, lr=3e-3)
+    """The preset for this student (and, for some, these images), with every option that was given in its place."""
+    if preset in BY_IMAGES:
+        settings = few_images(num_samples, width, options.epochs, preset)
+    else:
+        settings = published(preset, size_of(student), image_size)
+    if preset == "deit3" and not by_size:  # a run that an older version began
+        settings = replace(settings, drop_path=PRESETS["deit3"].drop_path)
     given: dict[str, Any] = {
         item.name: getattr(options, item.name)
         for item in fields(TrainingSettings)
         if getattr(options, item.name) is not None
     }
-    return replace(published, **given)
+    return replace(settings, **given)
 
 
 def resolve_alpha(options: TrainStudentOptions) -> float:
-    """As given; else the paper's: 1/2 for hard (eq. 3), 0.1 for soft (section 6.1: lambda 0.1, tau 3)."""
+    """As given; else the paper's: 1/2 for hard (eq. 3), 0.1 for soft (section 6.1: lambda 0.1, tau 3); 1/2 for mse."""
     if options.alpha is not None:
         return options.alpha
-    return {"none": 0.0, "hard": 0.5, "soft": 0.1}[options.loss]
+    return {"none": 0.0, "hard": 0.5, "soft": 0.1, "mse": 0.5}[options.loss]
 
 
 def resolved_config(options: TrainStudentOptions, settings: TrainingSettings, **decided: Any) -> dict[str, Any]:

@@ -83,6 +83,15 @@ class Schedule:
 
 
 @dataclass
+class Position:
+    """Where a run is: `step` optimiser steps of `epoch` are done, `total` since the beginning."""
+
+    epoch: int = 0
+    step: int = 0
+    total: int = 0
+
+
+@dataclass
 class StepTimes:
     """Seconds spent waiting for views, waiting for targets, and computing."""
 
@@ -206,9 +215,12 @@ class Trainer:
         )
 
     def update_ema(self, global_step: int) -> None:
-        """Average the weights in; timm's warm-up keeps the untrained start from dominating a short run."""
+        """Average the weights in; timm's warm-up keeps the untrained start from dominating a short run.
+
+        Without warm-up every step has the full decay, the first too, as in DeiT: timm takes that where no step is said.
+        """
         if self.ema is not None:
-            self.ema.update(self.student, step=global_step)
+            self.ema.update(self.student, step=global_step if self.ema.use_warmup else None)
 
     def means(self) -> dict[str, float]:
         """Mean loss terms and agreement with the teacher, if there is one, since the epoch began, over all ranks."""

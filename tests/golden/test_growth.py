@@ -28,7 +28,11 @@ from deit_pipe.store.manifest import create_cache, read_manifest, read_samples, 
 from deit_pipe.store.places.local import LocalDirectory
 
 # Fields that came later, with the default that means "as before". A new field gets a line; no line is ever changed.
-LATER_RECIPE_FIELDS: dict[str, Any] = {}
+LATER_RECIPE_FIELDS: dict[str, Any] = {
+    "crop_pad": 4,
+    "crop_border": "reflect",
+    "repeat_step": 0,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

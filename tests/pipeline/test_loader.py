@@ -52,14 +52,16 @@ class TroubledTable(SampleTable):
         return np.ones(40, np.int64)
 
 
-def load(table: SampleTable, recipe: Recipe, batch: int = 8, workers: int = 0) -> Iterator[ViewBatch]:
+def load(
+    table: SampleTable, recipe: Recipe, batch: int = 8, workers: int = 0, threads: bool | None = False
+) -> Iterator[ViewBatch]:
     plan = ViewPlan.for_recipe(len(table), recipe, seed=1)
-    return load_views(table, recipe, plan, plan.batches(0, batch), image_size=16, workers=workers)
+    return load_views(table, recipe, plan, plan.batches(0, batch), image_size=16, workers=workers, threads=threads)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_come_in_order_with_the_promised_types(workers: int) -> None:
-    batches = list(load(noise_table(), DEIT, workers=workers))
+@pytest.mark.parametrize(("workers", "threads"), [(0, False), (2, False), (1, True), (3, True)])
+def test_batches_come_in_order_with_the_promised_types(workers: int, threads: bool) -> None:
+    batches = list(load(noise_table(), DEIT, workers=workers, threads=threads))
     np.testing.assert_array_equal(np.concatenate([b.slots for b in batches]), np.arange(40))
     batch = batches[1]
     plan = ViewPlan.for_recipe(40, DEIT, seed=1)
@@ -104,7 +106,8 @@ def test_a_view_by_hand_equals_the_loaders() -> None:
         assert float(batch.lam[position]) == np.float32(mix.lam)
 
 
-def test_the_caller_is_at_most_two_batches_per_worker_behind() -> None:
+@pytest.mark.parametrize("threads", [False, True])
+def test_the_caller_is_at_most_two_batches_per_worker_behind(threads: bool) -> None:
     asked = 0
 
     def cells() -> Iterator[Cells]:
@@ -114,7 +117,7 @@ def test_the_caller_is_at_most_two_batches_per_worker_behind() -> None:
             yield Cells(epoch, np.arange(4))
 
     plan = ViewPlan.for_recipe(40, PRESETS["basic"], seed=0)
-    batches = load_views(noise_table(), PRESETS["basic"], plan, cells(), image_size=8, workers=2)
+    batches = load_views(noise_table(), PRESETS["basic"], plan, cells(), image_size=8, workers=2, threads=threads)
     for taken in range(1, 5):
         next(batches)
         assert asked <= taken + 2 * 2
@@ -142,11 +145,12 @@ def test_workers_are_gone_whatever_ends_the_iteration(end: str) -> None:
     assert children() == before
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_undecodable_image_stops_the_run_and_is_named(workers: int) -> None:
+@pytest.mark.parametrize(("workers", "threads"), [(0, False), (1, False), (2, True)])
+def test_an_undecodable_image_stops_the_run_and_is_named(workers: int, threads: bool) -> None:
     order = ViewPlan.for_recipe(40, PRESETS["basic"], seed=1).sample_at(0)
     trouble = int(order[19])
-    batches = load(TroubledTable(trouble, "broken"), PRESETS["basic"], workers=workers)
+    batches = load(TroubledTable(trouble, "broken"), PRESETS["basic"], workers=workers, threads=threads)
+    assert [next(batches).slots[0], next(batches).slots[0]] == [0, 8]
     with pytest.raises(BadImage) as caught:
         list(batches)
     message = str(caught.value)
@@ -176,7 +180,7 @@ table = ArraySamples("x", np.zeros((64, 8, 8), np.uint8), np.zeros(64, np.int64)
 plan = ViewPlan.for_recipe(64, PRESETS["basic"], seed=0)
 cells = (Cells(epoch, np.arange(64)) for epoch in range(100000))
 try:
-    for batch in load_views(table, PRESETS["basic"], plan, cells, image_size=64, workers=2):
+    for batch in load_views(table, PRESETS["basic"], plan, cells, image_size=64, workers=2, threads=THREADS):
         print("batch", batch.epoch, flush=True)
         time.sleep(0.01)
 except KeyboardInterrupt:
@@ -185,9 +189,10 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_ends_workers_quietly() -> None:
+@pytest.mark.parametrize("threads", [False, True])
+def test_ctrl_c_ends_workers_quietly(threads: bool) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", PROGRAM.replace("THREADS", str(threads))],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -246,4 +251,5 @@ def test_loading_leaves_torchs_generator_alone() -> None:
     before = torch.get_rng_state()
     list(load(noise_table(), DEIT, workers=1))
     list(load(noise_table(), DEIT, workers=0))
+    list(load(noise_table(), DEIT, workers=2, threads=True))
     assert torch.equal(torch.get_rng_state(), before)

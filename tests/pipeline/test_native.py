@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
-from native_cases import INSTRUCTIONS, any_view, compare, natively, picture
+from native_cases import INSTRUCTIONS, SIDES, any_view, compare, natively, picture
 from PIL import Image
 from view_images import encoded, photo, sixteen_bit
 
@@ -72,7 +72,8 @@ def plain(size: int, *ops: Op, **changes: object) -> View:
 @pytest.mark.parametrize("name", [*PRESETS, *CUSTOM])
 def test_drawn_views_of_images_of_many_sizes_are_pillows(name: str) -> None:
     recipe = PRESETS[name] if name in PRESETS else CUSTOM[name]
-    count = compare(recipe, IMAGES, range(1100))
+    # a mirror image may need more than a window of less than 9 px holds
+    count = compare(recipe, IMAGES, range(1100), SIDES if recipe.crop != "padded" else (224, 48, 33, 17, 9, 96))
     assert count["views"] == 1100 * len(INSTRUCTIONS)
     assert count["left to Pillow"] == 0
 
@@ -173,7 +174,7 @@ LEFT = [
     plain(16, Op("TranslateX", (1e9,))),
     plain(16, *[Op("Invert")] * 17),
     plain(16, crop=Box(-2, 0, 16, 16)),
-    plain(16, cut=(-1, 0)),
+    plain(16, cut=(-1, 0))._replace(resized=(15, 16)),
 ]
 
 

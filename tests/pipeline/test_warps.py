@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from view_images import photo
 
-from deit_pipe.pipeline.warps import warp_along_x, warp_along_y
+from deit_pipe.pipeline.resampling.warps import warp_along_x, warp_along_y
 
 FILL = (124, 116, 104)
 

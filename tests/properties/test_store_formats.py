@@ -19,7 +19,7 @@ shapes = st.tuples(st.integers(1, 12), st.integers(1, 12))
 def test_any_logits_survive_encode_shard_and_decode(logits, data):
     rows, classes = logits.shape
     taus = data.draw(st.lists(st.sampled_from([1.0, 2.0, 4.5]), max_size=3))
-    text = data.draw(st.sampled_from(["dense", "none", *(f"topk:{k}" for k in range(1, classes + 1))]))
+    text = data.draw(st.sampled_from(["dense", "dense8", "none", *(f"topk:{k}" for k in range(1, classes + 1))]))
     fmt = TargetFormat.parse(text, taus, classes)
     if text.startswith("topk"):
         logits = logits / np.float32(4)  # differences must fit float16 too
@@ -44,7 +44,7 @@ def test_any_logits_survive_encode_shard_and_decode(logits, data):
     st.integers(1, 30_000),
     st.integers(1, 2048),
     st.integers(1, 3_000_000),
-    st.sampled_from(["dense", "none", "topk:1", "topk:20"]),
+    st.sampled_from(["dense", "dense8", "none", "topk:1", "topk:20"]),
 )
 @settings(max_examples=200, deadline=None)
 def test_any_block_size_cuts_epochs_without_gap_or_torn_group(classes, group, num_samples, text):

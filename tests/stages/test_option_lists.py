@@ -22,13 +22,17 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "train-student": (
         "batch-size cache data device epochs init-from json loss lr out preset print-config seed seeds set "
         "student tau teacher val-data workers",
-        "accumulate alpha channels-last checkpoint-steps clip-grad compile drop-path ema eval-crop-ratio "
-        "eval-every grad-checkpointing kd-reduction label-loss layer-decay log-steps lr-batch min-lr "
+        "accumulate alpha channels-last checkpoint-steps clip-grad compile dist-label drop-path ema ema-warmup "
+        "eval-crop-ratio eval-every grad-checkpointing kd-reduction label-loss layer-decay log-steps lr-batch min-lr "
         "online-teacher optimizer order-seed precision select smoothing teacher-loss-weights "
         "teacher-weights tensorboard threads warmup-epochs warmup-lr weight-decay",
     ),
     "inspect-cache": (
         "cell data device diff json png replay report sample teacher teacher-weights verify",
+        "",
+    ),
+    "bench": (
+        "data device json student teacher",
         "",
     ),
     "report": (

@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,8 @@ from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.machine.jobs import Job, job_runner
 from deit_pipe.stages.options.list_models import ListModelsOptions
 from deit_pipe.stages.options.quickstart import QuickstartOptions
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_quickstart_does_the_whole_job_and_a_second_call_keeps_it(
@@ -87,3 +92,30 @@ def test_jobs_in_processes_give_what_they_give_here_and_their_errors(tmp_path: P
         with pytest.raises(UsageProblem, match="no model like"):
             list(run_jobs([bad]))
     assert log.exists()
+
+
+def test_what_runs_in_processes_ends_with_the_one_that_asked(tmp_path: Path) -> None:
+    """Killed without a chance to say so."""
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from deit_pipe.stages.machine.jobs import Job, job_runner\n"
+        "from deit_pipe.stages.options.quickstart import QuickstartOptions\n"
+        "if __name__ == '__main__':\n"
+        "    with job_runner(2, Path(sys.argv[1])) as run_jobs:\n"
+        "        options = QuickstartOptions(out=sys.argv[2], seeds=1, device='cpu')\n"
+        "        list(run_jobs([Job('quickstart', options, 'long')]))\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(program)
+    mark = str(tmp_path / "q")
+    with subprocess.Popen([sys.executable, str(script), str(tmp_path / "log.txt"), mark], cwd=ROOT) as parent:
+        deadline = time.monotonic() + 200
+        while not (tmp_path / "q").exists():  # a process has begun to work
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        children = [int(word) for word in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()]
+        parent.kill()
+    assert children
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

@@ -96,3 +96,21 @@ def test_the_command_works_and_needs_no_torch(tmp_path: Path) -> None:
         "assert not {'torch', 'zarr', 'timm'} & set(sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("select", "best"), [("model", (0.82, 2)), ("ema", (0.93, 5))])
+def test_the_weights_that_count_are_shown(select: str, best: tuple[float, int], tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"select": select}))
+    lines = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["kind"] == "epoch" and "val" in line:
+            line["val_ema"] = {head: {"top1": 0.9 + 0.006 * line["epoch"], "top5": None} for head in line["val"]}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = run(RunReportOptions(run=str(folder)))
+    assert found.data["run"]["best"] == {"top1": pytest.approx(best[0]), "epoch": best[1]}
+    assert f"{best[0]:.2%}" in str(found.text)
+    page = Reader((folder / "report.html").read_text(encoding="utf-8"))
+    assert f"{100 * best[0]:.2f} % best top-1, fused, after epoch {best[1] + 1}" in page.text
+    assert ("93.00 %" in page.text) == (select == "ema")

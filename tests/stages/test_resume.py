@@ -19,7 +19,7 @@ from deit_pipe.stages import train_student
 from deit_pipe.stages.console.errors import Mismatch, Terminated
 from deit_pipe.stages.options.set_values import settable
 from deit_pipe.stages.options.train_student import TrainStudentOptions
-from deit_pipe.stages.training import trainer
+from deit_pipe.stages.training import building, trainer
 from deit_pipe.stages.training.checkpoint import load_checkpoint
 
 SETTINGS: dict[str, Any] = {
@@ -189,3 +189,27 @@ def test_another_run_in_the_same_folder_is_refused_with_the_differing_options(ca
         train_student.run(student_options(cache, uninterrupted, **{**SETTINGS, "lr": 0.5}))
     assert "lr: there 0.003   given 0.5" in str(error.value)
     assert "drop-path" not in str(error.value)
+
+
+def test_a_run_goes_on_with_as_many_threads_as_it_had(
+    cache: Path,
+    uninterrupted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        after_step(patch, 8, cut)
+        with pytest.raises(Cut):
+            train_student.run(student_options(cache, run, **SETTINGS))
+    assert '"threads": 1' in next((run / "checkpoints").glob("*/state.json")).read_text()
+    # another machine, where torch would take two
+    monkeypatch.setattr(building, "choose_threads", lambda options, student: 2)
+    used: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        after_step(patch, 1, lambda: used.append(torch.get_num_threads()))
+        train_student.run(student_options(cache, run, **SETTINGS))
+    assert used == [1]
+    assert "1 CPU threads, as the run had, and not 2" in capsys.readouterr().err
+    assert_same_run(run, uninterrupted)

@@ -31,7 +31,7 @@ def test_the_printed_recipe_is_a_recipe_file(name: str, tmp_path: Path) -> None:
     assert load_recipe(str(file)) == PRESETS[name]
     again = show_recipe(ShowRecipeOptions(recipe=str(file)))
     assert again.data == result.data
-    assert json.loads(json.dumps(result.data))["recipe"] == PRESETS[name].to_json()
+    assert json.loads(json.dumps(result.data))["recipe"] == PRESETS[name].numbers()
 
 
 def test_show_views_draws_the_views_of_training(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def teacher_in(folder: Path, seed: int, names: tuple[str, ...]) -> Teacher:
     return teacher
 
 
-@pytest.mark.parametrize("targets", ["dense", "topk:2", "none"])
+@pytest.mark.parametrize("targets", ["dense", "dense8", "topk:2", "none"])
 def test_the_teacher_is_asked_again_and_a_block_of_wrong_normalisation_is_found(tmp_path: Path, targets: str) -> None:
     made = make_cache(tmp_path, recipe=MIXED, blocks=0, epochs=2)
     teacher = teacher_in(tmp_path / "run", 3, made.table.class_names)
@@ -84,7 +84,7 @@ def test_the_teacher_is_asked_again_and_a_block_of_wrong_normalisation_is_found(
         assert good["largest_difference"] < 0.01
 
 
-@pytest.mark.parametrize("targets", ["dense", "topk:2"])
+@pytest.mark.parametrize("targets", ["dense", "dense8", "topk:2"])
 def test_answers_with_the_right_labels_and_wrong_logits_are_found(tmp_path: Path, targets: str) -> None:
     made = make_cache(tmp_path, blocks=0, epochs=1)
     teacher = teacher_in(tmp_path / "run", 3, made.table.class_names)

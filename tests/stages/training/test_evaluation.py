@@ -12,6 +12,7 @@ from deit_pipe.stages import evaluate, export, train_student
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.student import heads, load_student
+from deit_pipe.stages.opened.plain_views import default_crop_ratio
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.options.export import ExportOptions
 from deit_pipe.stages.training.evaluation import evaluate_student, head_scores
@@ -131,3 +132,16 @@ def test_a_wrong_copy_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(Exception, match="answers otherwise") as error:
         export.run(ExportOptions(run=str(run), out=str(tmp_path / "s.safetensors")))
     assert getattr(error.value, "exit_code", None) == 5
+
+
+@pytest.mark.parametrize(
+    ("size", "model", "ratio"),
+    [
+        (224, "deit_tiny_distilled_patch16_224", 0.875),
+        (384, "deit_base_distilled_patch16_384", 1.0),
+        (224, "deit3_small_patch16_224", 1.0),
+        (32, "custom", 1.0),
+    ],
+)
+def test_crop_ratios_by_size_and_model(size: int, model: str, ratio: float) -> None:
+    assert default_crop_ratio(size, model) == ratio

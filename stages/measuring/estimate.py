@@ -1,0 +1,96 @@
+"""What a `cache-teacher` run would cost: views, time, bytes, free disk; measured for some seconds, nothing written."""
+
+from typing import Any
+
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.console.words import human_bytes, human_duration
+from deit_pipe.stages.machine.cost_model import NetworkCost, Pace, Share, ViewCost, limit_line, measured_drag, pace
+from deit_pipe.stages.machine.distributed import Processes
+from deit_pipe.stages.machine.engine_words import worker_words
+from deit_pipe.stages.machine.workers import own_cores
+from deit_pipe.stages.measuring.forecast import padded
+from deit_pipe.stages.measuring.networks import teacher_alone, teacher_fed
+from deit_pipe.stages.measuring.views import ViewSource, view_cost
+from deit_pipe.stages.networks.teacher import Teacher
+from deit_pipe.stages.teaching.batch_choice import padding
+from deit_pipe.store.layout import blocks_per_epoch
+from deit_pipe.store.manifest import TeacherIdentity
+from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.preflight import preflight
+
+SECONDS = 2.0  # of each measurement
+
+
+def estimate(
+    cache: str,
+    source: ViewSource,
+    teacher: Teacher,
+    identity: TeacherIdentity,
+    epochs: int,
+    workers: int,
+    group: Processes,
+    seconds: float = SECONDS,
+) -> CommandResult:
+    """Measure views and teacher apart and together, in all processes at once; forecast by the one cost model."""
+    share = Share(cores=own_cores(), workers=workers, processes=group.world)
+    found, cores = measured_pace(source, teacher, identity, share, group, seconds)
+    views = len(source.table) * epochs
+    taken = views / found.rate
+    blocks = blocks_per_epoch(len(source.table), identity.block_slots) * epochs
+    disk = preflight(open_location(cache), identity.format, views, blocks)
+    data: dict[str, Any] = {
+        "views": views,
+        "epochs": epochs,
+        "blocks": blocks,
+        "block_slots": identity.block_slots,
+        "views_per_second": round(found.view_rate, 1),
+        "teacher_per_second": round(found.network_rate, 1),
+        "both_per_second": round(found.rate, 1),
+        "limit": found.limit,
+        "processes": group.world,
+        "seconds": round(taken, 1),
+        "bytes_at_most": disk.bytes_needed,
+        "bytes_per_view_at_most": disk.bytes_per_view,
+        "files": disk.files_needed,
+        "free_bytes": disk.bytes_free,
+    }
+    on = f" on {group.world} processes" if group.world > 1 else ""
+    text = (
+        f"views   {views:,} = {len(source.table):,} samples x {epochs} epochs, "
+        f"{blocks:,} blocks of {identity.block_slots} slots\n"
+        f"time    about {human_duration(taken)}{on}: "
+        f"{limit_line(found, 'teacher', worker_words(workers), cores)}\n"
+        f"bytes   at most {human_bytes(disk.bytes_needed)} in {disk.files_needed:,} files "
+        f"({disk.bytes_per_view:g} a view before compression)\n"
+        f"disk    {'unknown' if disk.bytes_free is None else human_bytes(disk.bytes_free) + ' free'}"
+    )
+    exit_code = 0 if disk.problem is None else 3
+    if disk.problem:
+        text += (
+            f"\nnot enough: {disk.problem}\nuse fewer --epochs, --logits topk:10 or none, or another disk with --cache"
+        )
+    return CommandResult(text, data, exit_code)
+
+
+def measured_pace(
+    source: ViewSource,
+    teacher: Teacher,
+    identity: TeacherIdentity,
+    share: Share,
+    group: Processes,
+    seconds: float,
+) -> tuple[Pace, float]:
+    """Of stage one, with its padding, over all processes; and the cores they have."""
+    group.barrier()
+    view = view_cost(source, share.workers, seconds)
+    group.barrier()
+    alone = teacher_alone(teacher, source, identity.batch_size, seconds)
+    group.barrier()
+    fed = teacher_fed(teacher, source, identity.batch_size, share.workers, seconds)
+    means = group.sum([view.core_seconds, view.rate, alone.seconds, alone.core_seconds, fed])
+    core_seconds, rate, alone_seconds, alone_cores, fed = (value / group.world for value in means)
+    view = ViewCost(core_seconds=core_seconds, rate=rate)
+    network = NetworkCost(seconds=alone_seconds, core_seconds=alone_cores)
+    drag = measured_drag(view, network, share, fed)
+    whole = padded(network, padding(source.plan.num_slots, identity.block_slots, identity.batch_size))
+    return pace(view, whole, share, drag), share.cores * share.processes
