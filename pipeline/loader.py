@@ -79,8 +79,16 @@ class ViewBatch:
         return replace(self, **moved)
 
     def pin_memory(self) -> ViewBatch:
-        """Return the batch with the pixels in page-locked memory; called by torch's DataLoader."""
-        return replace(self, pixels=self.pixels.pin_memory())
+        """Return the batch with all tensors in page-locked memory; called by torch's DataLoader.
+
+        The small ones too: a copy of other memory to a GPU may wait until all before it is done.
+        """
+        pinned: dict[str, Any] = {
+            field.name: value.pin_memory()
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), torch.Tensor)
+        }
+        return replace(self, **pinned)
 
 
 def load_views(
@@ -106,7 +114,7 @@ def load_views(
         cells: what each batch holds: whole mix groups; read only as far as needed.
         image_size: S.
         workers: threads or processes; 0 makes the views in this one.
-        pin_memory: put the pixels into page-locked memory, for CUDA.
+        pin_memory: put all tensors into page-locked memory, for CUDA.
         threads: whether the workers are threads; None: see `works_in_threads`.
 
     Raises:
@@ -118,7 +126,7 @@ def load_views(
         memory = partial(_pinned_memory, image_size) if pin_memory else None
         with closing(render_in_threads(table, recipe, plan, cells, image_size, workers, memory)) as rendered:
             for batch in rendered:
-                yield to_batch(batch)
+                yield to_batch(batch).pin_memory() if pin_memory else to_batch(batch)
         return
     with named_worker_death():
         with warnings.catch_warnings():

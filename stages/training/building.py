@@ -77,7 +77,9 @@ def make_trainer(
         # one head has no gradient without distillation
         taught = loss.kind != "none" and loss.alpha > 0
         unused = is_distilled(student) and (loss.alpha == 1 or not (taught or loss.dist_label))
-        network = nn.parallel.DistributedDataParallel(network, device_ids=ids, find_unused_parameters=unused)
+        network = nn.parallel.DistributedDataParallel(
+            network, device_ids=ids, find_unused_parameters=unused, gradient_as_bucket_view=True
+        )
     return Trainer(
         student=student,
         network=network,

@@ -264,7 +264,7 @@ class Fit:
             return
         check_finite(trainer.student, f"after step {position.total} (epoch {position.epoch})")
         random = random_states(group.device, group.rank)
-        sums = [float(value) for value in trainer.sums]
+        sums = trainer.settled_sums()
         if group.world > 1:
             gathered: list[Any] = [None] * group.world
             torch.distributed.all_gather_object(gathered, (random, sums))

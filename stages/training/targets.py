@@ -15,7 +15,12 @@ TensorTargets = TargetsOf[Tensor]
 
 def on_device(targets: Targets, device: torch.device) -> TensorTargets:
     """What a loss needs of these targets, as tensors on a device; fingerprints stay behind, compared already."""
-    return replace(targets, fingerprint=None).each(lambda values: torch.as_tensor(values).to(device, non_blocking=True))
+    return replace(targets, fingerprint=None).each(lambda values: _moved(torch.as_tensor(values), device))
+
+
+def _moved(values: Tensor, device: torch.device) -> Tensor:
+    """On the device; page-locked on the way to a GPU: a copy of other memory waits until all before it is done."""
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def log_probabilities(targets: TensorTargets, tau: float) -> Tensor:

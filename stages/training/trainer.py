@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from timm.utils import ModelEmaV3
@@ -18,6 +19,7 @@ from deit_pipe.stages.console.errors import TrainingDiverged
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.student import StudentFacts
 from deit_pipe.stages.opened.proof import StudentInput
+from deit_pipe.stages.training.arriving import Arriving
 from deit_pipe.stages.training.losses import DistillationLoss
 from deit_pipe.stages.training.targets import TargetSource
 
@@ -106,9 +108,21 @@ class StepTimes:
         self.compute += other.compute
 
 
+class Verdict(NamedTuple):
+    """Whether the losses of a step were finite, not read yet."""
+
+    finite: Arriving
+    """1 or 0 for each part here, then whether they all were, in all processes."""
+    seen: list[ViewBatch]
+    epoch: int
+
+
 @dataclass
 class Trainer:
     """State and one step of training.
+
+    A step asks its device one thing: whether its losses are finite. On a GPU the answer is read one step late, so that
+    the device always has work; a run that diverges then stops a step later, at the latest before anything is kept.
 
     Attributes:
         student: the bare network (checkpoints, evaluation); `network` is what runs: compiled, DDP.
@@ -118,6 +132,7 @@ class Trainer:
         smoothing: of the true labels.
         taught: whether targets are there to agree with; without, agreement is not recorded.
         sums: float64 [len(SUMS)] since the epoch began, on the device.
+        late: whether a step's verdict is read when the next one has been asked for.
     """
 
     student: nn.Module
@@ -134,18 +149,22 @@ class Trainer:
     channels_last: bool = False
     taught: bool = True
     sums: Tensor = field(init=False)
+    late: bool = field(init=False)
+    unread: Verdict | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self.group.device)
-        # fp16 needs loss scaling; for the others the scaler is a no-op
+        self.late = self.group.device.type == "cuda"
+        # fp16 needs loss scaling, which waits for the device in every step; for the others the scaler is a no-op
         self.scaler = torch.amp.GradScaler(self.group.device.type, enabled=self.precision == "fp16")
 
     def step(self, views: Iterator[ViewBatch], targets: TargetSource, parts: list[int], epoch: int) -> StepTimes:
         """One optimiser step over one batch of views per part, of those sizes.
 
         Raises:
-            TrainingDiverged: the loss is not finite; nothing was changed by this step.
-            Mismatch: the student was given something else than the teacher; nothing was changed by this step.
+            TrainingDiverged: the loss of this step is not finite, and nothing was changed by it; or, read late, that
+                of the step before.
+            Mismatch: the student was given something else than the teacher.
         """
         times = StepTimes()
         totals: list[Tensor] = []
@@ -187,21 +206,52 @@ class Trainer:
                 if self.taught:
                     same = (dist_logits.argmax(dim=-1) == answers[0].teacher_label).sum().double()[None]
                 parts_of = torch.stack([terms.total, terms.label, terms.distillation]).double() * len(batch)
-                self.sums += torch.cat([self.sums.new_tensor([len(batch)]), parts_of, same])
+                # filled on the device: a number of the host would be copied there
+                self.sums += torch.cat([self.sums.new_full((1,), len(batch)), parts_of, same])
             times.compute += time.perf_counter() - answered + composed - arrived
         started = time.perf_counter()
-        # one look at the device a step; all processes must agree, or the others would wait for ever
-        finite = torch.isfinite(torch.stack(totals)).tolist()
-        targets.confirm()  # here, because what is compared has arrived: the line above has waited for the device
-        if self.group.any(not all(finite)):
-            raise TrainingDiverged(diverged(seen[finite.index(False) if False in finite else 0], epoch, self.precision))
+        verdict = self._verdict(totals, seen, epoch)
+        if not self.late:
+            targets.confirm()
+            self._read(verdict)
         if self.clip_grad:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.late:
+            earlier, self.unread = self.unread, verdict
+            targets.confirm()  # what is compared left the device before the passes that were asked for since
+            self._read(earlier)
         times.compute += time.perf_counter() - started
         return times
+
+    def _verdict(self, totals: list[Tensor], seen: list[ViewBatch], epoch: int) -> Verdict:
+        """All processes must agree, or the others would wait for ever: they tell each other on the device."""
+        finite = torch.isfinite(torch.stack(totals)).double()
+        everywhere = finite.min()[None]
+        if self.group.world > 1:
+            torch.distributed.all_reduce(everywhere, torch.distributed.ReduceOp.MIN)
+        return Verdict(Arriving(torch.cat([finite, everywhere])), seen, epoch)
+
+    def _read(self, verdict: Verdict | None) -> None:
+        """Raises TrainingDiverged where a loss was not finite, in any process."""
+        if verdict is None:
+            return
+        *finite, everywhere = verdict.finite.read()
+        if not everywhere:
+            first = verdict.seen[finite.index(0.0) if 0.0 in finite else 0]
+            raise TrainingDiverged(diverged(first, verdict.epoch, self.precision))
+
+    def settled_sums(self) -> list[float]:
+        """This process's sums, after the last verdict.
+
+        Raises:
+            TrainingDiverged: it is that a loss was not finite.
+        """
+        verdict, self.unread = self.unread, None
+        self._read(verdict)
+        return Arriving(self.sums).read()
 
     def _given(self, inputs: Tensor, labels: Tensor, labelled: Tensor) -> StudentInput:
         """What the network and the loss get, and what is said of it."""
@@ -224,7 +274,7 @@ class Trainer:
 
     def means(self) -> dict[str, float]:
         """Mean loss terms and agreement with the teacher, if there is one, since the epoch began, over all ranks."""
-        views, *totals = self.group.sum([float(value) for value in self.sums])
+        views, *totals = self.group.sum(self.settled_sums())
         means = {name: total / max(1.0, views) for name, total in zip(SUMS[1:], totals, strict=True)}
         if not self.taught:
             del means["agreement"]

@@ -86,6 +86,8 @@ def test_views_are_written_straight_into_the_memory_that_was_asked_for(monkeypat
 
     monkeypatch.setattr(loader_module, "_pinned_memory", memory)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    pinned: list[str] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(str(tensor.dtype)) or tensor)
     alone = list(batches_of(noise_table(), 0))
     asked = []
     for batch in batches_of(noise_table(), 2, threads=True, pin_memory=True):
@@ -95,6 +97,7 @@ def test_views_are_written_straight_into_the_memory_that_was_asked_for(monkeypat
     # no more memory than the caller's batch and two ahead of it
     assert all(count <= number + 1 + 2 * 2 for number, count in enumerate(asked))
     assert asked[0] < len(alone)
+    assert len(pinned) == 7 * len(alone)  # the small tensors too
 
 
 def test_parts_hold_whole_samples_and_are_neither_tiny_nor_large() -> None:
