@@ -20,8 +20,8 @@ from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.student import StudentFacts
 from deit_pipe.stages.opened.proof import StudentInput
 from deit_pipe.stages.training.arriving import Arriving
-from deit_pipe.stages.training.losses import DistillationLoss
-from deit_pipe.stages.training.targets import TargetSource
+from deit_pipe.stages.training.losses import DistillationLoss, LossParts
+from deit_pipe.stages.training.targets import TargetSource, TensorTargets
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SUMS = ("views", "loss", "label_loss", "distillation_loss", "agreement")
@@ -201,13 +201,7 @@ class Trainer:
             totals.append(terms.total.detach())
             seen.append(on_host)
             self.scaler.scale(terms.total * (len(batch) / sum(parts))).backward()  # type: ignore[no-untyped-call]
-            with torch.no_grad():
-                same = self.sums.new_zeros(1)
-                if self.taught:
-                    same = (dist_logits.argmax(dim=-1) == answers[0].teacher_label).sum().double()[None]
-                parts_of = torch.stack([terms.total, terms.label, terms.distillation]).double() * len(batch)
-                # filled on the device: a number of the host would be copied there
-                self.sums += torch.cat([self.sums.new_full((1,), len(batch)), parts_of, same])
+            self._count(len(batch), terms, dist_logits, answers)
             times.compute += time.perf_counter() - answered + composed - arrived
         started = time.perf_counter()
         verdict = self._verdict(totals, seen, epoch)
@@ -252,6 +246,16 @@ class Trainer:
         verdict, self.unread = self.unread, None
         self._read(verdict)
         return Arriving(self.sums).read()
+
+    @torch.no_grad()
+    def _count(self, views: int, terms: LossParts, dist_logits: Tensor, answers: list[TensorTargets]) -> None:
+        """Add a part of a step to the sums; all of it stays on the device."""
+        same = self.sums.new_zeros(1)
+        if self.taught:
+            same = (dist_logits.argmax(dim=-1) == answers[0].teacher_label).sum().double()[None]
+        parts_of = torch.stack([terms.total, terms.label, terms.distillation]).double() * views
+        # filled on the device: a number of the host would be copied there
+        self.sums += torch.cat([self.sums.new_full((1,), views), parts_of, same])
 
     def _given(self, inputs: Tensor, labels: Tensor, labelled: Tensor) -> StudentInput:
         """What the network and the loss get, and what is said of it."""
