@@ -49,6 +49,12 @@ class ClassMismatch(PipelineError):
     exit_code = 4
 
 
+class ViewChanged(PipelineError):
+    """A view that is not the one its worker fingerprinted."""
+
+    exit_code = 4
+
+
 class DataCorrupt(PipelineError):
     """A data set file whose own header does not agree with its content."""
 

@@ -179,8 +179,8 @@ def named_worker_death() -> Iterator[None]:
 
 def _worker_died(error: Exception) -> WorkerDied:
     return WorkerDied(
-        f"a loader process died: {str(error).splitlines()[0] if str(error) else type(error).__name__}\n"
-        "  most often memory ran out; run the same command with fewer --workers or a smaller --batch-size"
+        (f"a loader process died: {(str(error).splitlines()[0] if str(error) else type(error).__name__)}"),
+        cure="most often memory ran out; run the same command with fewer --workers or a smaller --batch-size",
     )
 
 

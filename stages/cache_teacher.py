@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from deit_pipe.pipeline.compose import compose, dominant_labels, partner_labels
 from deit_pipe.pipeline.data_set import DataChoice, DataSet
 from deit_pipe.pipeline.loader import ViewBatch, load_views, named_worker_death
 from deit_pipe.pipeline.plan import Cells, ViewPlan
+from deit_pipe.pipeline.proof.probe import probe_text
+from deit_pipe.pipeline.proof.recheck import rechecked
 from deit_pipe.pipeline.provenance import library_versions
 from deit_pipe.pipeline.recipe import Recipe, load_recipe, preset_name
 from deit_pipe.pipeline.samples import SampleTable
@@ -29,15 +32,18 @@ from deit_pipe.stages.measuring.estimate import estimate
 from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
+from deit_pipe.stages.opened.encoded_files import Notes, noting
 from deit_pipe.stages.opened.gate_result import GateResult, gate_lines
 from deit_pipe.stages.opened.images import absolute, given_choice, open_images, say
 from deit_pipe.stages.opened.plain_views import default_image_size, is_small
+from deit_pipe.stages.opened.same_program import PROBE, check_same_program
 from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for, sample_index
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.fields import spoken
 from deit_pipe.stages.options.logits import read_logits
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.teaching.batch_choice import batch_lines, choose_batch, recorded_batch
+from deit_pipe.stages.teaching.block_witness import WitnessTaker
 from deit_pipe.stages.teaching.gate import pass_gate
 from deit_pipe.stages.teaching.prepared_teacher import prepare_teacher
 from deit_pipe.store.formats import TargetFormat
@@ -65,9 +71,11 @@ def run(options: CacheTeacherOptions) -> CommandResult:
         identity = identity_of(options, teacher, table, recipe, image_size, recorded)
         if options.batch_size is None:
             say(batch_lines(len(table), identity.block_slots, identity.batch_size))
+        views_of = ViewSource(table, recipe, plan, image_size)
         if options.estimate:
-            source = ViewSource(table, recipe, plan, image_size)
-            return estimate(options.cache, source, teacher, identity, options.epochs, workers, group)
+            return estimate(options.cache, views_of, teacher, identity, options.epochs, workers, group)
+        if there is not None:
+            check_same_program(options.cache, there.provenance, recipe, teacher.mean, teacher.std, group.device)
         gate = None
         if group.first:
             manifest = manifest_for(table, recipe, options.seed, image_size)
@@ -77,6 +85,8 @@ def run(options: CacheTeacherOptions) -> CommandResult:
             provenance = {
                 "data": absolute(options.data),
                 "recipe": recipe_name(options, recipe),
+                "torch": torch.__version__,
+                PROBE: probe_text(recipe, teacher.mean, teacher.std, group.device),
                 **library_versions(),
             }
             create_cache(
@@ -95,20 +105,7 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                 write_gate(options.cache, identity, gate.to_json())
             group.barrier()  # nobody writes before everybody has listed what is missing
             if not options.plan_only and writer.mine:
-                views = load_views(
-                    table,
-                    recipe,
-                    plan,
-                    cells_of(writer.mine, identity.batch_size),
-                    image_size=image_size,
-                    workers=workers,
-                    pin_memory=group.device.type == "cuda",
-                )
-                views = watched(views, "teacher", workers, quiet=not group.first)
-                try:
-                    fill(writer, teacher, recipe, views, identity.batch_size, quiet=not group.first)
-                finally:
-                    views.close()  # type: ignore[attr-defined]  # a generator; ends its workers
+                write_blocks(writer, teacher, views_of, workers, group, options.cache)
             group.barrier()
         return summary(options, identity, teacher, total, todo)
 
@@ -125,12 +122,12 @@ def open_for_cache(options: CacheTeacherOptions, there: OpenedCache | None) -> D
         was, now = there.choice.to_json(), found.choice.to_json()
         known = {item.name: item for item in fields(options)}
         lines = [
-            f"  {spoken(known[name])}: cached {was[name]}   given {now[name]}" for name in was if was[name] != now[name]
+            f"{spoken(known[name])}: cached {was[name]}   given {now[name]}" for name in was if was[name] != now[name]
         ]
         raise Mismatch(
-            f"the images of {options.cache} were chosen otherwise\n"
-            + "\n".join(lines)
-            + "\nleave these options out to go on with the cached choice, or give a new folder with --cache"
+            f"the images of {options.cache} were chosen otherwise",
+            details=lines,
+            cure="leave these options out to go on with the cached choice, or give a new folder with --cache",
         )
     return found
 
@@ -150,8 +147,9 @@ def identity_of(
     block = options.block or block_slots_for(targets, classes, recipe.mix_group, len(table))
     if block % recipe.mix_group:
         raise UsageProblem(
-            f"block {block} cuts mix groups apart\n  expected a multiple of {recipe.mix_group}\n"
-            f"  use --set block={block // recipe.mix_group * recipe.mix_group or recipe.mix_group}"
+            f"block {block} cuts mix groups apart",
+            expected=f"a multiple of {recipe.mix_group}",
+            cure=f"use --set block={block // recipe.mix_group * recipe.mix_group or recipe.mix_group}",
         )
     batch_size = options.batch_size or batch_size
     return TeacherIdentity(
@@ -219,12 +217,33 @@ def cells_of(blocks: list[Block], batch_size: int) -> Iterator[Cells]:
             yield Cells(block.epoch, np.arange(start, min(start + batch_size, block.stop)))
 
 
+def write_blocks(
+    writer: TargetWriter, teacher: Teacher, source: ViewSource, workers: int, group: Processes, cache: str
+) -> None:
+    """Make the views of this process's blocks, looked at again after the hand-over, and fill the blocks."""
+    batch_size = writer.identity.batch_size
+    with noting(cache, writer.identity.name, group.rank, source.table) as (noted, notes):
+        loaded = load_views(
+            noted,
+            source.recipe,
+            source.plan,
+            cells_of(writer.mine, batch_size),
+            image_size=source.image_size,
+            workers=workers,
+            pin_memory=group.device.type == "cuda",
+        )
+        checked = rechecked(loaded, source.plan.seed)
+        with closing(watched(checked, "teacher", workers, quiet=not group.first)) as views:
+            fill(writer, teacher, source.recipe, views, batch_size, notes, quiet=not group.first)
+
+
 def fill(
     writer: TargetWriter,
     teacher: Teacher,
     recipe: Recipe,
     views: Iterator[ViewBatch],
     batch_size: int,
+    notes: Notes | None = None,
     *,
     quiet: bool = False,
 ) -> None:
@@ -240,14 +259,16 @@ def fill(
     ):
         for block in writer.mine:
             parts: list[tuple[np.ndarray, ...]] = []
+            witness = WitnessTaker(teacher, block)
             while sum(len(part[0]) for part in parts) < block.slots:
                 asked = time.perf_counter()
                 batch = next(views)
                 waited += time.perf_counter() - asked
-                logits = teacher.padded(compose(batch.to(teacher.device, non_blocking=True), recipe), batch_size)
+                mixed = compose(batch.to(teacher.device, non_blocking=True), recipe)
+                answers = teacher.padded(mixed, batch_size, witness.look_at(batch))
                 parts.append(
                     (
-                        logits.cpu().numpy(),
+                        answers.cpu().numpy(),
                         batch.fingerprints,
                         dominant_labels(batch).numpy(),
                         partner_labels(batch).numpy(),
@@ -256,9 +277,10 @@ def fill(
                 shown.advance(len(batch), f"data wait {waited / (time.perf_counter() - started):.0%}")
             if pending is not None:
                 pending.result()
-            pending = background.submit(
-                writer.write, block, *(np.concatenate(column) for column in zip(*parts, strict=True))
-            )
+            logits, prints, labels, partners = (np.concatenate(column) for column in zip(*parts, strict=True))
+            if notes is not None:
+                notes.save_if_due()
+            pending = background.submit(writer.write, block, logits, prints, labels, partners, witness.finish())
         if pending is not None:
             pending.result()
 

@@ -98,7 +98,7 @@ def prove(options: InspectCacheOptions, facts: CacheFacts, stored: StoredCache) 
             for arrays in only_one(teachers, "--teacher-weights")
         ]
     assert options.replay is not None
-    return replay(views, teachers, options.replay, facts.provenance, checks)
+    return replay(views, teachers, options.replay, stored, checks)
 
 
 def open_all(options: InspectCacheOptions, stored: StoredCache) -> "tuple[CachedViews, list[CachedArrays]]":

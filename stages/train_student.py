@@ -16,6 +16,7 @@ from deit_pipe.stages.machine.engine_words import engine_line
 from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.opened.cache import OpenedCache, open_cache
 from deit_pipe.stages.opened.replay import ReplayContext
+from deit_pipe.stages.opened.same_program import check_same_program
 from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.compare import CompareOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
@@ -31,7 +32,6 @@ from deit_pipe.stages.training.settings import config_as_toml
 from deit_pipe.stages.training.target_sources import CachedTargets, NoTargets, OnlineTargets
 from deit_pipe.stages.training.trainer import Schedule
 from deit_pipe.store.gates import read_gate
-from deit_pipe.store.manifest import read_teacher
 
 
 def run(options: TrainStudentOptions) -> CommandResult:
@@ -79,8 +79,11 @@ def run_one(options: TrainStudentOptions) -> CommandResult:
             return CommandResult(f"{run_folder}: nothing to do, this run is finished\n{result_text(done)}", done)
 
         schedule = schedule_of(options, cache, decided)
-        context = ReplayContext(options.cache, images.train.keys, cache.provenance)  # type: ignore[arg-type]
-        alone = None if readers else targets_alone(options, cache, decided, images, group)
+        context = ReplayContext(cache.stored, images.train)
+        alone = None if readers else targets_alone(options, cache, decided, images, group, context)
+        if group.first:
+            say_proof(cache)
+        check_same_program(options.cache, cache.provenance, cache.recipe, facts.mean, facts.std, group.device)
         trainer = build_trainer(options, decided, facts, cache.recipe, group)
         trainer.taught = not isinstance(alone, NoTargets)
         if group.first:
@@ -133,15 +136,27 @@ def schedule_of(options: TrainStudentOptions, cache: OpenedCache, decided: Decis
 
 
 def targets_alone(
-    options: TrainStudentOptions, cache: OpenedCache, decided: Decisions, images: DataSet, group: Processes
+    options: TrainStudentOptions,
+    cache: OpenedCache,
+    decided: Decisions,
+    images: DataSet,
+    group: Processes,
+    context: ReplayContext,
 ) -> OnlineTargets | NoTargets:
     """What stands in for cached targets: the teacher in the loop, or nothing at all for the loss `none`."""
     if options.online_teacher:
-        identity = read_teacher(options.cache, decided.names[0])
-        return online_targets(options, group, identity, images.train, cache.manifest.seed)
+        return online_targets(options, group, cache.stored.teacher(decided.names[0]), images.train, context)
     if group.first:
         note(f"no teacher in {options.cache} is complete: --loss none can train, its views are compared with nothing")
     return NoTargets()
+
+
+def say_proof(cache: OpenedCache) -> None:
+    """Say what is not proven of an older cache."""
+    if cache.manifest.format_version == 1:
+        note(
+            f"{cache.place} has format 1: no witness; views are proven by fingerprints, what is composed of them is not"
+        )
 
 
 def known_teacher(options: TrainStudentOptions, names: list[str]) -> tuple[float, str] | None:

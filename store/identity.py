@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Self
 from deit_pipe.store.errors import FieldDifference, FormatInvalid
 from deit_pipe.store.formats import TargetFormat
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # of new caches
+READABLE = (1, 2)  # a cache keeps its version for ever; what is added to it is written in that version
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
@@ -95,7 +96,8 @@ class Manifest(Identity):
         """Fields in which `other` (given) differs from this (cached), nested ones with dotted names.
 
         Recipes are compared by what they say. How they are written decides nothing, nor does their digest: two programs
-        may write the same recipe with and without a field that came later.
+        may write the same recipe with and without a field that came later. Nor does the format: it says how a cache is
+        kept, not which views it is about.
 
         Args:
             other: what is given.
@@ -104,7 +106,8 @@ class Manifest(Identity):
         cached, given = (
             {**data, "recipe": {**recipe_defaults, **data["recipe"]}} for data in (self._all(), other._all())
         )
-        del cached["recipe_digest"], given["recipe_digest"]
+        for name in ("recipe_digest", "format_version"):
+            del cached[name], given[name]
         return _differences(cached, given)
 
 

@@ -28,18 +28,24 @@ from deit_pipe.store.layout import blocks_per_epoch
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, read_manifest, read_teacher
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.places.opening import open_location
-from deit_pipe.store.record import BlockRecord, read_signed, record_stem, signed_json
+from deit_pipe.store.proof.witness import Witnesses, witnesses_of
+from deit_pipe.store.record import BlockRecord, Owner, owner_of, read_signed, record_stem, signed_json
 
 Cell = sealed.Cell
 
 
 class Damage(NamedTuple):
-    """A bad ledger file. `epochs` is the range it covered; `lost` is False if its copy is good."""
+    """A bad ledger file.
+
+    `epochs` is the range it covered; `lost` is False if its copy is good; `foreign`: it is whole, but of another
+    teacher or cache, so it is refused and never removed: put back, it may be worth days of a teacher.
+    """
 
     key: str
     epochs: tuple[int, int]
     lost: bool
     what: str
+    foreign: bool = False
 
 
 class Ledger:
@@ -104,7 +110,8 @@ class Ledger:
 
         epoch, index, start, stop, rank, run, written, agree, agree_either,
         ties, top1, entropy, topk_mass (NaN where there is none), confidence [records, 20], bytes.ARRAY,
-        sha256.ARRAY.
+        sha256.ARRAY; since format 2 also cache, teacher, witness.slots [records, 2] (-1: no second view),
+        witness.sums [records, 2, 4], witness.labels [records, 2, 2], witness.lam [records, 2].
         """
         rows = np.array([row for cell, row in self._rows.items() if cell not in self.loose], np.int64)
         if len(rows):
@@ -119,23 +126,40 @@ class Ledger:
         order = np.lexsort((merged["index"], merged["epoch"]))
         return {name: column[order] for name, column in merged.items()}
 
+    def witnesses(self, epoch: int) -> Witnesses:
+        """The witnessed views of an epoch; none in format 1."""
+        return witnesses_of(self._all_columns, epoch)
 
-def read_ledger(location: str | Path | Location, teacher: str, *, tolerant: bool = False) -> Ledger:
+    @cached_property
+    def _all_columns(self) -> dict[str, NDArray[Any]]:
+        return self.columns()
+
+
+def read_ledger(
+    location: str | Path | Location, teacher: str, *, owner: Owner | None = None, tolerant: bool = False
+) -> Ledger:
     """Read all records of a teacher.
 
+    Args:
+        location: the cache.
+        teacher: its name.
+        owner: whose records they must be; None takes any.
+        tolerant: list bad files in `damage` instead of raising.
+
     Raises:
-        CacheCorrupt: a file is damaged and has no good copy; with `tolerant` it is listed in `damage`
-        instead.
+        CacheCorrupt: a file is damaged and has no good copy, or its records are another teacher's or cache's.
     """
     place = open_location(location)
     for _ in range(20):  # a writer may seal between the listing and the reading; then list again
         try:
-            ledger = _read_once(place, teacher)
+            ledger = _read_once(place, teacher, owner)
             break
         except ObjectMissing:
             continue
     else:
         raise CacheCorrupt(f"the ledger of {teacher!r} at {place.path} keeps changing", cure="try again later")
+    if not tolerant:
+        refuse_foreign(place, teacher, ledger)
     lost = [damage for damage in ledger.damage if damage.lost]
     if lost and not tolerant:
         raise CacheCorrupt(
@@ -147,7 +171,24 @@ def read_ledger(location: str | Path | Location, teacher: str, *, tolerant: bool
     return ledger
 
 
-def _read_once(place: Location, teacher: str) -> Ledger:
+def refuse_foreign(place: Location, teacher: str, ledger: Ledger) -> None:
+    """Refuse records of another teacher or cache: reading them would serve the wrong answers, removing them lose some.
+
+    Raises:
+        CacheCorrupt: names the files.
+    """
+    foreign = [damage for damage in ledger.damage if damage.foreign]
+    if foreign:
+        more = [f"and {len(foreign) - 3} more"] if len(foreign) > 3 else []
+        raise CacheCorrupt(
+            f"cache corrupt: records of teacher {teacher!r} at {place.path} are not its own",
+            details=[*(f"{damage.key} {damage.what}" for damage in foreign[:3]), *more],
+            cure="files of two teachers or caches were exchanged or copied: put them back; or delete the files named "
+            "here, and give cache-teacher again to make their blocks anew",
+        )
+
+
+def _read_once(place: Location, teacher: str, owner: Owner | None) -> Ledger:
     root = f"ledger/{teacher}"
     keys = place.sizes(root)
     damage: list[Damage] = []
@@ -168,8 +209,12 @@ def _read_once(place: Location, teacher: str) -> Ledger:
             damage.append(Damage(key, (epoch, epoch), True, "fails its SHA-256"))
             continue
         record = BlockRecord.from_json(document)
+        if owner is not None and record.owner != owner:
+            what = f"belongs to another teacher or cache ({record.owner})"
+            damage.append(Damage(key, (record.epoch, record.epoch), True, what, True))
+            continue
         loose[record.epoch, record.index] = record
-    columns, counts, sealed_keys, sealed_damage = sealed.read_sealed(place, root, keys, loose.keys())
+    columns, counts, sealed_keys, sealed_damage = sealed.read_sealed(place, root, keys, loose.keys(), owner)
     damage += [Damage(*entry) for entry in sealed_damage]
     return Ledger(epochs, columns, loose, counts, damage, sealed_keys, tuple(keys))
 
@@ -239,7 +284,8 @@ def coverage(location: str | Path | Location, teacher: str) -> Coverage:
     """
     place = open_location(location)
     manifest, identity = read_manifest(place), read_teacher(place, teacher)
-    return coverage_of(manifest, identity, read_ledger(place, teacher, tolerant=True))
+    owner = owner_of(manifest, identity)
+    return coverage_of(manifest, identity, read_ledger(place, teacher, owner=owner, tolerant=True))
 
 
 def coverage_of(manifest: Manifest, identity: TeacherIdentity, ledger: Ledger) -> Coverage:

@@ -21,7 +21,14 @@ from deit_pipe.store.errors import (
     corrupt_file,
     mismatch,
 )
-from deit_pipe.store.identity import FORMAT_VERSION, Identity, Manifest, TeacherIdentity, canonical_digest
+from deit_pipe.store.identity import (
+    FORMAT_VERSION,
+    READABLE,
+    Identity,
+    Manifest,
+    TeacherIdentity,
+    canonical_digest,
+)
 from deit_pipe.store.places.location import Location, ObjectExists, ObjectMissing
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.samples import SAMPLES, SampleIndex, decode_samples, encode_samples, sample_bytes
@@ -50,7 +57,7 @@ MANIFEST = "MANIFEST.json"
 PROVENANCE = "PROVENANCE.json"
 ZARR_ROOT = "targets.zarr"
 _ROOT_METADATA = b'{"attributes":{},"zarr_format":3,"node_type":"group"}'
-_OURS = (MANIFEST, PROVENANCE, SAMPLES, "targets.zarr/", "teachers/", "ledger/", "locks/")
+_OURS = (MANIFEST, PROVENANCE, SAMPLES, "targets.zarr/", "teachers/", "ledger/", "locks/", "encoded/")
 
 
 def create_cache(
@@ -84,7 +91,7 @@ def create_cache(
         if data_choice is not None:
             beside["data"] = dict(data_choice)
         try:
-            place.create(MANIFEST, _pretty(_sealed(manifest, beside)))
+            place.create(MANIFEST, _pretty(_sealed(manifest, beside, manifest.format_version)))
         except ObjectExists:
             pass
         else:
@@ -119,7 +126,7 @@ def read_manifest_file(location: str | Path | Location) -> ManifestFile:
             cure=f"make one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME",
         ) from None
     manifest, document = _read_identity(place, MANIFEST, data, Manifest)
-    # the rule of format 1; of the recipe as it was written, whatever fields this program would write
+    # the rule since format 1; of the recipe as it was written, whatever fields this program would write
     if canonical_digest(manifest.recipe) != manifest.recipe_digest:
         raise corrupt_file(place.path, MANIFEST, "holds a recipe that is not the one of its recipe_digest")
     return ManifestFile(manifest, document["files"], document.get("data"))
@@ -184,18 +191,22 @@ def read_teacher(location: str | Path | Location, name: str) -> TeacherIdentity:
             details=[f"teachers here: {known}"],
             cure=f"add one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME",
         ) from None
-    return _read_identity(place, teacher_key(name), data, TeacherIdentity)[0]
+    teacher = _read_identity(place, teacher_key(name), data, TeacherIdentity)[0]
+    if teacher.name != name:
+        raise corrupt_file(place.path, teacher_key(name), f"is the identity of {teacher.name!r}: files were exchanged")
+    return teacher
 
 
 def write_teacher(place: Location, teacher: TeacherIdentity) -> None:
-    """Add a teacher to a cache, or check that the one of this name is the same.
+    """Add a teacher to a cache, in the cache's own format, or check that the one of this name is the same.
 
     Raises:
         CacheMismatch: another teacher has this name.
     """
     if not place.exists(teacher_key(teacher.name)):  # asked first: a full disk could not even try to create it
         try:
-            place.create(teacher_key(teacher.name), _pretty(_sealed(teacher, {})))
+            version = read_manifest(place).format_version
+            place.create(teacher_key(teacher.name), _pretty(_sealed(teacher, {}, version)))
         except ObjectExists:
             pass
         else:
@@ -216,9 +227,9 @@ def teacher_key(name: str) -> str:
     return f"teachers/{name}.json"
 
 
-def _sealed(identity: Identity, beside: Mapping[str, Any]) -> dict[str, Any]:
+def _sealed(identity: Identity, beside: Mapping[str, Any], version: int) -> dict[str, Any]:
     content = {"identity": identity.to_json(), **beside}
-    return {"deit_pipe": FORMAT_VERSION, **content, "sha256": canonical_digest(content)}
+    return {"deit_pipe": version, **content, "sha256": canonical_digest(content)}
 
 
 def _read_identity(
@@ -232,14 +243,16 @@ def _read_identity(
         intact = canonical_digest(document) == stated
     except (ValueError, KeyError, AttributeError, TypeError):
         raise corrupt_file(place.path, key, "cannot be read") from None
-    if version != FORMAT_VERSION:
+    if version not in READABLE:
         raise CacheMismatch(
-            f"cache format {version} at {place.path}, this program reads {FORMAT_VERSION}",
+            f"cache format {version} at {place.path}, this program reads {READABLE[0]} to {READABLE[-1]}",
             [FieldDifference("format_version", version, FORMAT_VERSION)],
             cure="use the deit-pipe that wrote it, or give a new directory with --cache",
         )
     if not intact:
         raise corrupt_file(place.path, key, "fails its SHA-256")
+    if document["identity"].get("format_version", version) != version:
+        raise corrupt_file(place.path, key, "says two different formats")
     try:
         return kind.from_json(document["identity"]), document
     except TypeError as error:

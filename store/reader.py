@@ -27,6 +27,8 @@ from deit_pipe.store.ledger import Cell, read_ledger
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, list_teachers, read_manifest, read_teacher
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.proof.witness import Witnesses
+from deit_pipe.store.record import owner_of
 from deit_pipe.store.shards import ShardCodec
 from deit_pipe.store.verify import check_sizes
 
@@ -71,7 +73,7 @@ class TargetReader:
         self.manifest: Manifest = read_manifest(self._place)
         self.identity: TeacherIdentity = read_teacher(self._place, teacher or self._only_teacher())
         self._memory = memory_bytes
-        self._ledger = read_ledger(self._place, self.identity.name)
+        self._ledger = read_ledger(self._place, self.identity.name, owner=owner_of(self.manifest, self.identity))
         self.epochs: int = self._ledger.epochs or 0
         self._check(allow_partial)
         self._blocks: OrderedDict[Cell, DecodedBlock] = OrderedDict()
@@ -102,11 +104,11 @@ class TargetReader:
             return names[0]
         if not names:
             raise CacheMissing(
-                f"no teacher in {self._place.path} yet\n"
-                f"add one with: deit-pipe cache-teacher --cache {shlex.quote(self._place.path)} --teacher NAME"
+                f"no teacher in {self._place.path} yet",
+                cure=f"add one with: deit-pipe cache-teacher --cache {shlex.quote(self._place.path)} --teacher NAME",
             )
         raise FormatInvalid(
-            f"{self._place.path} has {len(names)} teachers: {', '.join(names)}\nsay which, with --teacher"
+            f"{self._place.path} has {len(names)} teachers: {', '.join(names)}", cure="say which, with --teacher"
         )
 
     def _check(self, allow_partial: bool) -> None:
@@ -122,10 +124,12 @@ class TargetReader:
             have = sum(count for _, count in per_epoch)
             first = f" (epoch {behind[0][0]}: {behind[0][1]} of {total})" if behind else ""
             raise CacheIncomplete(
-                f"cache incomplete: {place.path} has {have} of {self.epochs * total} blocks "
-                f"of {identity.name!r}{first}\n"
-                f"continue with: deit-pipe cache-teacher --teacher {identity.model} "
-                f"--cache {shlex.quote(place.path)}"
+                f"cache incomplete: {place.path} has {have} of {self.epochs * total} blocks of "
+                f"{identity.name!r}{first}",
+                cure=(
+                    f"continue with: deit-pipe cache-teacher --teacher {identity.model} --cache "
+                    f"{shlex.quote(place.path)}"
+                ),
             )
         damaged = check_sizes(place, identity, self._ledger)
         if damaged:
@@ -138,9 +142,12 @@ class TargetReader:
     def _corrupt(self, what: str) -> CacheCorrupt:
         path = self._place.path
         return CacheCorrupt(
-            f"cache corrupt: {path}\n  {what}\n"
-            f"repair with: deit-pipe cache-teacher --cache {shlex.quote(path)} --teacher {self.identity.model} "
-            "(only those blocks are made again)"
+            f"cache corrupt: {path}",
+            details=[what],
+            cure=(
+                f"repair with: deit-pipe cache-teacher --cache {shlex.quote(path)} --teacher "
+                f"{self.identity.model} (only those blocks are made again)"
+            ),
         )
 
     def read(self, epoch: int, slots: NDArray[np.int64]) -> Targets:
@@ -170,6 +177,10 @@ class TargetReader:
             for name, array in arrays.items():
                 array[at] = block[name][slots[at] - index * block_slots]
         return decode(arrays, self.identity.format)
+
+    def witnesses(self, epoch: int) -> Witnesses:
+        """The witnessed views of an epoch; none in format 1."""
+        return self._ledger.witnesses(epoch)
 
     def stream(self, cells: Iterable[tuple[int, NDArray[np.int64]]]) -> Iterator[Targets]:
         """Yield the targets of each (epoch, slots) in order, read ahead by background threads.
@@ -281,9 +292,11 @@ class TargetReader:
             record = self._ledger.record(*cell)
         except KeyError:
             raise CacheIncomplete(
-                f"{self.identity.name!r} at {self._place.path} has no epoch {cell[0]}, block {cell[1]} yet\n"
-                f"continue with: deit-pipe cache-teacher --cache {shlex.quote(self._place.path)} "
-                f"--teacher {self.identity.model}"
+                f"{self.identity.name!r} at {self._place.path} has no epoch {cell[0]}, block {cell[1]} yet",
+                cure=(
+                    f"continue with: deit-pipe cache-teacher --cache {shlex.quote(self._place.path)} --teacher "
+                    f"{self.identity.model}"
+                ),
             ) from None
         block: DecodedBlock = {}
         for codec in self._codecs:

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self
 
-from deit_pipe.store.identity import canonical_digest
+from deit_pipe.store.identity import Manifest, TeacherIdentity, canonical_digest
 from deit_pipe.store.layout import Block
+from deit_pipe.store.proof.witness import BlockWitness
 from deit_pipe.store.statistics import BlockStatistics
+
+LATER = ("cache", "teacher", "witness")
+"""What records have had since format 2."""
 
 
 class StoredObject(NamedTuple):
@@ -18,9 +22,28 @@ class StoredObject(NamedTuple):
     sha256: str
 
 
+class Owner(NamedTuple):
+    """Whose records these are: digests of the manifest and of the teacher's identity; None in format 1."""
+
+    cache: str | None
+    teacher: str | None
+
+    def __str__(self) -> str:
+        return "none" if self.cache is None else f"cache {self.cache[:12]}, teacher {str(self.teacher)[:12]}"
+
+
+def owner_of(manifest: Manifest, teacher: TeacherIdentity) -> Owner:
+    """What every record of a teacher of this cache must name."""
+    return Owner(None, None) if manifest.format_version == 1 else Owner(manifest.digest, teacher.digest)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BlockRecord:
-    """What the ledger says about a committed block."""
+    """What the ledger says about a committed block.
+
+    Since format 2 it is complete in itself: it names the cache (digest of the manifest) and the teacher (digest of its
+    identity) that it belongs to, and carries the block's witness. All three are None in format 1.
+    """
 
     epoch: int
     index: int
@@ -31,6 +54,14 @@ class BlockRecord:
     written: float
     objects: Mapping[str, StoredObject]
     statistics: BlockStatistics
+    cache: str | None = None
+    teacher: str | None = None
+    witness: BlockWitness | None = None
+
+    @property
+    def owner(self) -> Owner:
+        """Whose it says it is."""
+        return Owner(self.cache, self.teacher)
 
     @property
     def block(self) -> Block:
@@ -45,13 +76,19 @@ class BlockRecord:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         objects = {name: stored._asdict() for name, stored in self.objects.items()}
-        return {**asdict(self), "objects": objects, "statistics": self.statistics.to_json()}
+        data = {**asdict(self), "objects": objects, "statistics": self.statistics.to_json()}
+        for name in LATER if self.witness is None else ():
+            del data[name]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_json`."""
         objects = {name: StoredObject(**stored) for name, stored in data["objects"].items()}
-        return cls(**{**data, "objects": objects, "statistics": BlockStatistics.from_json(data["statistics"])})
+        parts: dict[str, Any] = {"objects": objects, "statistics": BlockStatistics.from_json(data["statistics"])}
+        if "witness" in data:
+            parts["witness"] = BlockWitness.from_json(data["witness"])
+        return cls(**{**data, **parts})
 
 
 def record_stem(epoch: int, index: int) -> str:

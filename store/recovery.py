@@ -10,7 +10,7 @@ from deit_pipe.store import sealed
 from deit_pipe.store.blocks import ObjectDamaged, fetch_rows
 from deit_pipe.store.errors import mismatch
 from deit_pipe.store.layout import array_specs, blocks_per_epoch, metadata_key, teacher_root
-from deit_pipe.store.ledger import Cell, Ledger, read_ledger, write_epochs, write_run
+from deit_pipe.store.ledger import Cell, Ledger, read_ledger, refuse_foreign, write_epochs, write_run
 from deit_pipe.store.lock import WriterLock
 from deit_pipe.store.manifest import (
     Manifest,
@@ -22,7 +22,7 @@ from deit_pipe.store.manifest import (
 )
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.places.opening import open_location
-from deit_pipe.store.record import record_key
+from deit_pipe.store.record import owner_of, record_key
 from deit_pipe.store.shards import ShardCodec, array_metadata, group_metadata, metadata_agrees
 from deit_pipe.store.verify import Level, check_objects, check_sizes
 
@@ -40,7 +40,8 @@ def prepare(
     write_teacher(place, teacher)
     place.sweep(f"ledger/{teacher.name}")
     place.sweep(teacher_root(teacher.name))
-    ledger = read_ledger(place, teacher.name, tolerant=True)
+    ledger = read_ledger(place, teacher.name, owner=owner_of(manifest, teacher), tolerant=True)
+    refuse_foreign(place, teacher.name, ledger)
     if ledger.damage:
         _mend_ledger(place, teacher, ledger)
         ledger = read_ledger(place, teacher.name, tolerant=True)

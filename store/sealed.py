@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.store.places.location import Location, ObjectMissing
+from deit_pipe.store.proof.witness import PREFIX, SUMS, VIEWS, witness_at, witness_columns
 from deit_pipe.store.statistics import CONFIDENCE_BINS, BlockStatistics
 
 if TYPE_CHECKING:
-    from deit_pipe.store.record import BlockRecord
+    from deit_pipe.store.record import BlockRecord, Owner
 
 MERGE_FILES = 16
 FOLDERS = ("sealed", "sealed-copy")
@@ -25,11 +26,19 @@ _NAME = re.compile(r"(\d{4,})-(\d{4,})-([0-9a-f]{64})\.parquet")
 _INTEGERS = ("epoch", "index", "start", "stop", "rank", "agree", "agree_either", "ties")
 _FLOATS = ("written", "top1", "entropy", "topk_mass")
 _COUNTS = "class_counts"
+_TEXTS = ("run", "cache", "teacher")
+_LISTS: dict[str, tuple[type[np.generic], type[np.generic], tuple[int, ...]]] = {  # stored as, read as, shape of a row
+    "confidence": (np.int32, np.int64, (CONFIDENCE_BINS,)),
+    f"{PREFIX}slots": (np.int64, np.int64, (VIEWS,)),
+    f"{PREFIX}sums": (np.float32, np.float32, (VIEWS, SUMS)),
+    f"{PREFIX}labels": (np.int32, np.int64, (VIEWS, 2)),
+    f"{PREFIX}lam": (np.float32, np.float32, (VIEWS,)),
+}
 
 MISSING = "is missing"
 
 Cell = tuple[int, int]  # epoch, block index
-SealedDamage = tuple[str, tuple[int, int], bool, str]  # key, epochs, lost, what
+SealedDamage = tuple[str, tuple[int, int], bool, str, bool]  # key, epochs, lost, what, foreign
 Columns = dict[str, NDArray[Any]]
 Counts = dict[int, NDArray[np.int64]]
 
@@ -50,6 +59,11 @@ def to_columns(records: "Sequence[BlockRecord]") -> Columns:
         columns[f"bytes.{name}"] = np.array([r.objects[name].bytes for r in records], np.int64)
         digests = b"".join(bytes.fromhex(r.objects[name].sha256) for r in records)
         columns[f"sha256.{name}"] = np.frombuffer(digests, np.uint8).reshape(-1, 32)
+    witnesses = [r.witness for r in records if r.witness is not None]
+    if witnesses:  # format 2
+        columns["cache"] = np.array([r.cache for r in records], dtype=object)
+        columns["teacher"] = np.array([r.teacher for r in records], dtype=object)
+        columns |= witness_columns(witnesses)
     return columns
 
 
@@ -79,16 +93,24 @@ def record_at(columns: Columns, row: int) -> "BlockRecord":
             topk_mass=None if np.isnan(mass) else mass,
             confidence=tuple(columns["confidence"][row].tolist()),
         ),
+        cache=str(columns["cache"][row]) if "cache" in columns else None,
+        teacher=str(columns["teacher"][row]) if "teacher" in columns else None,
+        witness=witness_at(columns, row) if f"{PREFIX}slots" in columns else None,
     )
 
 
 def read_sealed(
-    place: Location, root: str, keys: Mapping[str, int], elsewhere: Set[Cell] = frozenset()
+    place: Location,
+    root: str,
+    keys: Mapping[str, int],
+    elsewhere: Set[Cell] = frozenset(),
+    owner: "Owner | None" = None,
 ) -> tuple[Columns, Counts, list[str], list[SealedDamage]]:
     """Read every sealed file under `root`; a damaged one is replaced by its copy in memory, and reported.
 
     A file that is there once only is damage, unless all its records are in whole files or `elsewhere` too: then it
-    is what a writer left that died while it sealed or merged.
+    is what a writer left that died while it sealed or merged. A file with a record of somebody else than `owner`, where
+    one is given, is damage and none of its rows counts.
 
     Returns columns, class counts by epoch, the names of the files used, and the damage.
 
@@ -113,10 +135,17 @@ def read_sealed(
                 good = data if good is None else good
             else:
                 bad.append((key, "fails its SHA-256"))
-        damage += [(key, epochs, good is None, what) for key, what in bad]
-        if good is not None:
-            tables[name] = _read_table(good)
-            half += [name for _, what in bad if what == MISSING]
+        damage += [(key, epochs, good is None, what, False) for key, what in bad]
+        if good is None:
+            continue
+        table = _read_table(good)
+        if owner is not None and (stranger := _stranger(table[0], owner)):
+            what = f"belongs to another teacher or cache ({stranger})"
+            both = (f"{root}/{folder}/{name}" for folder in FOLDERS)
+            damage += [(key, epochs, True, what, True) for key in both if key in keys]
+            continue
+        tables[name] = table
+        half += [name for _, what in bad if what == MISSING]
     covered = set(elsewhere).union(*(_cells(tables[name][0]) for name in tables if name not in half))
     spare = {name for name in half if _cells(tables[name][0]) <= covered}
     damage = [entry for entry in damage if entry[0].rpartition("/")[2] not in spare]
@@ -128,6 +157,16 @@ def read_sealed(
     if parts:
         columns = {n: np.concatenate([part[n] for part, _ in parts]) for n in parts[0][0]}
     return columns, counts, list(tables), damage
+
+
+def _stranger(columns: Columns, owner: "Owner") -> str | None:
+    """Whom the first record that is not the owner's names; None where all are."""
+    if "cache" not in columns:
+        return "none" if owner.cache is not None else None
+    for cache, teacher in zip(columns["cache"], columns["teacher"], strict=True):
+        if (found := type(owner)(str(cache), str(teacher))) != owner:
+            return str(found)
+    return None
 
 
 def _cells(columns: Columns) -> set[Cell]:
@@ -180,12 +219,13 @@ def _write_table(columns: Columns, counts: Counts) -> bytes:
 
     data: dict[str, Any] = {}
     for name, column in columns.items():
-        if name == "confidence":
-            flat = pa.array(column.astype(np.int32).ravel())
-            data[name] = pa.FixedSizeListArray.from_arrays(flat, CONFIDENCE_BINS)
+        if name in _LISTS:
+            stored, _, shape = _LISTS[name]
+            flat = pa.array(column.astype(stored).ravel())
+            data[name] = pa.FixedSizeListArray.from_arrays(flat, int(np.prod(shape)))
         elif name.startswith("sha256."):
             data[name] = pa.array([digest.tobytes() for digest in column], pa.binary(32))
-        elif name == "run":
+        elif name in _TEXTS:
             data[name] = pa.array(list(column), pa.string())
         else:
             data[name] = pa.array(column)
@@ -210,16 +250,17 @@ def _read_table(data: bytes) -> tuple[Columns, Counts]:
     counts: Counts = {}
     for name in table.column_names:
         column = table[name]
-        if name == "confidence":
+        if name in _LISTS:
+            _, kind, shape = _LISTS[name]
             flat = column.chunk(0).flatten() if column.num_chunks else pa.array([], pa.int32())
-            columns[name] = _numbers(flat).astype(np.int64).reshape(-1, CONFIDENCE_BINS)
+            columns[name] = _numbers(flat).astype(kind).reshape(-1, *shape)
         elif name == _COUNTS:
             rows = np.flatnonzero(column.is_valid().to_pylist())
             for row in rows.tolist():
                 counts[int(columns["epoch"][row])] = _numbers(column[row].values).astype(np.int64)
         elif name.startswith("sha256."):
             columns[name] = _fixed_bytes(column)
-        elif name == "run":
+        elif name in _TEXTS:
             columns[name] = np.array(column.to_pylist(), dtype=object)
         else:
             columns[name] = _numbers(column.chunk(0)) if column.num_chunks else np.array([])

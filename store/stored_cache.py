@@ -24,6 +24,7 @@ from deit_pipe.store.manifest import (
 )
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.record import owner_of
 from deit_pipe.store.samples import SAMPLES, SampleIndex, decode_labels, decode_samples, sample_bytes
 
 
@@ -116,7 +117,8 @@ class StoredTeacher:
     @cached_property
     def ledger(self) -> Ledger:
         """Which blocks there are; damage is listed in it, not raised."""
-        return read_ledger(self.cache.place, self.name, tolerant=True)
+        owner = owner_of(self.cache.manifest, self.identity)
+        return read_ledger(self.cache.place, self.name, owner=owner, tolerant=True)
 
     @cached_property
     def coverage(self) -> Coverage:

@@ -77,7 +77,7 @@ def verify(cache: Source, level: Level = "hash", teacher: str | None = None) -> 
         trusted.
     """
     if level not in ("sizes", "hash", "deep"):
-        raise FormatInvalid(f"unknown level {level!r}\ngive --verify sizes, hash or deep")
+        raise FormatInvalid(f"unknown level {level!r}", cure="give --verify sizes, hash or deep")
     stored = stored_cache(cache)
     _ = stored.manifest
     findings = Findings(level)

@@ -6,7 +6,7 @@ loses the block at hand.
 
     with TargetWriter.open(location, teacher, epochs=10, rank=rank, world=world) as writer:
         for block in writer.mine:
-            ... writer.write(block, logits, fingerprints, labels, partner_labels)
+            ... writer.write(block, logits, fingerprints, labels, partner_labels, witness)
 """
 
 import time
@@ -29,7 +29,8 @@ from deit_pipe.store.manifest import TeacherIdentity, read_manifest
 from deit_pipe.store.places.location import Location, ObjectExists
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.preflight import Preflight, preflight
-from deit_pipe.store.record import BlockRecord, StoredObject, digest_of, record_key, signed_json
+from deit_pipe.store.proof.witness import BlockWitness
+from deit_pipe.store.record import BlockRecord, StoredObject, digest_of, owner_of, record_key, signed_json
 from deit_pipe.store.recovery import check_teacher, prepare, seal_epochs
 from deit_pipe.store.shards import ShardCodec
 from deit_pipe.store.statistics import block_statistics
@@ -56,13 +57,14 @@ class TargetWriter:
 
     def __init__(self, place: Location, teacher: TeacherIdentity, lock: WriterLock, rank: int, world: int) -> None:
         self._place = place
-        self._teacher = teacher
+        self.identity = teacher
         self._lock = lock
         self._rank = rank
         self._run = uuid.uuid4().hex[:12]
         self.manifest = read_manifest(place)
         self._codecs = [ShardCodec(spec, teacher.block_slots) for spec in array_specs(teacher.format)]
-        ledger = read_ledger(place, teacher.name)
+        self._owner = owner_of(self.manifest, teacher)
+        ledger = read_ledger(place, teacher.name, owner=self._owner)
         self.epochs = ledger.epochs or 0
         cells = ledger.cells()
         self.blocks: list[Block] = [
@@ -110,10 +112,10 @@ class TargetWriter:
         if manifest.num_classes != teacher.num_classes:
             field = FieldDifference("num_classes", manifest.num_classes, teacher.num_classes)
             raise CacheMismatch(
-                f"teacher {teacher.name!r} knows {teacher.num_classes} classes, "
-                f"the cache at {place.path} has {manifest.num_classes}\n"
-                "give --fit-head, or a teacher trained on these classes (deit-pipe train-teacher)",
+                f"teacher {teacher.name!r} knows {teacher.num_classes} classes, the cache at {place.path} "
+                f"has {manifest.num_classes}",
                 [field],
+                cure="give --fit-head, or a teacher trained on these classes (deit-pipe train-teacher)",
             )
         lock = WriterLock(place, teacher.name, rank)
         try:
@@ -136,11 +138,14 @@ class TargetWriter:
         fingerprints: NDArray[np.uint32],
         labels: NDArray[np.int64],
         partner_labels: NDArray[np.int64] | None = None,
+        witness: BlockWitness | None = None,
     ) -> BlockRecord:
         """Commit one block: logits float32 [n, C], fingerprints uint32 [n], true labels int64 [n].
 
+        The witness is part of every record of format 2; a cache of format 1 keeps none, and leaves it out.
+
         Raises:
-            TargetsInvalid: shapes, non-finite or too large values; nothing was written.
+            TargetsInvalid: shapes, non-finite or too large values, no possible witness; nothing was written.
             DiskFull: no space; nothing is lost. CacheBusy: somebody else committed this block.
             CacheCorrupt: the bytes read back are not the bytes written.
         """
@@ -152,7 +157,8 @@ class TargetWriter:
                 raise TargetsInvalid(f"{name} of {block}: expected {block.slots} rows, got {len(values)}")
         if fingerprints.dtype != np.uint32:
             raise TargetsInvalid(f"fingerprints of {block}: expected uint32, got {fingerprints.dtype}")
-        arrays = encode(logits, self._teacher.format)
+        witness = self._kept_witness(block, witness)
+        arrays = encode(logits, self.identity.format)
         statistics = block_statistics(logits, arrays, labels, partner_labels)
         arrays["fingerprint"] = fingerprints
         record = BlockRecord(
@@ -165,13 +171,16 @@ class TargetWriter:
             written=time.time(),
             objects={codec.spec.name: self._put(block, codec, arrays) for codec in self._codecs},
             statistics=statistics,
+            cache=self._owner.cache,
+            teacher=self._owner.teacher,
+            witness=witness,
         )
         try:
-            self._place.create(record_key(self._teacher.name, *cell), signed_json(record.to_json()))
+            self._place.create(record_key(self.identity.name, *cell), signed_json(record.to_json()))
         except ObjectExists:
             raise CacheBusy(
-                f"cache busy: another run committed {block} of {self._teacher.name!r} at {self._place.path}\n"
-                "stop one of the two runs and give the command again; it checks every block"
+                f"cache busy: another run committed {block} of {self.identity.name!r} at {self._place.path}",
+                cure="stop one of the two runs and give the command again; it checks every block",
             ) from None
         self._open.discard(cell)
         self._committed += 1
@@ -179,18 +188,27 @@ class TargetWriter:
         self._bytes += record.stored_bytes
         if self._rank == 0 and block.epoch > self._sealed_to:
             self._sealed_to = block.epoch
-            seal_epochs(self._place, self.manifest, self._teacher)
+            seal_epochs(self._place, self.manifest, self.identity)
         return record
+
+    def _kept_witness(self, block: Block, witness: BlockWitness | None) -> BlockWitness | None:
+        if self.manifest.format_version == 1:
+            return None
+        problem = "missing" if witness is None else witness.problem(block)
+        if problem:
+            raise TargetsInvalid(f"the witness of {block}: {problem}", details=["nothing of this block was written"])
+        return witness
 
     def _put(self, block: Block, codec: ShardCodec, arrays: Mapping[str, NDArray[Any]]) -> StoredObject:
         data = codec.encode(arrays[codec.spec.name])
-        key = object_key(self._teacher.name, codec.spec, block.epoch, block.index)
+        key = object_key(self.identity.name, codec.spec, block.epoch, block.index)
         self._place.put(key, data)
         digest = digest_of(data)
         if digest_of(self._place.get(key)) != digest:
             raise CacheCorrupt(
-                f"{codec.spec.name} of {block} reads back other bytes than were written ({key})\n"
-                "  the block was not committed\ncheck the disk and its memory before anything else"
+                f"{codec.spec.name} of {block} reads back other bytes than were written ({key})",
+                details=["the block was not committed"],
+                cure="check the disk and its memory before anything else",
             )
         return StoredObject(len(data), digest)
 
@@ -204,18 +222,18 @@ class TargetWriter:
         report = self.report
         views = max(0, self.epochs * self.manifest.num_samples - report.views_committed)
         blocks = max(0, report.blocks_total - report.blocks_committed)
-        return preflight(self._place, self._teacher.format, views, blocks, report.bytes_per_view)
+        return preflight(self._place, self.identity.format, views, blocks, report.bytes_per_view)
 
     def complete(self) -> bool:
         """Whether every block of every epoch is committed, by any rank: reads the ledger again."""
-        cells = read_ledger(self._place, self._teacher.name).cells()
+        cells = read_ledger(self._place, self.identity.name).cells()
         return all((block.epoch, block.index) in cells for block in self.blocks)
 
     def close(self) -> None:
         """Free the lock; rank 0 seals complete epochs first, so it closes last. Twice is fine."""
         try:
             if self._rank == 0:
-                seal_epochs(self._place, self.manifest, self._teacher)
+                seal_epochs(self._place, self.manifest, self.identity)
         finally:
             self._lock.release()
 

@@ -9,6 +9,8 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
+from deit_pipe.pipeline.compose import compose, normalise
+from deit_pipe.pipeline.loader import to_batch
 from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.pipeline.provenance import library_versions
 from deit_pipe.pipeline.recipe import PRESETS, Recipe
@@ -16,8 +18,10 @@ from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.stages.opened.same_samples import manifest_for, sample_index
 from deit_pipe.stages.opened.views import CachedViews
+from deit_pipe.stages.teaching.block_witness import WitnessTaker
 from deit_pipe.store.layout import Block
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, create_cache
+from deit_pipe.store.proof.witness import BlockWitness
 from deit_pipe.store.writer import TargetWriter
 
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -134,8 +138,19 @@ def make_cache(
         for place in writer.mine[:blocks]:
             rows = slice(place.start, place.stop)
             columns = (made.logits, made.fingerprints, made.labels, made.partners)
-            writer.write(place, *(column[place.epoch][rows] for column in columns))
+            values = (column[place.epoch][rows] for column in columns)
+            writer.write(place, *values, real_witness(made.views, teacher, place))
     return made
+
+
+def real_witness(views: CachedViews, teacher: TeacherIdentity, block: Block) -> BlockWitness:
+    """What stage one would keep of a block."""
+    batch = to_batch(views.render(block.epoch, np.arange(block.start, block.stop)))
+    taker = WitnessTaker(teacher, block)  # type: ignore[arg-type]  # it asks for mean and std only
+    watch = taker.look_at(batch)
+    assert watch is not None
+    watch(normalise(compose(batch, views.recipe), teacher.mean, teacher.std))
+    return taker.finish()
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from deit_pipe.store.identity import canonical_digest
 from deit_pipe.store.layout import Block
 from deit_pipe.store.manifest import Manifest, SampleIndex, TeacherIdentity, create_cache
 from deit_pipe.store.places.location import Location
+from deit_pipe.store.proof.witness import BlockWitness
 from deit_pipe.store.writer import TargetWriter
 
 FORMATS = ("dense", "dense8", "topk:3", "none")
@@ -59,14 +60,28 @@ def make_teacher(targets: str = "dense", num_classes: int = 10, **changes: Any) 
     return TeacherIdentity(**{**fields, **changes})
 
 
-def answers(block: Block, num_classes: int = 10, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """logits, fingerprints, labels, partner labels of a block."""
+def answers(block: Block, num_classes: int = 10, seed: int = 0) -> tuple[Any, ...]:
+    """logits, fingerprints, labels, partner labels and the witness of a block."""
     key = np.array([seed, block.epoch], np.uint64)
     random = np.random.Generator(np.random.Philox(key=key))
     logits = (random.standard_normal((block.stop, num_classes)) * 3).astype(np.float32)
     prints = np.random.Generator(np.random.Philox(key=key + 1000)).integers(0, 2**32, block.stop, np.uint32)
     labels = np.arange(block.stop) % num_classes
-    return logits[block.start :], prints[block.start :], labels[block.start :], labels[block.start :][::-1]
+    own = labels[block.start :]
+    return logits[block.start :], prints[block.start :], own, own[::-1], made_witness(block, num_classes, seed)
+
+
+def made_witness(block: Block, num_classes: int = 10, seed: int = 0) -> BlockWitness:
+    """The first two slots of a block, with numbers that no other block has."""
+    slots = tuple(range(block.start, min(block.start + 2, block.stop)))
+    key = np.array([seed + 2000, block.epoch], np.uint64)
+    values = np.random.Generator(np.random.Philox(key=key)).standard_normal((block.stop, 4)).astype(np.float32)
+    return BlockWitness(
+        slots=slots,
+        sums=tuple(tuple(values[slot].tolist()) for slot in slots),
+        labels=tuple((slot % num_classes, (slot + 1) % num_classes) for slot in slots),
+        lam=tuple([0.25, 0.75][: len(slots)]),
+    )
 
 
 def create(location: str | Path | Location, num_samples: int = 100, num_classes: int = 10) -> Manifest:

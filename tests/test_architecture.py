@@ -21,7 +21,7 @@ MUST_NOT_IMPORT = {
     "pipeline": {"torchvision", "timm", "zarr", "numcodecs"},
     "cli": {"torch", "timm", "zarr", "numpy", "PIL", "pyarrow"},
 }
-TORCH_IN_PIPELINE = {"loader.py", "compose.py"}
+TORCH_IN_PIPELINE = {"loader.py", "compose.py", "witness.py", "probe.py"}
 BANNED_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "manager", "base", "wrapper", "info"}
 
 

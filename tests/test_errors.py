@@ -95,18 +95,6 @@ def test_a_command_that_fails_says_the_same_in_json(tmp_path) -> None:
 
 
 ROOT = Path(__file__).parent.parent
-# Their messages are still texts with lines.
-NOT_YET = {
-    "pipeline/compose.py",
-    "pipeline/loader.py",
-    "pipeline/views.py",
-    "stages/cache_teacher.py",
-    "stages/opened/replay.py",
-    "store/reader.py",
-    "store/record.py",
-    "store/verify.py",
-    "store/writer.py",
-}
 
 
 def error_names() -> set[str]:
@@ -135,5 +123,4 @@ def test_errors_are_made_of_parts() -> None:
     paths = [path for folder in ("pipeline", "store", "stages") for path in (ROOT / folder).rglob("*.py")]
     assert len(paths) > 100
     names = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
-    left = {name for name, text in names.items() if lines_in_the_first_argument(text, errors) and name not in NOT_YET}
-    assert {name for name in left if not name.startswith("stages/training/")} == set()
+    assert {name for name, text in names.items() if lines_in_the_first_argument(text, errors)} == set()

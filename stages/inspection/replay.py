@@ -1,4 +1,4 @@
-"""`inspect-cache --replay`: make cached views again and compare fingerprints; no torch unless a teacher is asked too.
+"""`inspect-cache --replay`: make cached views again and compare what is kept of them; torch only for what needs it.
 
 Shapes: B cells of a batch.
 """
@@ -15,14 +15,17 @@ from deit_pipe.pipeline.plan import Cells, Purpose, ViewPlan
 from deit_pipe.pipeline.streams import random_words
 from deit_pipe.stages.console.errors import Missing, UsageProblem
 from deit_pipe.stages.console.progress import progress
-from deit_pipe.stages.inspection.replay_facts import SHOWN, DifferingView, ReplayFacts
+from deit_pipe.stages.inspection.replay_facts import SHOWN, DifferingView, ReplayFacts, WitnessFacts
 from deit_pipe.stages.opened.arrays import CachedArrays
 from deit_pipe.stages.opened.causes import Causes
-from deit_pipe.stages.opened.replay import changed_versions
+from deit_pipe.stages.opened.encoded_files import EncodedFiles
+from deit_pipe.stages.opened.replay import ReplayContext, changed_versions
 from deit_pipe.stages.opened.views import CachedViews
+from deit_pipe.store.stored_cache import StoredCache
 
 if TYPE_CHECKING:
     from deit_pipe.stages.inspection.teacher_check import TeacherCheck
+    from deit_pipe.stages.inspection.witness_replay import WitnessReplay
 
 BATCH = 256
 
@@ -31,16 +34,16 @@ def replay(
     views: CachedViews,
     teachers: Sequence[CachedArrays],
     asked: str,
-    provenance: Mapping[str, str],
+    stored: StoredCache,
     checks: "Sequence[TeacherCheck]" = (),
 ) -> ReplayFacts:
-    """Make the asked cells again and compare them with every teacher that has them.
+    """Make the asked cells again and compare them, fingerprints and witnesses, with every teacher that has them.
 
     Args:
         views: of the cache.
         teachers: whose fingerprints are compared.
         asked: `all`, a number of random cells, or `E/A-B`: slots A..B of epoch E.
-        provenance: the library versions recorded with the cache.
+        stored: the cache; for the libraries and the image files that it was made with.
         checks: teachers whose answers to these views are computed again.
 
     Raises:
@@ -52,6 +55,8 @@ def replay(
         raise Missing(f"no committed block among the cells {asked!r}", cure="make them with: deit-pipe cache-teacher")
     started, causes, different = time.perf_counter(), Causes(), 0
     examples: list[DifferingView] = []
+    files = EncodedFiles(stored, views.table)
+    witnesses = _witness_replay(views, stored, teachers, batches)
     with progress("replaying", total, "views") as shown:
         for cells in batches:
             rendered = views.render(cells.epoch, cells.slots)
@@ -63,13 +68,18 @@ def replay(
                 bad = cached != rendered.fingerprints
                 differs |= bad
                 for place in np.flatnonzero(bad)[: SHOWN - len(examples)].tolist():
-                    examples.append(differing_view(views, rendered, place, arrays.identity.name, int(cached[place])))
+                    examples.append(
+                        differing_view(views, rendered, place, arrays.identity.name, int(cached[place]), files)
+                    )
+            if witnesses is not None:
+                witnesses.add(rendered, teachers, differs)
             causes.add(rendered, differs)
             different += int(differs.sum())
             for check in checks:
                 check.add(rendered)
             shown.advance(len(cells.slots), f"{different} differ" if different else "")
         answers = tuple(check.finish() for check in checks)
+    proven = None if stored.manifest.format_version == 1 else _witness_facts(witnesses)
     return ReplayFacts(
         asked=asked,
         checked=total,
@@ -78,14 +88,36 @@ def replay(
         seconds=time.perf_counter() - started,
         examples=tuple(examples),
         cause=causes.sentence(),
-        versions=changed_versions(provenance),
+        versions=changed_versions(stored.provenance),
         answers=answers,
-        equal_to_cache=not different and not any(answer.different for answer in answers),
+        witnesses=proven,
+        equal_to_cache=not (different or (proven and proven.different) or any(answer.different for answer in answers)),
     )
 
 
-def differing_view(views: CachedViews, rendered: RenderedCells, place: int, teacher: str, cached: int) -> DifferingView:
-    """The view at `place`, and both fingerprints."""
+def _witness_replay(
+    views: CachedViews, stored: StoredCache, teachers: Sequence[CachedArrays], batches: Sequence[Cells]
+) -> "WitnessReplay | None":
+    """What compares witnesses; None where none of the cells has one, so that torch is not imported for nothing."""
+    if not any(
+        np.isin(cells.slots, arrays.witnesses(cells.epoch).slots).any() for cells in batches for arrays in teachers
+    ):
+        return None
+    from deit_pipe.stages.inspection.witness_replay import WitnessReplay
+
+    return WitnessReplay(views, ReplayContext(stored, views.table))
+
+
+def _witness_facts(witnesses: "WitnessReplay | None") -> WitnessFacts:
+    if witnesses is None:
+        return WitnessFacts(0, 0, ())
+    return WitnessFacts(witnesses.checked, len(witnesses.different), tuple(witnesses.different[:SHOWN]))
+
+
+def differing_view(
+    views: CachedViews, rendered: RenderedCells, place: int, teacher: str, cached: int, files: EncodedFiles
+) -> DifferingView:
+    """The view at `place`, both fingerprints, and what is proven of its image file."""
     sample = int(rendered.samples[place])
     return DifferingView(
         epoch=rendered.epoch,
@@ -95,6 +127,7 @@ def differing_view(views: CachedViews, rendered: RenderedCells, place: int, teac
         teacher=teacher,
         cached=f"{cached:08x}",
         replayed=f"{int(rendered.fingerprints[place]):08x}",
+        file=files.verdict(sample),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from deit_pipe.pipeline.sources.left_out import printable
 from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.words import Line, human_duration
+from deit_pipe.stages.opened.encoded_files import FileVerdict, cause_lines
 from deit_pipe.stages.opened.replay import version_pairs
 
 SHOWN = 5
@@ -14,7 +15,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class DifferingView(Facts):
-    """A view whose fingerprint is not the cached one; both in hexadecimal."""
+    """A view whose fingerprint is not the cached one; both in hexadecimal. `file` says what is proven of its image."""
 
     epoch: int
     slot: int
@@ -23,6 +24,7 @@ class DifferingView(Facts):
     teacher: str
     cached: str
     replayed: str
+    file: FileVerdict
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,20 @@ class AnswerCheck(Facts):
 
 
 @dataclass(frozen=True)
+class WitnessFacts(Facts):
+    """What composing made of the witnessed views among them, of all teachers together; zeros in format 1.
+
+    Attributes:
+        checked, different: views.
+        examples: the first messages.
+    """
+
+    checked: int
+    different: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ReplayFacts(Facts):
     """What a replay found.
 
@@ -62,7 +78,8 @@ class ReplayFacts(Facts):
         cause: what the differing views have in common; None where none differs.
         versions: library -> [cached, here], where they differ.
         answers: of teachers that were asked again.
-        equal_to_cache: all fingerprints, and all answers that were computed again, are the cached ones.
+        witnesses: of the views' composed pixels and labels; None for a cache of format 1, which has none.
+        equal_to_cache: all fingerprints and witnesses, and all answers computed again, are the cached ones.
     """
 
     asked: str
@@ -74,6 +91,7 @@ class ReplayFacts(Facts):
     cause: str | None
     versions: Mapping[str, Sequence[str]]
     answers: tuple[AnswerCheck, ...]
+    witnesses: WitnessFacts | None
     equal_to_cache: bool
 
 
@@ -95,17 +113,25 @@ def replay_lines(found: ReplayFacts, cache: str) -> list[Line]:
             for one in found.examples
         ]
         lines.append((f"  {found.cause}", "bold"))
-        if found.versions:
-            lines.append((f"  libraries that differ from the cache's: {version_pairs(found.versions)}", "bold"))
-            lines.append(("  install the cached versions, or make a new cache", ""))
-        else:
-            lines.append(
-                ("  every library has the cache's version: an image file was changed, or a library's code", "")
-            )
-            lines.append(("  restore it, or make a new cache", ""))
+        files = [one.file for one in found.examples]
+        telling = next((file for file in files if file.kind == "changed"), files[0])
+        cause = cause_lines(telling, found.versions, version_pairs(found.versions))
+        lines += [(f"  {part}", "") for part in cause]
+    lines += _witness_lines(found.witnesses)
     for answer in found.answers:
         lines += _answer_lines(answer, cache)
     return lines
+
+
+def _witness_lines(found: WitnessFacts | None) -> list[Line]:
+    if found is None:
+        return [("witness  format 1 has none: what is composed of these views is not proven", "")]
+    if not found.checked:
+        return []
+    if not found.different:
+        return [(f"witness  {found.checked:,} views: their composed pixels and labels are the cached ones", "green")]
+    lines = [(f"witness  {found.different:,} of {found.checked:,} views differ", "bold red")]
+    return lines + [(f"  {line}", "red") for line in found.examples[0].splitlines()]
 
 
 def _answer_lines(answer: AnswerCheck, cache: str) -> list[Line]:

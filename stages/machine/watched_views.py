@@ -1,7 +1,7 @@
 """The views of a run, watched on their way: who waits for whom, and what the native engine left to Pillow."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ def watched(
     *,
     quiet: bool = False,
     clock: Callable[[], float] = time.perf_counter,
-) -> "Iterator[ViewBatch]":
+) -> "Generator[ViewBatch, None, None]":
     """Pass batches on, and say on stderr, once, when their taker waits for more than 5 % of its time.
 
     Args:

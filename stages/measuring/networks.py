@@ -15,6 +15,7 @@ from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.measuring.clocks import Taken, repeat
 from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.networks.teacher import Teacher
+from deit_pipe.stages.opened.proof import StudentInput
 from deit_pipe.stages.training.targets import TensorTargets
 from deit_pipe.stages.training.trainer import Schedule, Trainer
 
@@ -75,6 +76,12 @@ class GivenTargets:
         """Targets of the batch, on the device of its pixels."""
         labels = views.labels.clamp(min=0).to(mixed.device, non_blocking=True)
         return [TensorTargets(kind="none", num_classes=self.num_classes, taus=(), teacher_label=labels)]
+
+    def watch(self, views: ViewBatch, given: StudentInput) -> None:
+        """Nothing to compare with."""
+
+    def confirm(self) -> None:
+        """Nothing to compare with."""
 
     def close(self) -> None:
         """Nothing to end."""

@@ -1,5 +1,6 @@
 """The frozen teacher: a timm CNN in eval mode with its own normalisation and a float32 head."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,12 +69,15 @@ class Teacher:
     fitted_on: str | None = None
 
     @torch.inference_mode()
-    def __call__(self, mixed: Tensor) -> Tensor:
+    def __call__(self, mixed: Tensor, watch: Callable[[Tensor], None] | None = None) -> Tensor:
         """Logits float32 [B, C] of composed pixels float32 [B, 3, S, S] (not normalised), on the teacher's device.
 
-        The head runs in float32 whatever the body's precision: bfloat16 logits tie the top two of about one row in 80.
+        `watch` is given the very tensor that the network gets. The head runs in float32 whatever the body's precision:
+        bfloat16 logits tie the top two of about one row in 80.
         """
         pixels = normalise(mixed, self.mean, self.std)
+        if watch is not None:
+            watch(pixels)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             features = self.model.forward_features(pixels)  # type: ignore[operator]
         logits: Tensor = self.model.forward_head(features.float())  # type: ignore[operator]
@@ -86,7 +90,7 @@ class Teacher:
         pooled: Tensor = self.model.forward_head(body.float(), pre_logits=True)  # type: ignore[operator]
         return pooled.flatten(1)
 
-    def padded(self, mixed: Tensor, batch_size: int) -> Tensor:
+    def padded(self, mixed: Tensor, batch_size: int, watch: Callable[[Tensor], None] | None = None) -> Tensor:
         """Logits of at most `batch_size` views, computed at exactly that batch size.
 
         Float bits depend on the batch size, so a short batch is filled up by repeating its last view: an answer then
@@ -95,7 +99,7 @@ class Teacher:
         missing = batch_size - len(mixed)
         if missing > 0:
             mixed = torch.cat([mixed, mixed[-1:].expand(missing, -1, -1, -1)])
-        return self(mixed)[: len(mixed) - max(0, missing)]
+        return self(mixed, watch)[: len(mixed) - max(0, missing)]
 
 
 def load_teacher(

@@ -13,6 +13,7 @@ from deit_pipe.store.blocks import ObjectDamaged, fetch_rows
 from deit_pipe.store.errors import CacheCorrupt
 from deit_pipe.store.formats import Arrays, Targets, decode
 from deit_pipe.store.layout import ArraySpec, array_specs
+from deit_pipe.store.proof.witness import Witnesses
 from deit_pipe.store.shards import ShardCodec
 from deit_pipe.store.stored_cache import Source, stored_cache
 from deit_pipe.store.verify import Finding
@@ -64,6 +65,10 @@ class CachedArrays:
     def has(self, epoch: int, slot: int) -> bool:
         """Whether a cell is committed."""
         return (epoch, slot // self.identity.block_slots) in self._ledger
+
+    def witnesses(self, epoch: int) -> Witnesses:
+        """The witnessed views of an epoch's committed blocks; none in format 1."""
+        return self._ledger.witnesses(epoch)
 
     def slots_of(self, index: int) -> tuple[int, int]:
         """Start and stop of a block."""

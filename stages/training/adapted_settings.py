@@ -54,8 +54,9 @@ def adapt_batch(
         fitting = views // parts * parts or views // unit * unit or (views if world == 1 else 0)
     if not fitting:  # unequal shares would weigh unequally
         raise UsageProblem(
-            f"{world} processes cannot share {views} views an epoch evenly\n"
-            f"  expected at least {unit} (processes x mix group)\nstart fewer processes"
+            f"{world} processes cannot share {views} views an epoch evenly",
+            expected=f"at least {unit} (processes x mix group)",
+            cure="start fewer processes",
         )
     changed = replace(settings, batch_size=fitting)
     if fitting == size:

@@ -8,7 +8,9 @@ from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.teacher import RANDOM, load_teacher
+from deit_pipe.stages.opened.arrays import CachedArrays
 from deit_pipe.stages.opened.continue_line import continue_teacher
+from deit_pipe.stages.opened.replay import ReplayContext
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.losses import DistillationLoss
 from deit_pipe.stages.training.served_targets import check_served, lumped_line
@@ -16,9 +18,10 @@ from deit_pipe.stages.training.target_sources import OnlineTargets
 from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.layout import block_slots_for
-from deit_pipe.store.ledger import coverage, read_ledger, read_runs
-from deit_pipe.store.manifest import Manifest, TeacherIdentity, list_teachers, read_teacher
+from deit_pipe.store.ledger import coverage, read_ledger, read_runs, refuse_foreign
+from deit_pipe.store.manifest import Manifest, list_teachers, read_teacher
 from deit_pipe.store.reader import TargetReader
+from deit_pipe.store.stored_cache import StoredTeacher
 
 
 def teacher_names(options: TrainStudentOptions, begun: dict[str, Any] | None = None) -> list[str]:
@@ -84,9 +87,10 @@ def check_labelled(table: SampleTable, loss: DistillationLoss) -> None:
         return
     asked = "--loss none" if loss.kind == "none" else f"--loss {loss.kind} --set alpha=0"
     raise Mismatch(
-        f"{asked} learns from labels only, and {unlabelled:,} of the {len(table):,} training images have none\n"
-        f"  expected a label for every image, or a teacher\n  got      {table.name}, {unlabelled:,} unlabelled\n"
-        "use --loss hard (the teacher's answers teach them), or make a cache of the labelled images alone"
+        (f"{asked} learns from labels only, and {unlabelled:,} of the {len(table):,} training images have none"),
+        expected="a label for every image, or a teacher",
+        got=f"{table.name}, {unlabelled:,} unlabelled",
+        cure="use --loss hard (the teacher's answers teach them), or make a cache of the labelled images alone",
     )
 
 
@@ -110,9 +114,19 @@ def open_reader(options: TrainStudentOptions, name: str, loss: DistillationLoss)
 
 
 def online_targets(
-    options: TrainStudentOptions, group: Processes, identity: TeacherIdentity, table: SampleTable, seed: int
+    options: TrainStudentOptions,
+    group: Processes,
+    stored: StoredTeacher,
+    table: SampleTable,
+    context: ReplayContext,
 ) -> OnlineTargets:
-    """The cache's own teacher, in the loop; other weights are refused."""
+    """The cache's own teacher, in the loop; other weights are refused. Its views are compared where blocks are there.
+
+    Raises:
+        Mismatch: other weights. CacheCorrupt: the ledger's records are another teacher's.
+    """
+    identity = stored.identity
+    refuse_foreign(stored.cache.place, identity.name, stored.ledger)
     weights = options.teacher_weights
     if weights is None:
         runs = read_runs(options.cache, identity.name)
@@ -126,12 +140,13 @@ def online_targets(
         class_names=table.class_names,
         device=group.device,
         precision=identity.precision,
-        seed=seed,
+        seed=stored.cache.manifest.seed,
     )
     if teacher.weights_sha256 != identity.weights_sha256:
         raise Mismatch(
-            f"online-teacher has other weights than {options.cache}\n"
-            f"  weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}\n"
-            "give the weights the cache was made with: --set teacher-weights=FILE"
+            f"online-teacher has other weights than {options.cache}",
+            details=[(f"weights sha256  cached {identity.weights_sha256[:16]}   given {teacher.weights_sha256[:16]}")],
+            cure="give the weights the cache was made with: --set teacher-weights=FILE",
         )
-    return OnlineTargets(teacher, identity.format, identity.batch_size)
+    cached = CachedArrays(stored.cache, identity.name)
+    return OnlineTargets(teacher, identity.format, identity.batch_size, cached, context)

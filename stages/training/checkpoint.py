@@ -87,8 +87,9 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
         )
     except Exception as error:  # whatever a damaged file makes the readers raise, the cure is the same
         raise Corrupt(
-            f"the last checkpoint of {run} cannot be read\n  {type(error).__name__}: {error}\n"
-            f"remove {run / CHECKPOINTS} to train again from the start"
+            f"the last checkpoint of {run} cannot be read",
+            details=[f"{type(error).__name__}: {error}"],
+            cure=f"remove {run / CHECKPOINTS} to train again from the start",
         ) from error
 
 
@@ -115,7 +116,8 @@ def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 tensors[f"{index}.{name}"] = value
             elif isinstance(value, list | tuple) and any(isinstance(part, Tensor) for part in value):
                 raise UsageProblem(
-                    "this optimiser keeps state that a checkpoint cannot hold\n  use --set optimizer=adamw, lamb or sgd"
+                    "this optimiser keeps state that a checkpoint cannot hold",
+                    cure="use --set optimizer=adamw, lamb or sgd",
                 )
             else:
                 numbers.setdefault(str(index), {})[name] = value

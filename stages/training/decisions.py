@@ -126,8 +126,9 @@ def settings_of(
     )
     if not adapts and settings.batch_size > plan.num_slots and group.world > 1:
         raise UsageProblem(
-            f"{options.out} was begun with a batch of more than the {plan.num_slots} views of an epoch, which "
-            f"{group.world} processes cannot share evenly\n  go on with one process, or begin again with a new --out"
+            f"{options.out} was begun with a batch of more than the {plan.num_slots} views of an "
+            f"epoch, which {group.world} processes cannot share evenly",
+            cure="go on with one process, or begin again with a new --out",
         )
     if adapts:
         settings, lines = adapt_settings(settings, options, preset.name, plan, group.world)
@@ -160,14 +161,14 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
         good = all(weight >= 0 for weight in weights) and math.isfinite(sum(weights))
         if len(weights) != teachers or not good or not sum(weights):
             raise UsageProblem(
-                f"teacher-loss-weights {options.teacher_loss_weights!r} does not fit\n"
-                f"  expected {teachers} numbers of at least 0, one per teacher of --teacher, not all 0\n"
-                "  give for example --set teacher-loss-weights=2,1"
+                f"teacher-loss-weights {options.teacher_loss_weights!r} does not fit",
+                expected=f"{teachers} numbers of at least 0, one per teacher of --teacher, not all 0",
+                cure="give for example --set teacher-loss-weights=2,1",
             )
     if settings.label_loss == "bce" and settings.smoothing > 0:
         raise UsageProblem(
-            "label-loss bce counts every class with a positive target, so smoothing would make all of them positive\n"
-            "use --set smoothing=0"
+            "label-loss bce counts every class with a positive target, so smoothing would make all of them positive",
+            cure="use --set smoothing=0",
         )
     return DistillationLoss(
         kind=options.loss,
@@ -183,15 +184,16 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
 def check_options(options: TrainStudentOptions, settings: TrainingSettings) -> None:
     """Refuse options that contradict each other, before anything is opened."""
     if options.select == "ema" and not options.ema:
-        raise UsageProblem("select ema needs averaged weights\n  give for example --set ema=0.9999")
+        raise UsageProblem("select ema needs averaged weights", cure="give for example --set ema=0.9999")
     if not options.ema and not options.ema_warmup:
         raise UsageProblem("ema-warmup needs averaged weights", cure="give for example --set ema=0.99996")
     if options.online_teacher and options.teacher and "," in options.teacher:
-        raise UsageProblem("online-teacher runs one teacher\n  name one with --teacher")
+        raise UsageProblem("online-teacher runs one teacher", cure="name one with --teacher")
     if options.teacher_weights and not options.online_teacher:
         raise UsageProblem(
-            "teacher-weights goes with online-teacher\n  answers come from the cache otherwise\n"
-            "  give --set online-teacher=true too, or leave it out"
+            "teacher-weights goes with online-teacher",
+            details=["answers come from the cache otherwise"],
+            cure="give --set online-teacher=true too, or leave it out",
         )
     if settings.lr_batch and settings.scaled_lr < settings.min_lr:
         note(

@@ -86,9 +86,10 @@ def evaluate_student(
     """
     if not (table.labels >= 0).any():
         raise Missing(
-            f"{table.name} has no labelled image to evaluate on\n"
-            f"  expected labels of {len(table.class_names)} classes\n  got      {len(table)} images without label\n"
-            "give labelled images with --val-data (train-student) or --data (evaluate)"
+            f"{table.name} has no labelled image to evaluate on",
+            expected=f"labels of {len(table.class_names)} classes",
+            got=f"{len(table)} images without label",
+            cure="give labelled images with --val-data (train-student) or --data (evaluate)",
         )
     training = model.training
     model.eval()

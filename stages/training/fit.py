@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from deit_pipe.pipeline.loader import load_views, named_worker_death
+from deit_pipe.pipeline.proof.recheck import rechecked
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Terminated
 from deit_pipe.stages.console.progress import Progress, progress
@@ -102,7 +103,7 @@ class Fit:
                 )
                 stack.callback(self.metrics.close)
             cells = self.schedule.cells(group, position.epoch, position.step)
-            views = load_views(
+            loaded = load_views(
                 self.table,
                 self.trainer.recipe,
                 self.schedule.plan,
@@ -111,8 +112,9 @@ class Fit:
                 workers=self.workers,
                 pin_memory=group.device.type == "cuda",
             )
-            views = watched(views, "student", self.workers, quiet=not group.first)
-            stack.callback(views.close)  # type: ignore[attr-defined]  # a generator; ends its workers
+            checked = rechecked(loaded, self.schedule.plan.seed)
+            views = watched(checked, "student", self.workers, quiet=not group.first)
+            stack.callback(views.close)  # ends its workers
             targets = stack.enter_context(closing(self.make_targets(position.epoch, position.step)))
             shown = stack.enter_context(
                 progress(
@@ -238,8 +240,8 @@ class Fit:
         if stop.signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise Terminated(
-            f"terminated after step {position.total}; a checkpoint was saved in {self.run_folder}\n"
-            "run the same command again to go on"
+            f"terminated after step {position.total}; a checkpoint was saved in {self.run_folder}",
+            cure="run the same command again to go on",
         )
 
     def _due(self) -> bool:

@@ -27,7 +27,7 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings, layer_decay: fl
         )
     except (ValueError, KeyError, AssertionError) as error:
         raise UsageProblem(
-            f"timm has no optimiser {settings.optimizer!r}\n  {error}\nuse adamw, lamb or sgd"
+            f"timm has no optimiser {settings.optimizer!r}", details=[str(error)], cure="use adamw, lamb or sgd"
         ) from error
     return optimizer
 

@@ -81,8 +81,8 @@ def begin(run: Path, config: dict[str, Any], given: Collection[str] = ()) -> Non
         and (name in there or name in given)
     ]
     if different:
-        lines = [f"  {name.replace('_', '-')}: there {there.get(name)}   given {config[name]}" for name in different]
-        raise Mismatch(f"{run} holds another run\n" + "\n".join(lines) + "\ngive another folder with --out")
+        lines = [f"{name.replace('_', '-')}: there {there.get(name)}   given {config[name]}" for name in different]
+        raise Mismatch(f"{run} holds another run", details=lines, cure="give another folder with --out")
 
 
 @contextmanager
@@ -98,8 +98,8 @@ def only_writer(run: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise Missing(
-                f"{run} is in use: another process is training into it\n"
-                "  wait for it to end, or give another folder with --out"
+                f"{run} is in use: another process is training into it",
+                cure="wait for it to end, or give another folder with --out",
             ) from error
         yield
 
@@ -118,17 +118,17 @@ def weights_file(run: Path, which: str) -> str:
     quoted = shlex.quote(str(run))
     begun = begun_command(run)
     if which == "best" and not (run / RESULT).is_file() and not (run / BEST_WEIGHTS).is_file():
-        raise Missing(f"{run} is not finished and has no best weights yet\nfinish it with: {begun}")
+        raise Missing(f"{run} is not finished and has no best weights yet", cure=f"finish it with: {begun}")
     if which == "best" and (run / STUDENT_FACTS).is_file() and not (run / BEST_WEIGHTS).is_file():
         raise Missing(
-            f"{run} has no best weights: no epoch of it was measured on validation images, so none was selected\n"
-            f"take its last ones: deit-pipe evaluate {quoted} --weights result"
+            (f"{run} has no best weights: no epoch of it was measured on validation images, so none was selected"),
+            cure=f"take its last ones: deit-pipe evaluate {quoted} --weights result",
         )
     if which != "last":
         return STUDENT_WEIGHTS if which == "result" else BEST_WEIGHTS
     pointer = read_json(run / CHECKPOINTS / POINTER)
     if pointer is None:
-        raise Missing(f"{run} has no checkpoint\ntrain with: {begun}")
+        raise Missing(f"{run} has no checkpoint", cure=f"train with: {begun}")
     return f"{CHECKPOINTS}/{pointer['folder']}/model.safetensors"
 
 
@@ -165,8 +165,8 @@ class Metrics:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise Missing(
-                    f"--set tensorboard=true needs {error.name or 'tensorboard'}\n"
-                    "  install it with: pip install 'deit-pipe[tensorboard]'"
+                    f"--set tensorboard=true needs {error.name or 'tensorboard'}",
+                    cure="install it with: pip install 'deit-pipe[tensorboard]'",
                 ) from error
             self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from deit_pipe.pipeline.loader import ViewBatch
+from deit_pipe.stages.opened.proof import StudentInput
 from deit_pipe.store.formats import Targets, TargetsOf
 
 TensorTargets = TargetsOf[Tensor]
@@ -34,4 +35,12 @@ class TargetSource(Protocol):
             views: the batch; its fingerprints are checked against the cache's.
             mixed: float32 [B, 3, S, S], the composed pixels, not normalised.
         """
+        ...
+
+    def watch(self, views: ViewBatch, given: StudentInput) -> None:
+        """Take what proves that the student is given what the teacher saw; never makes the device wait."""
+        ...
+
+    def confirm(self) -> None:
+        """Compare what was taken in this step; raises Mismatch."""
         ...

@@ -17,6 +17,7 @@ from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.stages.console.errors import TrainingDiverged
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.student import StudentFacts
+from deit_pipe.stages.opened.proof import StudentInput
 from deit_pipe.stages.training.losses import DistillationLoss
 from deit_pipe.stages.training.targets import TargetSource
 
@@ -144,6 +145,7 @@ class Trainer:
 
         Raises:
             TrainingDiverged: the loss is not finite; nothing was changed by this step.
+            Mismatch: the student was given something else than the teacher; nothing was changed by this step.
         """
         times = StepTimes()
         totals: list[Tensor] = []
@@ -162,7 +164,10 @@ class Trainer:
             times.targets += answered - composed
             if self.channels_last:
                 mixed = mixed.to(memory_format=torch.channels_last)
+            inputs = normalise(mixed, self.facts.mean, self.facts.std)
             labels = mixed_labels(batch, self.facts.num_classes, self.smoothing)
+            labelled = labelled_share(batch)
+            targets.watch(on_host, self._given(inputs, labels, labelled))
             last = part == len(parts) - 1
             if isinstance(self.network, nn.parallel.DistributedDataParallel):
                 self.network.require_backward_grad_sync = last
@@ -171,9 +176,9 @@ class Trainer:
                 dtype=AMP_DTYPES.get(self.precision, torch.bfloat16),
                 enabled=self.precision in AMP_DTYPES,
             ):
-                out = self.network(normalise(mixed, self.facts.mean, self.facts.std))
+                out = self.network(inputs)
             class_logits, dist_logits = out if isinstance(out, tuple) else (out, out)
-            terms = self.loss(class_logits, dist_logits, labels, answers, labelled_share(batch))
+            terms = self.loss(class_logits, dist_logits, labels, answers, labelled)
             totals.append(terms.total.detach())
             seen.append(on_host)
             self.scaler.scale(terms.total * (len(batch) / sum(parts))).backward()  # type: ignore[no-untyped-call]
@@ -187,6 +192,7 @@ class Trainer:
         started = time.perf_counter()
         # one look at the device a step; all processes must agree, or the others would wait for ever
         finite = torch.isfinite(torch.stack(totals)).tolist()
+        targets.confirm()  # here, because what is compared has arrived: the line above has waited for the device
         if self.group.any(not all(finite)):
             raise TrainingDiverged(diverged(seen[finite.index(False) if False in finite else 0], epoch, self.precision))
         if self.clip_grad:
@@ -196,6 +202,17 @@ class Trainer:
         self.scaler.update()
         times.compute += time.perf_counter() - started
         return times
+
+    def _given(self, inputs: Tensor, labels: Tensor, labelled: Tensor) -> StudentInput:
+        """What the network and the loss get, and what is said of it."""
+        return StudentInput(
+            inputs=inputs,
+            mean=tuple(self.facts.mean),
+            std=tuple(self.facts.std),
+            labels=labels,
+            labelled=labelled,
+            smoothing=self.smoothing,
+        )
 
     def update_ema(self, global_step: int) -> None:
         """Average the weights in; timm's warm-up keeps the untrained start from dominating a short run.

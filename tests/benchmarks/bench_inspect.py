@@ -96,6 +96,12 @@ def big_ledger(folder: Path) -> tuple[Path, int]:
             "topk_mass": np.full(count, np.nan),
             "run": np.array(["0123456789ab"] * count, object),
             "confidence": random.multinomial(8192, np.full(20, 0.05), count),
+            "cache": np.array([manifest.digest] * count, object),
+            "teacher": np.array([probe.digest] * count, object),
+            "witness.slots": index[:, None] * 8192 + np.array([0, 1]),
+            "witness.sums": random.standard_normal((count, 2, 4)).astype(np.float32),
+            "witness.labels": random.integers(0, CLASSES, (count, 2, 2)),
+            "witness.lam": random.random((count, 2)).astype(np.float32),
         }
         for name in ("teacher_label", "fingerprint", "logits"):
             columns[f"bytes.{name}"] = random.integers(10_000, 20_000_000, count)

@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import zarr
 from benchmarks.results import environment_line, write_section
-from store_fakes import make_manifest, make_samples, make_teacher
+from store_fakes import made_witness, make_manifest, make_samples, make_teacher
 
 from deit_pipe.store.formats import decode, encode
-from deit_pipe.store.layout import array_specs, block_slots_for, blocks_per_epoch
+from deit_pipe.store.layout import Block, array_specs, block_slots_for, blocks_per_epoch
 from deit_pipe.store.manifest import TeacherIdentity, create_cache
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.shards import ShardCodec
@@ -138,7 +138,7 @@ def write_cache(folder: Path, logits: np.ndarray, text: str, slots: int) -> tupl
             rows = logits[random.integers(0, len(logits), unit.slots)]
             prints = random.integers(0, 2**32, unit.slots, dtype=np.uint32)
             started = time.perf_counter()
-            writer.write(unit, rows, prints, rows.argmax(axis=1))
+            writer.write(unit, rows, prints, rows.argmax(axis=1), None, made_witness(unit))
             seconds += time.perf_counter() - started
     return teacher, seconds
 
@@ -302,6 +302,9 @@ def make_ledger(path: Path) -> None:
                     written=1.7e9 + epoch * 1e3 + index,
                     objects=objects,
                     statistics=statistics,
+                    cache="5" * 64,
+                    teacher="6" * 64,
+                    witness=made_witness(Block(epoch, index, start, min(start + block, IMAGENET))),
                 )
             )
         counts = {epoch: random.integers(900, 1400, 1000)}

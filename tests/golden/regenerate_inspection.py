@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from golden.regenerate_cache import CACHE
 from inspect_fakes import Reader
 
 from deit_pipe import __version__
 from deit_pipe.stages import inspect_cache
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 
+CACHE = Path(__file__).with_name("cache_v1")
 EXPECTED = Path(__file__).with_name("inspection_v1.json")
 CASES: dict[str, dict[str, str]] = {
     "whole": {},

@@ -35,7 +35,13 @@ DIGESTS = {
         "dense": "0c1499f33258efb23450251189d03bba6d1fcd417b88bb682c40d539702aa68f",
         "none": "ae7ac4a98dd471708494c7c06579073df333a2646f03bb24681ce3a53028e70d",
         "topk-3": "43d772bc7af4c7ddd3c6172615a2da133cc7b04f63056f1b5236bd2cf558027a",
-    }
+    },
+    "cache_v2": {
+        "views": "065dc9cc83e8d934e1567b3366772e70db51002184963cafa794924cbdbf030f",
+        "dense": "0c1499f33258efb23450251189d03bba6d1fcd417b88bb682c40d539702aa68f",
+        "none": "ae7ac4a98dd471708494c7c06579073df333a2646f03bb24681ce3a53028e70d",
+        "topk-3": "43d772bc7af4c7ddd3c6172615a2da133cc7b04f63056f1b5236bd2cf558027a",
+    },
 }
 
 each_cache = pytest.mark.parametrize("cache", CACHES, ids=lambda path: path.name)

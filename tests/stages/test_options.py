@@ -31,8 +31,12 @@ BAD: list[tuple[str, Any, str]] = [
     ("epochs", 0, "--epochs cannot be 0: expected a whole number of at least 1"),
     ("epochs", 7.5, "--epochs cannot be 7.5: expected a whole number of at least 1"),
     ("seed", -1, "--seed cannot be -1: expected a whole number from 0 to 1,099,511,627,776"),
-    ("loss", "firm", "--loss cannot be 'firm': expected one of none, hard, soft"),
-    ("preset", "tiny", "--preset cannot be 'tiny': expected one of deit, deit3, finetune, small, few"),
+    ("loss", "firm", "--loss cannot be 'firm': expected one of none, hard, soft, mse"),
+    (
+        "preset",
+        "tiny",
+        "--preset cannot be 'tiny': expected one of deit, deit3, finetune, deit3-finetune, transfer, small, few",
+    ),
 ]
 
 

@@ -74,7 +74,7 @@ def test_columns_agree_with_a_direct_computation(tmp_path):
     assert columns["epoch"].tolist() == [0] * 7 + [1] * 7 + [2] * 3
     assert columns["index"].tolist() == [*range(7), *range(7), *range(3)]
     for row, record in enumerate(read_ledger(tmp_path, teacher.name).records()):
-        logits, _, labels, partners = answers(record.block)
+        logits, _, labels, partners, _ = answers(record.block)
         direct = direct_statistics(logits, labels, partners)
         for name in ("agree", "agree_either", "ties"):
             assert columns[name][row] == direct[name]

@@ -103,8 +103,8 @@ def test_an_interrupted_creation_is_completed(tmp_path):
 def test_a_newer_format_is_refused(tmp_path):
     create(tmp_path / "c")
     path = tmp_path / "c" / "MANIFEST.json"
-    path.write_text(path.read_text().replace('"deit_pipe": 1', '"deit_pipe": 2'))
-    with pytest.raises(CacheMismatch, match="cache format 2"):
+    path.write_text(path.read_text().replace('"deit_pipe": 2', '"deit_pipe": 3'))
+    with pytest.raises(CacheMismatch, match="cache format 3"):
         read_manifest(tmp_path / "c")
 
 

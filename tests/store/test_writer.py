@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from store_fakes import (
     create,
     expected,
     fill,
+    made_witness,
     make_teacher,
     write_blocks,
 )
@@ -137,7 +139,7 @@ def test_all_zero_labels_logits_and_fingerprints_survive(tmp_path):
             for block in writer.mine:
                 zeros = np.zeros(block.slots, np.int64)
                 logits = np.zeros((block.slots, 10), np.float32)
-                writer.write(block, logits, zeros.astype(np.uint32), zeros)
+                writer.write(block, logits, zeros.astype(np.uint32), zeros, None, made_witness(block))
         reader = TargetReader(tmp_path / text)
         targets = reader.read(0, np.arange(100))
         assert not targets.teacher_label.any()
@@ -152,19 +154,28 @@ def test_a_block_is_refused_whole(tmp_path):
     create(tmp_path)
     with TargetWriter.open(tmp_path, make_teacher(), epochs=1) as writer:
         block = writer.mine[0]
-        logits, prints, labels, _ = answers(block)
+        logits, prints, labels, _, witness = answers(block)
         bad = logits.copy()
         bad[3, 3] = np.nan
         with pytest.raises(TargetsInvalid, match="row 3"):
-            writer.write(block, bad, prints, labels)
+            writer.write(block, bad, prints, labels, None, witness)
         with pytest.raises(TargetsInvalid, match="expected 16 rows, got 15"):
-            writer.write(block, logits, prints[:15], labels)
+            writer.write(block, logits, prints[:15], labels, None, witness)
         with pytest.raises(TargetsInvalid, match="uint32"):
-            writer.write(block, logits, prints.astype(np.int64), labels)
+            writer.write(block, logits, prints.astype(np.int64), labels, None, witness)
         with pytest.raises(ValueError, match="not a missing block"):
             writer.write(Block(7, 0, 0, 16), logits, prints, labels)
+        for wrong, what in (
+            (None, "missing"),
+            (replace(witness, slots=(0, 16)), "outside the block"),
+            (replace(witness, lam=(0.5,)), "not as many values"),
+            (replace(witness, sums=((0.0, 0.0, 0.0, float("nan")),) * 2), "finite"),
+            (replace(witness, slots=(3, 3)), "expected one or two"),
+        ):
+            with pytest.raises(TargetsInvalid, match=f"witness of epoch 0, slots 0..15: .*{what}"):
+                writer.write(block, logits, prints, labels, None, wrong)
         assert not list(tmp_path.rglob("c/*/*"))
-        writer.write(block, logits, prints, labels)
+        writer.write(block, logits, prints, labels, None, witness)
         with pytest.raises(ValueError, match="not a missing block"):
             writer.write(block, logits, prints, labels)
 

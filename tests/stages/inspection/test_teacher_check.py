@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from inspect_fakes import MIXED, make_cache
+from inspect_fakes import MIXED, make_cache, real_witness
 
 from deit_pipe.pipeline.compose import compose
 from deit_pipe.pipeline.loader import to_batch
@@ -57,7 +57,8 @@ def test_the_teacher_is_asked_again_and_a_block_of_wrong_normalisation_is_found(
             mixed = compose(to_batch(rendered), MIXED)
             logits = (wrong if bad else teacher).padded(mixed, 8).numpy()
             answers[block.epoch, block.index] = logits, teacher.padded(mixed, 8).numpy()
-            writer.write(block, logits, rendered.fingerprints, rendered.labels)
+            witness = real_witness(made.views, identity, block)
+            writer.write(block, logits, rendered.fingerprints, rendered.labels, None, witness)
     options = InspectCacheOptions(
         cache=str(made.cache),
         replay="all",
@@ -95,7 +96,8 @@ def test_answers_with_the_right_labels_and_wrong_logits_are_found(tmp_path: Path
             rendered = made.views.render(0, np.arange(block.start, block.stop))
             logits = teacher.padded(compose(to_batch(rendered), made.views.recipe), 8).numpy()
             scale = np.float32(4.0 if block.index == 3 else 1.0)
-            writer.write(block, logits * scale, rendered.fingerprints, rendered.labels)
+            witness = real_witness(made.views, identity, block)
+            writer.write(block, logits * scale, rendered.fingerprints, rendered.labels, None, witness)
     options = InspectCacheOptions(
         cache=str(made.cache),
         replay="all",
