@@ -1,6 +1,7 @@
 """The witness of a block, taken while the teacher answers: the views that tell most, at the teacher's own input."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -20,7 +21,7 @@ class WitnessTaker:
         # by turns, so that a small cache has witnesses of both
         self._prefer_cutmix = block.index % 2 == 1
         self._best = -1
-        self._views: tuple[ViewBatch, list[int]] | None = None
+        self._witness: BlockWitness | None = None
         self._sums: Tensor | None = None
 
     def look_at(self, batch: ViewBatch) -> Callable[[Tensor], None] | None:
@@ -28,7 +29,14 @@ class WitnessTaker:
         tells, places = telling_views(batch, self._prefer_cutmix)
         if tells <= self._best:
             return None
-        self._best, self._views = tells, (batch, places)
+        others = partner_labels(batch)
+        self._best = tells
+        self._witness = BlockWitness(  # of the batch nothing is kept: its memory may be used again
+            slots=tuple(int(batch.slots[place]) for place in places),
+            sums=(),
+            labels=tuple((int(batch.labels[place]), int(others[place])) for place in places),
+            lam=tuple(float(batch.lam[place]) for place in places),
+        )
 
         def take(inputs: Tensor) -> None:
             self._sums = witness_sums(rows_of(inputs, places), self._teacher.mean, self._teacher.std)
@@ -37,13 +45,6 @@ class WitnessTaker:
 
     def finish(self) -> BlockWitness:
         """The witness, of the batches looked at."""
-        assert self._views is not None
+        assert self._witness is not None
         assert self._sums is not None
-        batch, places = self._views
-        others = partner_labels(batch)
-        return BlockWitness(
-            slots=tuple(int(batch.slots[place]) for place in places),
-            sums=tuple(tuple(row) for row in self._sums.tolist()),
-            labels=tuple((int(batch.labels[place]), int(others[place])) for place in places),
-            lam=tuple(float(batch.lam[place]) for place in places),
-        )
+        return replace(self._witness, sums=tuple(tuple(row) for row in self._sums.tolist()))
