@@ -1,6 +1,6 @@
 """Bytes per view, what rounding costs, write speed, read latency, ledger opening. Numbers to beat: DESIGN section 8.
 
-    python tests/benchmarks/bench_store.py LOGITS.npy [--write]
+    python tests/benchmarks/bench_store.py LOGITS.npy [--sizes] [--write]
 
 LOGITS.npy holds real float32 logits [rows, C]; make_logits.py beside this file makes them and says from what.
 """
@@ -317,6 +317,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("logits", type=Path, nargs="?")
     parser.add_argument("--write", action="store_true", help="replace the section in RESULTS.md")
+    parser.add_argument("--sizes", action="store_true", help="bytes and rounding only, which no load disturbs")
     parser.add_argument("--make-ledger", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.make_ledger:
@@ -331,6 +332,12 @@ def main() -> None:
         "dense8 half of it, each plus 4 for the fingerprint. The stored label is always the float32 argmax.\n\n"
         + sizes_table(logits),
     ]
+    if options.sizes:
+        text = "\n\n".join([environment_line(("numpy", "zarr", "numcodecs", "pyarrow")), *parts])
+        print(text)
+        if options.write:
+            write_section("Store: bytes and rounding of every format", text)
+        return
     with tempfile.TemporaryDirectory() as folder:
         parts.append(
             f"Reading, ms per {BATCH}-slot batch, all arrays, converted to what the loss takes. Ours: a fresh reader's "
