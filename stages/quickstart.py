@@ -204,8 +204,8 @@ def conclusion(teacher: Spread, runs: Mapping[str, Sequence[ComparedRun]]) -> li
     return [
         f"Against the {LABELS} labels alone, the teacher's answers to all images, {IMAGES - LABELS:,} without a label, "
         "change",
-        f"the student by {difference_words(gain)} points ({sure}); its answers to the same {LABELS} images by "
-        f"{difference_words(same)}.",
+        f"the student by {difference_words(gain)} points ({sure});",
+        f"its answers to the same {LABELS} images by {difference_words(same)}.",
         f"Teacher {teacher.mean:.1%}, student {student.mean:.1%}; the teacher saw every view once, for all students.",
     ]
 
