@@ -114,6 +114,7 @@ ROOMS = {
     "measuring": {"console", "machine", "networks", "opened", "options", "teaching", "training"},
     "inspection": {"console", "machine", "networks", "opened", "options"},
     "comparing": {"console", "machine", "networks", "opened", "options"},
+    "face": {"console", "machine", "networks", "opened", "options", "training"},
     "pages": {"console", "inspection", "networks", "opened", "options", "training"},
 }
 MOST_FILES = 20

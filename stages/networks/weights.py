@@ -187,14 +187,18 @@ def classifier_name(model: nn.Module) -> str:
     return names[0]
 
 
-def hub_weights(tag: str) -> nn.Module:
+def hub_weights(tag: str, cure: str | None = None) -> nn.Module:
     """The timm model with its published weights, from the hub or the local hub cache.
+
+    Args:
+        tag: full timm tag.
+        cure: what to say where they cannot be had; None: what a teacher's user can do.
 
     Raises:
         Missing: no weights are published, or they cannot be fetched; the cures are named.
     """
     config = timm.get_pretrained_cfg(tag)
-    cures = (
+    cures = cure or (
         "give a weights file with --teacher-weights FILE, or make a teacher for your classes with:\n"
         f"  deit-pipe train-teacher --teacher {tag.partition('.')[0]}"
     )

@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from deit_pipe.pipeline.loader import load_views, named_worker_death
-from deit_pipe.pipeline.proof.recheck import rechecked
+from deit_pipe.pipeline.loader import named_worker_death
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Terminated
 from deit_pipe.stages.console.progress import Progress, progress
@@ -34,6 +33,7 @@ from deit_pipe.stages.training.checkpoint import (
 from deit_pipe.stages.training.evaluation import Scores, best_answer, by_crop_ratio, evaluate_student
 from deit_pipe.stages.training.optim import learning_rate, make_schedule
 from deit_pipe.stages.training.outcome import outcome
+from deit_pipe.stages.training.proven_batches import ProvenBatches, checked_views
 from deit_pipe.stages.training.published import TrainingSettings
 from deit_pipe.stages.training.run_folder import BEST_WEIGHTS, RESULT, Metrics, write_json
 from deit_pipe.stages.training.target_sources import CachedTargets, NoTargets, OnlineTargets
@@ -103,19 +103,19 @@ class Fit:
                 )
                 stack.callback(self.metrics.close)
             cells = self.schedule.cells(group, position.epoch, position.step)
-            loaded = load_views(
+            checked = checked_views(
                 self.table,
                 self.trainer.recipe,
                 self.schedule.plan,
                 cells,
                 image_size=self.image_size,
                 workers=self.workers,
-                pin_memory=group.device.type == "cuda",
+                device=group.device,
             )
-            checked = rechecked(loaded, self.schedule.plan.seed)
             views = watched(checked, "student", self.workers, quiet=not group.first)
             stack.callback(views.close)  # ends its workers
             targets = stack.enter_context(closing(self.make_targets(position.epoch, position.step)))
+            batches = self.trainer.batches(views, targets)
             shown = stack.enter_context(
                 progress(
                     "training",
@@ -126,13 +126,13 @@ class Fit:
                 )
             )
             while position.epoch < self.settings.epochs:
-                self._train_epoch(views, targets, shown, stop)
+                self._train_epoch(batches, shown, stop)
                 scores = self._end_epoch() or scores
                 if self._due():
                     self._save()
         return self._finish(scores)
 
-    def _train_epoch(self, views: Any, targets: Any, shown: Progress, stop: StopRequest) -> None:
+    def _train_epoch(self, batches: ProvenBatches, shown: Progress, stop: StopRequest) -> None:
         """The rest of the current epoch."""
         position, trainer = self.position, self.trainer
         self.rates.step(position.epoch)
@@ -140,7 +140,7 @@ class Fit:
         sizes = self.schedule.part_sizes(trainer.group)
         since, since_started, since_steps = StepTimes(), time.perf_counter(), 0
         while position.step < self.schedule.steps:
-            times = trainer.step(views, targets, sizes, position.epoch)
+            times = trainer.step(batches, sizes, position.epoch)
             since.add(times)
             self.step_seconds = times.data + times.targets + times.compute
             position.step += 1
