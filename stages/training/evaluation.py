@@ -117,8 +117,7 @@ def evaluate_student(
             labelled += int((views.labels >= 0).sum())
             bar.advance(len(views))
     model.train(training)
-    flat = [float(seen), float(labelled)]
-    flat += [value for c in counts.values() for value in (c.top1, c.top5, c.agree)]
+    flat = [float(seen), float(labelled), *(value for c in counts.values() for value in (c.top1, c.top5, c.agree))]
     images, known, *values = group.sum(flat)
     result: Scores = {}
     for place, name in enumerate(names):
