@@ -98,6 +98,12 @@ def published_size(tag: str) -> int | None:
     return None if config is None or not config.has_weights else int(config.input_size[1])
 
 
+def published_classes(tag: str) -> int:
+    """How many classes a tag's weights know."""
+    config = timm.get_pretrained_cfg(tag)
+    return int(config.num_classes) if config is not None else 1000
+
+
 def digest(state: Mapping[str, Tensor]) -> str:
     """SHA-256 hex of a state dict: names, dtypes, shapes and bytes, in the order of names."""
     total = hashlib.sha256()

@@ -14,6 +14,7 @@ from deit_pipe.stages.opened.replay import ReplayContext
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.losses import DistillationLoss
 from deit_pipe.stages.training.served_targets import check_served, lumped_line
+from deit_pipe.stages.training.settings import loss_kind
 from deit_pipe.stages.training.target_sources import OnlineTargets
 from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete
 from deit_pipe.store.formats import TargetFormat
@@ -33,7 +34,7 @@ def teacher_names(options: TrainStudentOptions, begun: dict[str, Any] | None = N
     if options.teacher:
         return options.teacher.split(",")
     names = list_teachers(options.cache)
-    if options.loss == "none" and not options.online_teacher:
+    if loss_kind(options) == "none" and not options.online_teacher:
         if begun is not None and "teacher" in begun:
             return [name for name in begun["teacher"].split(",") if name]
         return [name for name in names if is_complete(options.cache, name)][:1] or names[:1]

@@ -329,7 +329,7 @@ class Fit:
         result: dict[str, Any] = {
             "out": str(self.run_folder),
             "student": self.trainer.facts.model,
-            "loss": self.options.loss,
+            "loss": self.trainer.loss.kind,
             "epochs": self.settings.epochs,
             "steps": self.position.total,
             "answer": self.answer,
