@@ -90,7 +90,7 @@ def planned_cost(options: CacheTeacherOptions, samples: int) -> CommandResult:
         (f"teacher at {rate:,.0f}/s", [human_duration(one.teacher_seconds) for one in columns]),
         ("each view is seen", [f"{one.reuse:.3g} x" for one in columns]),
         ("pays after", [f"{one.pays_after:.2f} students" for one in columns]),
-        *((f"bytes {name}", [human_bytes(one.bytes[name]) for one in columns]) for name in columns[0].bytes),
+        *((f"--logits {name}", [human_bytes(one.bytes[name]) for one in columns]) for name in columns[0].bytes),
     ]
     lines = [f"  {name:<22}" + "".join(f"{cell:>16}" for cell in cells) for name, cells in rows]
     text = "\n".join(
