@@ -113,7 +113,9 @@ class Fit:
                 pin_memory=group.device.type == "cuda",
             )
             checked = rechecked(loaded, self.schedule.plan.seed)
-            views = watched(checked, "student", self.workers, quiet=not group.first)
+            views = watched(
+                checked, "student", self.workers, shares_cores=group.device.type == "cpu", quiet=not group.first
+            )
             stack.callback(views.close)  # ends its workers
             targets = stack.enter_context(closing(self.make_targets(position.epoch, position.step)))
             shown = stack.enter_context(
