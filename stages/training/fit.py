@@ -118,14 +118,9 @@ class Fit:
             )
             stack.callback(views.close)  # ends its workers
             targets = stack.enter_context(closing(self.make_targets(position.epoch, position.step)))
+            steps = self.settings.epochs * self.schedule.steps
             shown = stack.enter_context(
-                progress(
-                    "training",
-                    self.settings.epochs * self.schedule.steps,
-                    "steps",
-                    done=position.total,
-                    quiet=not group.first,
-                )
+                progress("training", steps, "steps", done=position.total, quiet=not group.first)
             )
             while position.epoch < self.settings.epochs:
                 self._train_epoch(views, targets, shown, stop)
