@@ -22,7 +22,7 @@ from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.training.evaluation import by_crop_ratio, evaluate_student
 from deit_pipe.stages.training.outcome import crop_ratio_lines
-from deit_pipe.stages.training.run_folder import CONFIG, read_json, weights_file
+from deit_pipe.stages.training.run_folder import read_config, weights_file
 
 LABELS = {
     "class": "class head",
@@ -37,7 +37,7 @@ def run(options: EvaluateOptions) -> CommandResult:
     folder = Path(options.run)
     with processes(options.device) as group:
         facts, model = load_student(folder, group.device, weights_file(folder, options.weights))
-        config = read_json(folder / CONFIG) or {}
+        config = read_config(folder)
         split, table = measured_images(options, config)
         check_same_classes(table, facts.class_names, f"the student in {folder}")
         teacher = None
