@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_quickstart.py [--seeds 0 3 6] [--work quickstarts] [--write]
 
-Each run is a fresh folder and process; finished ones are kept in the work folder with the time they took and the load of
-the machine meanwhile. The first run's own output is kept word for word.
+Each run is a fresh folder and process; finished ones are kept in the work folder with the time they took and the load
+meanwhile. The first run's own output is kept word for word.
 """
 
 import argparse
