@@ -30,7 +30,7 @@ from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.training.evaluation import by_crop_ratio, evaluate_student
 from deit_pipe.stages.training.outcome import crop_ratio_lines
-from deit_pipe.stages.training.run_folder import CONFIG, read_json, weights_file
+from deit_pipe.stages.training.run_folder import read_config, weights_file
 
 LABELS = {
     "class": "class head",
@@ -119,7 +119,7 @@ def of_run(options: EvaluateOptions, device: torch.device) -> Measured:
     """
     folder = Path(options.run)
     facts, model = load_student(folder, device, weights_file(folder, options.weights))
-    config = read_json(folder / CONFIG) or {}
+    config = read_config(folder)
     split, table = measured_images(options, config)
     check_same_classes(table, facts.class_names, f"the student in {folder}")
     return Measured(facts, model, split, table, config.get("init_from"))

@@ -115,7 +115,7 @@ ROOMS = {
     "inspection": {"console", "machine", "networks", "opened", "options"},
     "comparing": {"console", "machine", "networks", "opened", "options"},
     "face": {"console", "machine", "networks", "opened", "options", "training"},
-    "pages": {"console", "inspection", "networks", "opened", "options", "training"},
+    "pages": {"comparing", "console", "inspection", "networks", "opened", "options", "training"},
 }
 MOST_FILES = 20
 MOST_LINES = 65

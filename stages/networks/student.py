@@ -8,18 +8,22 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.layers import DropPath, to_2tuple
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
-from deit_pipe.stages.console.errors import Missing, UsageProblem
+from deit_pipe.stages.console.errors import Corrupt, Missing, UsageProblem
 from deit_pipe.stages.networks.begun_command import begun_command
 from deit_pipe.stages.networks.custom_student import CUSTOM
+from deit_pipe.stages.networks.durable_files import open_regular
 from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
+from deit_pipe.stages.networks.sums import check_sums
 from deit_pipe.stages.networks.two_heads import has_two_heads
 from deit_pipe.stages.networks.weights import load_into, normalisation, resolve_tag
 
+MOST_BYTES = 64_000_000  # of student.json, whose class names may be many
 DEIT3_LAYER_SCALE = 1e-4  # facebookresearch/deit models_v2.py; timm's deit3 models begin at 1e-6
 
 
@@ -213,7 +217,7 @@ def read_facts(folder: Path) -> StudentFacts:
     """What a run folder says of its student.
 
     Raises:
-        Missing: it holds none.
+        Missing: it holds none. Corrupt: it is not what was written.
     """
     path = folder / STUDENT_FACTS
     if not path.is_file():
@@ -221,14 +225,23 @@ def read_facts(folder: Path) -> StudentFacts:
             f"{folder} holds no trained student: {path.name} is not there",
             cure=f"train one with: {begun_command(folder)}",
         )
-    return StudentFacts.from_json(json.loads(path.read_text(encoding="utf-8")))
+    check_sums(folder, [STUDENT_FACTS])
+    try:
+        with open_regular(path) as file:
+            return StudentFacts.from_json(json.loads(file.read(MOST_BYTES)))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Corrupt(
+            f"{path} cannot be read: {str(error).splitlines()[0]}",
+            expected="what train-student writes of its student",
+            cure="restore it from a copy, or train again with a new --out",
+        ) from error
 
 
 def read_student(folder: Path, weights: str = STUDENT_WEIGHTS) -> tuple[StudentFacts, dict[str, Tensor]]:
     """Facts and state dict of a run folder.
 
     Raises:
-        Missing: it holds no finished student.
+        Missing: it holds no finished student. Corrupt: it is not what was written.
     """
     facts = read_facts(folder)
     if not (folder / weights).is_file():
@@ -236,7 +249,13 @@ def read_student(folder: Path, weights: str = STUDENT_WEIGHTS) -> tuple[StudentF
             f"{folder} holds no trained student: {weights} is not there",
             cure=f"finish the run with: {begun_command(folder)}",
         )
-    return facts, load_file(folder / weights)
+    check_sums(folder, [weights])
+    try:
+        return facts, load_file(folder / weights)
+    except SafetensorError as error:
+        raise Corrupt(
+            f"{folder / weights} cannot be read: {error}", cure=f"write it again: {begun_command(folder)}"
+        ) from error
 
 
 def load_student(folder: Path, device: torch.device, weights: str = STUDENT_WEIGHTS) -> tuple[StudentFacts, nn.Module]:

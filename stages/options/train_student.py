@@ -85,9 +85,9 @@ class TrainStudentOptions(CheckedOptions):
     drop_path: float | None = setting(None, f"Stochastic depth rate. {FROM_PRESET}", minimum=0.0, maximum=0.99)
     grad_checkpointing: bool = setting(False, "Recompute activations in the backward pass to save memory.")
     # -- distillation
-    loss: str = option(
-        "hard",
-        "none, hard (DeiT eq. 3), soft (eq. 2) or mse (of centred logits).",
+    loss: str | None = option(
+        None,
+        "none, hard (DeiT eq. 3), soft (eq. 2) or mse (of centred logits).  [default: hard; soft with preset patient]",
         choices=("none", "hard", "soft", "mse"),
         group=DISTILLATION,
     )
@@ -99,7 +99,10 @@ class TrainStudentOptions(CheckedOptions):
     )
     teacher_loss_weights: str | None = setting(None, "Weights of several teachers, such as 2,1.  [default: equal]")
     alpha: float | None = setting(
-        None, "Share of the distillation term.  [default: 0.5 hard and mse, 0.1 soft]", minimum=0.0, maximum=1.0
+        None,
+        "Share of the distillation term.  [default: 0.5 hard and mse, 0.1 soft, 0.9 with preset patient]",
+        minimum=0.0,
+        maximum=1.0,
     )
     dist_label: bool = setting(False, "The distillation head learns the label too: its loss is then Hinton's.")
     kd_reduction: str = setting(
@@ -114,9 +117,10 @@ class TrainStudentOptions(CheckedOptions):
     # -- run
     preset: str | None = option(
         None,
-        "deit, deit3, finetune, deit3-finetune, transfer (new heads on trained weights), small, or few (less "
-        "data than the published settings need).  [default: by the cache's recipe, number of images, and start]",
-        choices=("deit", "deit3", "finetune", "deit3-finetune", "transfer", "small", "few"),
+        "deit, deit3, finetune, deit3-finetune, transfer (new heads on trained weights), small, few (less data "
+        "than the published settings need), or patient (the one that would be taken, four times as long, to match the "
+        "teacher).  [default: by the cache's recipe, number of images, and start]",
+        choices=("deit", "deit3", "finetune", "deit3-finetune", "transfer", "small", "few", "patient"),
         group=RUN,
     )
     epochs: int | None = option(

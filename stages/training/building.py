@@ -8,6 +8,7 @@ from torch import nn
 from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import note
+from deit_pipe.stages.machine.cost_model import reuse_line
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.adapted_weights import start_from
 from deit_pipe.stages.networks.starting_weights import find_start
@@ -138,11 +139,12 @@ def say_start(
         f"student {facts.model} {facts.image_size} px, {parameters / 1e6:.2f} M parameters, "
         f"preset {preset.name}{f' ({preset.reason})' if preset.reason else ''}, {decided.precision}\n"
         f"{settings.epochs} epochs x {schedule.steps} steps of {min(settings.batch_size, plan.num_slots)} views "
-        f"({distinct:,} distinct images x {plan.repeats} an epoch{together}); {schedule.cached_epochs} cached epochs\n"
+        f"({distinct:,} distinct images x {plan.repeats} an epoch{together}); {schedule.cached_epochs} cached epochs: "
+        f"{reuse_line(settings.epochs, schedule.cached_epochs)}\n"
         f"{settings.optimizer} lr {settings.scaled_lr:.3g}"
         + (f" (= {settings.lr:g} x {settings.batch_size} / {settings.lr_batch})" if settings.lr_batch else "")
-        + f", weight decay {settings.weight_decay:g}, drop path {settings.drop_path:g}, loss {options.loss}; evaluated "
-        f"at crop ratio {facts.crop_ratio:g} (short side {int(facts.image_size / facts.crop_ratio)} px)"
+        + f", weight decay {settings.weight_decay:g}, drop path {settings.drop_path:g}, loss {decided.loss.kind}; "
+        f"evaluated at crop ratio {facts.crop_ratio:g} (short side {int(facts.image_size / facts.crop_ratio)} px)"
     )
-    if not has_two_heads(student) and options.loss != "none":
+    if not has_two_heads(student) and decided.loss.kind != "none":
         note(f"note: {facts.model} has no distillation head: both losses go to its only head")

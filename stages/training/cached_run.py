@@ -14,6 +14,7 @@ from deit_pipe.stages.opened.replay import ReplayContext
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.losses import DistillationLoss
 from deit_pipe.stages.training.served_targets import check_served, lumped_line
+from deit_pipe.stages.training.settings import loss_kind
 from deit_pipe.stages.training.target_sources import OnlineTargets
 from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete
 from deit_pipe.store.formats import TargetFormat
@@ -30,7 +31,7 @@ def teacher_names(options: TrainStudentOptions, begun: dict[str, Any] | None = N
     The loss `none` learns from none: its views are compared with those of a complete teacher where there is one, its
     order follows the blocks of any. A run goes on with those it was `begun` with.
     """
-    if options.loss == "none" and not options.online_teacher and not options.teacher:
+    if loss_kind(options) == "none" and not options.online_teacher and not options.teacher:
         names = list_teachers(options.cache)
         if begun is not None and "teacher" in begun:
             return [name for name in begun["teacher"].split(",") if name]

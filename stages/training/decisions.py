@@ -26,6 +26,7 @@ from deit_pipe.stages.training.settings import (
     ChosenPreset,
     Start,
     choose_preset,
+    loss_kind,
     resolve_alpha,
     resolve_settings,
     resolved_config,
@@ -83,6 +84,7 @@ def decide(options: TrainStudentOptions, cache: OpenedCache, group: Processes) -
         options,
         settings,
         preset=preset.name,
+        loss=loss.kind,
         alpha=loss.alpha,
         precision=precision,
         teacher=",".join(names),
@@ -119,10 +121,10 @@ def settings_of(
     adapts, start = rules > 0, start_of(options, cache, by_size=rules >= BY_SIZE)
     preset = choose_preset(options, cache.recipe, manifest.image_size, manifest.num_samples if adapts else None, start)
     student, sizes = chosen_student(options, manifest.image_size)
-    width = token_width(student, sizes) if preset.name in BY_IMAGES and options.lr is None else FEW_WIDTH
+    width = token_width(student, sizes) if preset.values in BY_IMAGES and options.lr is None else FEW_WIDTH
     settings = resolve_settings(
         options,
-        preset.name,
+        preset.values,
         student,
         num_samples=manifest.num_samples,
         width=width,
@@ -188,7 +190,7 @@ def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers
             cure="use --set smoothing=0",
         )
     return DistillationLoss(
-        kind=options.loss,
+        kind=loss_kind(options),
         alpha=resolve_alpha(options),
         tau=options.tau,
         reduction=options.kd_reduction,

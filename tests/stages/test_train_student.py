@@ -32,9 +32,13 @@ def test_metrics_hold_losses_rates_waits_and_agreement(cache: Path, tmp_path: Pa
     assert len(epochs) == 2
     for line in steps:
         assert line["loss"] == pytest.approx(0.5 * line["label_loss"] + 0.5 * line["distillation_loss"])
-        assert 0 <= line["agreement"] <= 1
         assert line["compute_seconds"] > 0
         assert line["views_per_second"] > 0
+    for epoch, found in enumerate(epochs):  # a step's line has the means of its epoch so far
+        assert [found[name] for name in ("loss", "agreement")] == [
+            steps[6 * epoch + 5][name] for name in ("loss", "agreement")
+        ]
+        assert steps[6 * epoch]["loss"] != found["loss"]
     assert set(epochs[-1]["val"]) == {"class", "dist", "fused", "fused_softmax"}
 
 
