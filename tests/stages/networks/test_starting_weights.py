@@ -280,3 +280,15 @@ def test_a_student_that_follows_from_a_tag_learns(
     said = capsys.readouterr().err
     assert "position embeddings 14x14 -> 2x2" in said
     assert "new heads: 1000 classes -> 4 other classes" in said
+
+
+def test_as_many_other_classes_get_new_heads(run: Path) -> None:
+    """The run's four classes have names, and these are others: its heads would answer nonsense."""
+    described = describe_student(
+        "custom", image_size=32, class_names=tuple("wxyz"), crop_ratio=1.0, drop_path=0.0, width=16, depth=2, heads=2
+    )
+    new, said = loaded(str(run / "export"), described)
+    old = load_file(run / "student.safetensors")
+    assert not torch.equal(new["head.weight"], old["head.weight"])
+    assert torch.equal(new["blocks.1.mlp.fc1.weight"], old["blocks.1.mlp.fc1.weight"])
+    assert "new heads: 4 classes -> 4 other classes" in said
