@@ -4,7 +4,7 @@
     python tests/benchmarks/bench_reuse.py --work reuse [--write]
 
 A teacher is trained, its cache grows from 1 epoch to 30, and at every size students train 30 epochs from what is there;
-then, of the digits, longer ones from the whole cache, with the usual preset and with `patient`. What is finished is kept
+then, of the digits, longer ones from the whole cache, with the usual preset and `patient`. What is finished is kept
 in the work folder, so an interrupted run goes on. It writes reuse.csv (every run), reuse.svg and its section of
 RESULTS.md; --redraw makes the picture from reuse.csv alone. Less than an hour on two cores.
 """
