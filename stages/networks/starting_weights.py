@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors.torch import load_file
 from torch import Tensor
 
 from deit_pipe.stages.console.errors import Corrupt, Missing, UsageProblem
@@ -16,6 +15,7 @@ from deit_pipe.stages.networks.custom_student import CUSTOM, is_custom
 from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.networks.hugging_face import DeitConfig, read_config, read_hugging_face
 from deit_pipe.stages.networks.student import StudentFacts, read_facts, read_student
+from deit_pipe.stages.networks.sums import check_beside
 from deit_pipe.stages.networks.weights import PUBLISHED_TAGS, hub_weights, read_weights, resolve_tag
 
 PRETRAINED = "pretrained"
@@ -109,7 +109,7 @@ def _run(folder: Path, facts: StudentFacts, source: Path | None = None) -> Start
         source=str(source or folder),
         tag=f"run, {facts.model}",
         model=facts.model,
-        read=lambda: load_file(source) if source else read_student(folder)[1],
+        read=lambda: read_student(folder, source.name if source else STUDENT_WEIGHTS)[1],
         sizes=facts.sizes,
         image_size=facts.image_size,
         class_names=facts.class_names,
@@ -131,6 +131,7 @@ def _exported(folder: Path) -> tuple[dict[str, Any], Path] | None:
 def _export(source: str, said: dict[str, Any], weights: Path) -> StartingWeights:
     if not weights.is_file():
         raise Missing(f"{source} holds no weights: {weights.name} is not there", cure="export it again")
+    check_beside(weights)
     model = str(said["architecture"])
     settings = dict(said.get("model_args") or {})
     custom = model == "VisionTransformerDistilled"
@@ -145,7 +146,7 @@ def _export(source: str, said: dict[str, Any], weights: Path) -> StartingWeights
             source=source,
             tag=f"export, {CUSTOM if custom else model}",
             model=CUSTOM if custom else model,
-            read=lambda: load_file(weights),
+            read=lambda: read_weights(weights),
             sizes=sizes,
             image_size=None if size is None else int(size),
             class_names=tuple(map(str, names)) if names else None,
