@@ -139,7 +139,7 @@ def _export(source: str, said: dict[str, Any], weights: Path) -> StartingWeights
         sizes = (
             {name: int(settings[name]) for name in ("patch_size", "embed_dim", "depth", "num_heads")} if custom else {}
         )
-        size = settings.get("img_size")
+        size = settings.get("img_size", said.get("image_size"))
         classes = settings.get("num_classes", said.get("num_classes"))
         return StartingWeights(
             source=source,
