@@ -18,12 +18,15 @@ from deit_pipe.store.manifest import (
     ManifestFile,
     TeacherIdentity,
     list_teachers,
+    named_by,
     read_manifest_file,
     read_provenance,
     read_teacher,
 )
+from deit_pipe.store.places.local import LocalDirectory
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.places.strays import find_strays
 from deit_pipe.store.record import owner_of
 from deit_pipe.store.samples import SAMPLES, SampleIndex, decode_labels, decode_samples, sample_bytes
 
@@ -85,6 +88,12 @@ class StoredCache:
     def teacher_names(self) -> list[str]:
         """Names of its teachers, sorted."""
         return list_teachers(self.place)
+
+    @cached_property
+    def strays(self) -> list[str]:
+        """Files here that are no part of a cache: what systems leave in folders, and what has no teacher's name."""
+        found = find_strays(self.place.root) if isinstance(self.place, LocalDirectory) else []
+        return found + sorted(key for key in self.place.sizes("teachers") if named_by(key) is None)
 
     def teacher(self, name: str) -> "StoredTeacher":
         """One of its teachers, the same object each time.
