@@ -1,7 +1,8 @@
 """`deit-pipe cache-teacher`: stage one. Views -> frozen teacher -> blocks of targets in the cache."""
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import fields
@@ -103,11 +104,12 @@ def run(options: CacheTeacherOptions) -> CommandResult:
             todo = len(writer.missing)
             if gate is not None:
                 write_gate(options.cache, identity, gate.to_json())
-            group.barrier()  # nobody writes before everybody has listed what is missing
-            if not options.plan_only and writer.mine:
-                write_blocks(writer, teacher, views_of, workers, group, options.cache)
-            group.barrier()
-        return summary(options, identity, teacher, total, todo)
+            if not options.plan_only:
+                write_blocks(writer, teacher, views_of, workers, group, options)
+            left = writer.left()
+            holders = writer.holders() if left and not options.plan_only else []
+        group.barrier()
+        return summary(options, identity, teacher, (total, todo, writer.written, len(left)), holders)
 
 
 def open_for_cache(options: CacheTeacherOptions, there: OpenedCache | None) -> DataSet:
@@ -183,16 +185,15 @@ def recipe_name(options: CacheTeacherOptions, recipe: Recipe) -> str:
 def open_writer(
     options: CacheTeacherOptions, group: Processes, teacher: Teacher, identity: TeacherIdentity
 ) -> TargetWriter:
-    """Rank 0 creates or resizes, then the others open."""
-    if not group.first:
-        group.barrier()
+    """Rank 0 creates the cache; then each opens it for itself, as if it were alone."""
+    group.barrier()
     provenance = {
         "weights": absolute(teacher.source),
         "torch": torch.__version__,
         "device": device_name(group.device),
         **library_versions(),
     }
-    writer = TargetWriter.open(
+    return TargetWriter.open(
         options.cache,
         identity,
         epochs=options.epochs,
@@ -200,9 +201,6 @@ def open_writer(
         world=group.world,
         provenance=provenance,
     )
-    if group.first:
-        group.barrier()
-    return writer
 
 
 def device_name(device: torch.device) -> str:
@@ -210,7 +208,7 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def cells_of(blocks: list[Block], batch_size: int) -> Iterator[Cells]:
+def cells_of(blocks: Iterable[Block], batch_size: int) -> Iterator[Cells]:
     """Teacher batches: they never cross a block, so that an answer does not depend on where a run resumed."""
     for block in blocks:
         for start in range(block.start, block.stop, batch_size):
@@ -218,23 +216,43 @@ def cells_of(blocks: list[Block], batch_size: int) -> Iterator[Cells]:
 
 
 def write_blocks(
-    writer: TargetWriter, teacher: Teacher, source: ViewSource, workers: int, group: Processes, cache: str
+    writer: TargetWriter,
+    teacher: Teacher,
+    source: ViewSource,
+    workers: int,
+    group: Processes,
+    options: CacheTeacherOptions,
 ) -> None:
-    """Make the views of this process's blocks, looked at again after the hand-over, and fill the blocks."""
+    """Make the views of one block after the other, looked at again after the hand-over, and fill the blocks.
+
+    Which block comes next is decided when its views are asked for: other jobs may be making the others. Where they make all
+    that is left, processes that were started together wait for each other, and a job alone where it was told to.
+    """
     batch_size = writer.identity.batch_size
-    with noting(cache, writer.identity.name, group.rank, source.table) as (noted, notes):
-        loaded = load_views(
-            noted,
-            source.recipe,
-            source.plan,
-            cells_of(writer.mine, batch_size),
-            image_size=source.image_size,
-            workers=workers,
-            pin_memory=group.device.type == "cuda",
-        )
-        checked = rechecked(loaded, source.plan.seed)
-        with closing(watched(checked, "teacher", workers, quiet=not group.first)) as views:
-            fill(writer, teacher, source.recipe, views, batch_size, notes, quiet=not group.first)
+    more = bool(writer.missing)
+    while more:
+        claimed: deque[Block] = deque()
+        with noting(options.cache, writer.identity.name, group.rank, source.table) as (noted, notes):
+            loaded = load_views(
+                noted,
+                source.recipe,
+                source.plan,
+                cells_of(noted_down(writer.claims(), claimed), batch_size),
+                image_size=source.image_size,
+                workers=workers,
+                pin_memory=group.device.type == "cuda",
+            )
+            checked = rechecked(loaded, source.plan.seed)
+            with closing(watched(checked, "teacher", workers, quiet=not group.first)) as views:
+                fill(writer, teacher, source.recipe, views, claimed, notes, quiet=not group.first)
+        more = (options.wait or group.world > 1) and writer.wait()
+
+
+def noted_down(blocks: Iterable[Block], claimed: deque[Block]) -> Iterator[Block]:
+    """The blocks, each put into `claimed` when it is asked for."""
+    for block in blocks:
+        claimed.append(block)
+        yield block
 
 
 def fill(
@@ -242,45 +260,53 @@ def fill(
     teacher: Teacher,
     recipe: Recipe,
     views: Iterator[ViewBatch],
-    batch_size: int,
+    claimed: deque[Block],
     notes: Notes | None = None,
     *,
     quiet: bool = False,
 ) -> None:
-    """Run the teacher over the views, commit block after block; a thread writes one while the next is computed."""
-    done = sum(block.slots for block in writer.blocks) - sum(block.slots for block in writer.missing)
-    total = done + sum(block.slots for block in writer.mine)
+    """Run the teacher over the views, commit block after block; a thread writes one while the next is computed.
+
+    `claimed` has the block of the next views in front when they come.
+    """
+    total, done = sum(block.slots for block in writer.blocks), writer.report.views_committed
     pending: Future[object] | None = None
     started, waited = time.perf_counter(), 0.0
+
+    def take() -> ViewBatch | None:
+        nonlocal waited
+        asked = time.perf_counter()
+        batch = next(views, None)
+        waited += time.perf_counter() - asked
+        return batch
+
     with (
         named_worker_death(),
         ThreadPoolExecutor(1) as background,
         progress(f"caching {teacher.tag}", total, "views", done=done, quiet=quiet) as shown,
     ):
-        for block in writer.mine:
+        batch = take()
+        while batch is not None:
+            block = claimed.popleft()
             parts: list[tuple[np.ndarray, ...]] = []
             witness = WitnessTaker(teacher, block)
-            while sum(len(part[0]) for part in parts) < block.slots:
-                asked = time.perf_counter()
-                batch = next(views)
-                waited += time.perf_counter() - asked
+            while True:
+                assert batch is not None  # a block is never asked for in part
                 mixed = compose(batch.to(teacher.device, non_blocking=True), recipe)
-                answers = teacher.padded(mixed, batch_size, witness.look_at(batch))
-                parts.append(
-                    (
-                        answers.cpu().numpy(),
-                        batch.fingerprints,
-                        dominant_labels(batch).numpy(),
-                        partner_labels(batch).numpy(),
-                    )
-                )
+                answers = teacher.padded(mixed, writer.identity.batch_size, witness.look_at(batch))
+                labels, partners = dominant_labels(batch).numpy(), partner_labels(batch).numpy()
+                parts.append((answers.cpu().numpy(), batch.fingerprints, labels, partners))
                 shown.advance(len(batch), f"data wait {waited / (time.perf_counter() - started):.0%}")
+                if int(batch.slots[-1]) + 1 == block.stop:
+                    break
+                batch = take()
             if pending is not None:
                 pending.result()
             logits, prints, labels, partners = (np.concatenate(column) for column in zip(*parts, strict=True))
             if notes is not None:
                 notes.save_if_due()
             pending = background.submit(writer.write, block, logits, prints, labels, partners, witness.finish())
+            batch = take()
         if pending is not None:
             pending.result()
 
@@ -315,28 +341,43 @@ def gate_teacher(
 
 
 def summary(
-    options: CacheTeacherOptions, identity: TeacherIdentity, teacher: Teacher, total: int, todo: int
+    options: CacheTeacherOptions,
+    identity: TeacherIdentity,
+    teacher: Teacher,
+    counts: tuple[int, int, int, int],
+    holders: list[str],
 ) -> CommandResult:
-    """What was done, and what to type next."""
+    """What was done, and what to type next.
+
+    `counts`: blocks in all, missing at first, written by this job, left now; `holders` make those that are left.
+    """
+    total, todo, written, left = counts
     data = {
         "cache": options.cache,
         "teacher": identity.name,
         "model": identity.model,
         "epochs": options.epochs,
         "blocks": total,
-        "written": 0 if options.plan_only else todo,
+        "written": written,
+        "left": left,
         "targets": identity.targets,
         "weights_sha256": identity.weights_sha256,
     }
     if options.plan_only:
         text = f"{options.cache}: planned, {total - todo} of {total} blocks are there"
+    elif left:
+        text = f"{options.cache}: {written} blocks written, {left} of {total} are being made by other jobs"
     elif todo == 0:
         text = f"{options.cache}: nothing to do, all {total} blocks of {identity.name} are there"
     else:
-        text = f"{options.cache}: {todo} blocks written, all {total} blocks of {identity.name} are there"
+        text = f"{options.cache}: {written} blocks written, all {total} blocks of {identity.name} are there"
     if Path(options.cache).is_dir():
         size = sum(path.stat().st_size for path in Path(options.cache).rglob("*") if path.is_file())
         data["bytes"] = size
         text += f" ({human_bytes(size)})"
+    if left and not options.plan_only:
+        shown = ", ".join(holders[:3]) + (", ..." if len(holders) > 3 else "")
+        again = "the same command with --wait stays until they are there, and takes over what a dead job left"
+        return CommandResult(f"{text}\nthey are with {shown}\nnext: {again}", data)
     following = command_line("train-student", TrainStudentOptions, cache=options.cache)
     return CommandResult(f"{text}\nnext: {following}", data)

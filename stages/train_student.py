@@ -67,7 +67,7 @@ def run_one(options: TrainStudentOptions) -> CommandResult:
         check_options(options, decided.settings)
         images = open_run_images(options, cache, decided)
         facts = student_facts(options, cache.manifest, images.train, decided.settings)
-        readers = open_readers(options, decided.names, decided.loss)
+        readers = open_readers(options, decided.names, decided.loss, decided.config["cached_epochs"])
         run_folder = Path(options.out)
         if group.first:
             stack.enter_context(only_writer(run_folder))

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Self
 from deit_pipe.store.errors import FieldDifference, FormatInvalid
 from deit_pipe.store.formats import TargetFormat
 
-FORMAT_VERSION = 2  # of new caches
-READABLE = (1, 2)  # a cache keeps its version for ever; what is added to it is written in that version
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+FORMAT_VERSION = 3  # of new caches, and the only one that is written
+READABLE = (1, 2, 3)  # a cache keeps its version for ever
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
 class Identity:
@@ -151,7 +151,7 @@ class TeacherIdentity(Identity):
     block_slots: int
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not NAME.fullmatch(self.name):
             raise FormatInvalid(
                 f"teacher name {self.name!r} cannot be a folder name",
                 cure="give --name with lower-case letters, digits, '.', '_', '-', starting with a letter or digit",

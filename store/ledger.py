@@ -1,19 +1,14 @@
-"""Which blocks exist: a record per committed block, with the SHA-256 of each object and its statistics.
+"""Which blocks of a teacher exist: their records, with the SHA-256 of each array and the statistics of each block.
 
-    ledger/NAME/epochs.json               how many epochs are wanted; the arrays are this long or longer
-    ledger/NAME/blocks/0003-000042.json   a committed block; creating this file is the commit
-    ledger/NAME/sealed/0003-0003-DIGEST.parquet  records of complete epochs; DIGEST is the file's own SHA-256
-    ledger/NAME/sealed-copy/...           the same again: losing one file must not cost epochs of teacher time
-    ledger/NAME/runs/TIME.json            one per writing run: world size, library versions
-    ledger/NAME/gate.json                 how the teacher did on plain images before it was cached (`gates`)
+    ledger/NAME/epochs/0008               made once: so many epochs are wanted; the largest counts
+    ledger/NAME/sealed/0003-0003-DIGEST.parquet  records of complete epochs: an index of what the blocks say themselves
 
-zarr cannot tell an absent block from a block of fill values, so nothing but this decides. Needs no zarr.
+zarr cannot tell an absent block from a block of fill values; the header of a block can (`block_object`). What no index has
+is listed, and its headers are read. Formats 1 and 2 are read by `earlier`. Needs no zarr.
 """
 
 import shlex
-import time
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,22 +18,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.store import sealed
+from deit_pipe.store.block_object import BlockCodec, ObjectDamaged
+from deit_pipe.store.blocks import BlockObjects
 from deit_pipe.store.errors import CacheCorrupt
-from deit_pipe.store.layout import blocks_per_epoch
+from deit_pipe.store.layout import Block, blocks_of, blocks_per_epoch
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, read_manifest, read_teacher
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.proof.witness import Witnesses, witnesses_of
-from deit_pipe.store.record import BlockRecord, Owner, owner_of, read_signed, record_stem, signed_json
+from deit_pipe.store.record import BlockRecord
+from deit_pipe.store.sealed import Cell
 
-Cell = sealed.Cell
+LISTED_ALONE = 4  # so many open epochs are listed one by one; more of them by one listing of all blocks
+LISTINGS = 20  # tries to read an index that others are replacing
 
 
 class Damage(NamedTuple):
-    """A bad ledger file.
+    """A bad file of a ledger, or a block whose header is bad.
 
-    `epochs` is the range it covered; `lost` is False if its copy is good; `foreign`: it is whole, but of another
-    teacher or cache, so it is refused and never removed: put back, it may be worth days of a teacher.
+    `epochs` is the range it covered; `lost` is False if it says nothing that is not said elsewhere; `foreign`: it is whole,
+    but of another teacher or cache, so it is refused and never replaced: put back, it may be worth days of a teacher.
+    `cell` is set for a block, and `array` then says in which part of it.
     """
 
     key: str
@@ -46,10 +46,20 @@ class Damage(NamedTuple):
     lost: bool
     what: str
     foreign: bool = False
+    cell: Cell | None = None
+    array: str = "ledger"
 
 
 class Ledger:
-    """The records of one teacher, sealed ones as columns, unsealed ones as records."""
+    """The records of one teacher: indexed ones as columns, the others as records.
+
+    Attributes:
+        epochs: how many are wanted; None if nothing says so.
+        loose: records that no index has.
+        class_counts: teacher labels per class of the epochs that an index has.
+        sealed_keys: names of the index files that were read.
+        keys: every file of the teacher's ledger when it was listed, also those of other modules.
+    """
 
     def __init__(
         self,
@@ -67,14 +77,8 @@ class Ledger:
         self.damage = damage
         self.sealed_keys = sealed_keys
         self.keys = keys
-        """Every file of the teacher's ledger when it was listed, also those of other modules."""
         self._columns = columns
-        self._rows: dict[Cell, int] = {}
-        if columns:
-            # of two records of a block, the later one counts
-            order = np.argsort(columns["written"], kind="stable")
-            cells = zip(columns["epoch"][order].tolist(), columns["index"][order].tolist(), strict=True)
-            self._rows = dict(zip(cells, order.tolist(), strict=True))
+        self._rows: dict[Cell, int] = sealed.newest_rows(columns) if columns else {}
 
     @cached_property
     def sealed_epochs(self) -> set[int]:
@@ -135,36 +139,57 @@ class Ledger:
         return self.columns()
 
 
-def read_ledger(
-    location: str | Path | Location, teacher: str, *, owner: Owner | None = None, tolerant: bool = False
-) -> Ledger:
-    """Read all records of a teacher.
-
-    Args:
-        location: the cache.
-        teacher: its name.
-        owner: whose records they must be; None takes any.
-        tolerant: list bad files in `damage` instead of raising.
+def read_ledger(location: str | Path | Location, teacher: str, *, tolerant: bool = False) -> Ledger:
+    """Read all records of a teacher; manifest and identity first. See `ledger_of`.
 
     Raises:
-        CacheCorrupt: a file is damaged and has no good copy, or its records are another teacher's or cache's.
+        CacheMissing: no such cache or teacher. CacheCorrupt: also of an identity.
     """
     place = open_location(location)
-    for _ in range(20):  # a writer may seal between the listing and the reading; then list again
+    return ledger_of(place, read_manifest(place), read_teacher(place, teacher), tolerant=tolerant)
+
+
+def ledger_of(
+    place: Location,
+    manifest: Manifest,
+    teacher: TeacherIdentity,
+    *,
+    tolerant: bool = False,
+    epochs: int | None = None,
+) -> Ledger:
+    """Read the records of a teacher.
+
+    Args:
+        place: the cache.
+        manifest: its identity.
+        teacher: whose records.
+        tolerant: list what is bad in `damage` instead of raising.
+        epochs: only these first epochs matter: no other block is listed, and no other damage counts.
+
+    Raises:
+        CacheCorrupt: a file is damaged and has no good copy, or blocks are another teacher's or cache's.
+    """
+    for _ in range(LISTINGS):  # somebody may seal between the listing and the reading; then list again
         try:
-            ledger = _read_once(place, teacher, owner)
+            if manifest.format_version >= 3:
+                ledger = _read_once(place, manifest, teacher, epochs)
+            else:
+                from deit_pipe.store.earlier.ledger import read_earlier
+
+                ledger = read_earlier(place, manifest, teacher)
             break
         except ObjectMissing:
             continue
     else:
-        raise CacheCorrupt(f"the ledger of {teacher!r} at {place.path} keeps changing", cure="try again later")
+        raise CacheCorrupt(f"the ledger of {teacher.name!r} at {place.path} keeps changing", cure="try again later")
     if not tolerant:
-        refuse_foreign(place, teacher, ledger)
-    lost = [damage for damage in ledger.damage if damage.lost]
+        refuse_foreign(place, teacher.name, ledger)
+    lost = [damage for damage in ledger.damage if damage.lost and (epochs is None or damage.epochs[0] < epochs)]
     if lost and not tolerant:
         raise CacheCorrupt(
-            f"cache corrupt: ledger of teacher {teacher!r} at {place.path}",
-            details=[f"{damage.key} {damage.what}" for damage in lost],
+            f"cache corrupt: blocks of teacher {teacher.name!r} at {place.path}",
+            details=[f"{damage.key} {damage.what}" for damage in lost[:3]]
+            + ([f"and {len(lost) - 3} more"] if len(lost) > 3 else []),
             cure=f"repair with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME "
             "(only those blocks are made again)",
         )
@@ -188,67 +213,81 @@ def refuse_foreign(place: Location, teacher: str, ledger: Ledger) -> None:
         )
 
 
-def _read_once(place: Location, teacher: str, owner: Owner | None) -> Ledger:
-    root = f"ledger/{teacher}"
+def _read_once(place: Location, manifest: Manifest, teacher: TeacherIdentity, limit: int | None) -> Ledger:
+    codec = BlockCodec(manifest, teacher)
+    root = f"ledger/{teacher.name}"
     keys = place.sizes(root)
+    wanted = wanted_epochs(keys, teacher.name)
     damage: list[Damage] = []
-    epochs = None
-    if (key := f"{root}/epochs.json") in keys:
-        document = read_signed(place.get(key))
-        epochs = None if document is None else int(document["epochs"])
-    recorded = [key for key in keys if key.startswith((f"{root}/blocks/", f"{root}/sealed"))]
-    if epochs is None and (recorded or key in keys):  # nothing at all is a teacher that has just been added
-        damage.append(Damage(key, (0, 0), True, "is missing" if key not in keys else "fails its SHA-256"))
+    names: list[str] = []
+    parts: list[tuple[sealed.Columns, sealed.Counts]] = []
+    for key in sorted(key for key in keys if key.startswith(f"{root}/sealed/")):
+        name = key.rpartition("/")[2]
+        epochs = sealed.epochs_named(name)
+        if epochs is None:
+            continue  # none of ours
+        data = place.get(key)
+        what = None if sealed.is_whole(name, data) else "fails its SHA-256"
+        if what is None:
+            part = sealed.read_table(data)
+            other = sealed.stranger(part[0], codec.owner)
+            what = None if other is None else f"belongs to another teacher or cache ({other})"
+        if what is not None:
+            damage.append(Damage(key, epochs, False, f"{what}; the blocks are read instead"))
+            continue
+        parts.append(part)
+        names.append(name)
+    columns, counts = sealed.joined(parts)
+    known = sealed.cells_of(columns) if columns else set()
+    wanted = max([wanted, *(epoch + 1 for epoch, _ in known)])
+    done = np.bincount([epoch for epoch, _ in known], minlength=wanted)
+    total = blocks_per_epoch(manifest.num_samples, teacher.block_slots)
+    unsealed = [epoch for epoch in range(min(wanted, wanted if limit is None else limit)) if done[epoch] < total]
+    sizes = list_blocks(place, codec, manifest, teacher, unsealed)
+    sizes = {block: size for block, size in sizes.items() if (block.epoch, block.index) not in known}
     loose: dict[Cell, BlockRecord] = {}
-    names = sorted(key for key in keys if key.startswith(f"{root}/blocks/"))
-    for key, data in zip(names, _get_all(place, names), strict=True):
-        document = read_signed(data)
-        stem = key.rpartition("/")[2].removesuffix(".json")
-        if document is None or stem != record_stem(document["epoch"], document["index"]):
-            epoch = int(stem[:4]) if stem[:4].isdecimal() else 0
-            damage.append(Damage(key, (epoch, epoch), True, "fails its SHA-256"))
-            continue
-        record = BlockRecord.from_json(document)
-        if owner is not None and record.owner != owner:
-            what = f"belongs to another teacher or cache ({record.owner})"
-            damage.append(Damage(key, (record.epoch, record.epoch), True, what, True))
-            continue
-        loose[record.epoch, record.index] = record
-    columns, counts, sealed_keys, sealed_damage = sealed.read_sealed(place, root, keys, loose.keys(), owner)
-    damage += [Damage(*entry) for entry in sealed_damage]
-    return Ledger(epochs, columns, loose, counts, damage, sealed_keys, tuple(keys))
+    for block, found in zip(sizes, BlockObjects(place, codec).headers(sizes), strict=True):
+        cell = (block.epoch, block.index)
+        if isinstance(found, ObjectDamaged):
+            damage.append(Damage(found.key, (block.epoch, block.epoch), True, found.what, found.foreign, cell, found.array))
+        else:
+            loose[cell] = found
+    return Ledger(wanted or None, columns, loose, counts, damage, names, tuple(keys))
 
 
-def _get_all(place: Location, keys: list[str]) -> list[bytes]:
-    if place.local or len(keys) < 2:
-        return [place.get(key) for key in keys]
-    with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(place.get, keys))
+def wanted_epochs(keys: Iterable[str], teacher: str) -> int:
+    """How many epochs are wanted of a teacher: its largest marker among the files of its ledger; 0 without one."""
+    folder = f"ledger/{teacher}/epochs/"
+    return max(declared_epochs(keys, folder), default=0)
 
 
-def write_epochs(place: Location, teacher: str, epochs: int) -> None:
-    """Say how many epochs are wanted."""
-    place.put(f"ledger/{teacher}/epochs.json", signed_json({"epochs": epochs}))
+def declared_epochs(keys: Iterable[str], folder: str) -> list[int]:
+    """The numbers of epochs that were ever wanted, ascending."""
+    names = (key.removeprefix(folder) for key in keys if key.startswith(folder))
+    return sorted(int(name) for name in names if name.isdecimal() and len(name) <= 9)
 
 
-def read_runs(
-    location: str | Path | Location, teacher: str, listed: Iterable[str] | None = None
-) -> list[dict[str, Any]]:
-    """Records `{"time": ..., "world": ..., "provenance": {...}}`, oldest first; damaged ones are left out.
+def list_blocks(
+    place: Location, codec: BlockCodec, manifest: Manifest, teacher: TeacherIdentity, epochs: list[int]
+) -> dict[Block, int]:
+    """The blocks of some epochs whose objects are there, with their bytes."""
+    if not epochs:
+        return {}
+    root = codec.key(0, 0).partition("/c/")[0] + "/c"
+    if len(epochs) > LISTED_ALONE:
+        sizes = place.sizes(root)
+    else:
+        sizes = {key: size for epoch in epochs for key, size in place.sizes(f"{root}/{epoch}").items()}
+    blocks = (block for epoch in epochs for block in blocks_of(epoch, manifest.num_samples, teacher.block_slots))
+    keyed = ((block, codec.key(block.epoch, block.index)) for block in blocks)
+    return {block: sizes[key] for block, key in keyed if key in sizes}
 
-    `listed` are the files of the teacher's ledger (`Ledger.keys`) where somebody has listed them already.
-    """
-    place = open_location(location)
-    folder = f"ledger/{teacher}/runs"
-    keys = place.sizes(folder) if listed is None else [key for key in listed if key.startswith(f"{folder}/")]
-    documents = [read_signed(place.get(key)) for key in sorted(keys)]
-    return [document for document in documents if document is not None]
 
-
-def write_run(place: Location, teacher: str, world: int, provenance: Mapping[str, str]) -> None:
-    """Add the record of a run that starts now."""
-    run = {"time": time.time(), "world": world, "provenance": dict(provenance)}
-    place.put(f"ledger/{teacher}/runs/{time.time_ns()}.json", signed_json(run))
+def want_epochs(place: Location, teacher: str, epochs: int) -> None:
+    """Say how many epochs are wanted; a marker is made once, and the largest counts."""
+    key = f"ledger/{teacher}/epochs/{epochs:04d}"
+    if not place.exists(key):
+        place.settle(key, b"%d\n" % epochs)
 
 
 @dataclass(frozen=True)
@@ -284,8 +323,7 @@ def coverage(location: str | Path | Location, teacher: str) -> Coverage:
     """
     place = open_location(location)
     manifest, identity = read_manifest(place), read_teacher(place, teacher)
-    owner = owner_of(manifest, identity)
-    return coverage_of(manifest, identity, read_ledger(place, teacher, owner=owner, tolerant=True))
+    return coverage_of(manifest, identity, ledger_of(place, manifest, identity, tolerant=True))
 
 
 def coverage_of(manifest: Manifest, identity: TeacherIdentity, ledger: Ledger) -> Coverage:
