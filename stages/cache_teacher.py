@@ -225,8 +225,8 @@ def write_blocks(
 ) -> None:
     """Make the views of one block after the other, looked at again after the hand-over, and fill the blocks.
 
-    Which block comes next is decided when its views are asked for: other jobs may be making the others. Where they make all
-    that is left, processes that were started together wait for each other, and a job alone where it was told to.
+    Which block comes next is decided when its views are asked for: other jobs may be making the others. Where they make
+    all that is left, processes that were started together wait for each other, and a job alone where it was told to.
     """
     batch_size = writer.identity.batch_size
     more = bool(writer.missing)

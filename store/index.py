@@ -4,16 +4,18 @@ Everybody may do it at any time. It says nothing that the blocks do not say, the
 that is lost is made again. So its old files may be deleted, which no block ever is.
 """
 
+import contextlib
 from collections.abc import Set
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.store import sealed
-from deit_pipe.store.block_object import BlockCodec, ObjectDamaged
-from deit_pipe.store.blocks import BlockObjects
+from deit_pipe.store.blocks.block_object import BlockCodec, ObjectDamaged
+from deit_pipe.store.blocks.objects import BlockObjects
 from deit_pipe.store.layout import blocks_of
-from deit_pipe.store.ledger import Ledger, ledger_of, list_blocks, want_epochs
+from deit_pipe.store.blocks.records import Ledger
+from deit_pipe.store.ledger import ledger_of, list_blocks, want_epochs
 from deit_pipe.store.manifest import Manifest, TeacherIdentity
 from deit_pipe.store.places.location import Location, ObjectExists, ObjectMissing
 from deit_pipe.store.record import BlockRecord
@@ -21,9 +23,7 @@ from deit_pipe.store.record import BlockRecord
 MERGE_FILES = 8
 
 
-def seal_epochs(
-    place: Location, manifest: Manifest, teacher: TeacherIdentity, stale: Set[int] = frozenset()
-) -> None:
+def seal_epochs(place: Location, manifest: Manifest, teacher: TeacherIdentity, stale: Set[int] = frozenset()) -> None:
     """Put the records of every complete epoch into the index; also of those that are there and `stale`."""
     ledger = ledger_of(place, manifest, teacher, tolerant=True)
     root = f"ledger/{teacher.name}"
@@ -105,8 +105,6 @@ def _merge(place: Location, manifest: Manifest, teacher: TeacherIdentity) -> Non
 def _write(place: Location, root: str, columns: sealed.Columns, counts: sealed.Counts) -> str:
     data = sealed.write_table(columns, counts)
     name = sealed.file_name(columns, data)
-    try:
+    with contextlib.suppress(ObjectExists):  # another made the same
         place.create(f"{root}/sealed/{name}", data)
-    except ObjectExists:  # another made the same
-        pass
     return name

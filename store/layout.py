@@ -134,5 +134,5 @@ def object_key(teacher: str, spec: ArraySpec, epoch: int, index: int) -> str:
 
 
 def first_array(fmt: TargetFormat) -> ArraySpec:
-    """The array whose objects are the blocks of format 3: the largest; never the fingerprints, which say nothing alone."""
+    """The array whose objects are the blocks of format 3: the largest, but not the fingerprints."""
     return max((spec for spec in array_specs(fmt) if spec.name != "fingerprint"), key=lambda spec: spec.row_bytes)

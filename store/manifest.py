@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from deit_pipe.store.errors import (
-    CacheMismatch,
     CacheMissing,
     FormatInvalid,
     TeacherRemoved,
@@ -22,10 +21,10 @@ from deit_pipe.store.errors import (
     mismatch,
 )
 from deit_pipe.store.identity import FORMAT_VERSION, NAME, Manifest, TeacherIdentity, canonical_digest
-from deit_pipe.store.identity_files import copy_key, damaged_copies, identity_file, pretty, read_either, write_twice
 from deit_pipe.store.places.location import Location, ObjectExists, ObjectMissing
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.samples import SAMPLES, SampleIndex, decode_samples, encode_samples, sample_bytes
+from deit_pipe.store.twice.identities import copy_key, damaged_copies, identity_file, pretty, read_either, write_twice
 
 __all__ = [
     "FORMAT_VERSION",
@@ -95,7 +94,10 @@ def create_cache(
         except ObjectExists:
             pass
         else:
-            for key, data in files.items():  # we are the first: whatever an interrupted creation left is ours to replace
+            for (
+                key,
+                data,
+            ) in files.items():  # ours to replace, whatever an interrupted creation left
                 place.settle(key, data)
             if manifest.format_version >= 3:
                 write_twice(place, MANIFEST, Manifest)
@@ -310,4 +312,3 @@ def _refuse_foreign(place: Location) -> None:
             f"{place.path} holds files that are no cache, for example {min(foreign)}",
             cure="give a new or empty directory with --cache",
         )
-

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.store.block_object import ObjectDamaged
-from deit_pipe.store.blocks import blocks_in
+from deit_pipe.store.blocks.block_object import ObjectDamaged
+from deit_pipe.store.blocks.choice import blocks_in
 from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete, CacheMissing, FormatInvalid
 from deit_pipe.store.formats import Targets, decode
 from deit_pipe.store.layout import array_specs, blocks_of

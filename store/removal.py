@@ -6,11 +6,11 @@ again. The same command goes on.
 
 from pathlib import Path
 
-from deit_pipe.store.identity_files import copy_key
 from deit_pipe.store.layout import teacher_root
 from deit_pipe.store.manifest import is_removed, read_manifest, read_teacher, removed_key, teacher_key
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.twice.identities import copy_key
 
 
 def remove_teacher(location: str | Path | Location, name: str) -> int:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.store.errors import corrupt_file
-from deit_pipe.store.identity_files import copy_key
 from deit_pipe.store.places.location import Location, ObjectMissing
+from deit_pipe.store.twice.identities import copy_key
 
 SAMPLES = "samples.parquet"
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_pipe.store.blocks.shard_index import ShardShape, check_declared
 from deit_pipe.store.layout import ArraySpec, chunk_slots
-from deit_pipe.store.shard_index import ShardShape, check_declared
 
 # core zarr v3 only, so that xarray, tensorstore and zarrs read the store
 _CODECS: dict[str, dict[str, Any]] = {

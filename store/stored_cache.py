@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.store.gates import GateFile, read_gate_file
-from deit_pipe.store.ledger import Coverage, Ledger, coverage_of, declared_epochs, ledger_of
+from deit_pipe.store.blocks.records import Ledger
+from deit_pipe.store.ledger import Coverage, coverage_of, declared_epochs, ledger_of
 from deit_pipe.store.manifest import (
     Manifest,
     ManifestFile,
@@ -127,8 +128,8 @@ class StoredTeacher:
     def usable_epochs(self, asked: int) -> int:
         """How many epochs a reader that shows `asked` of them may take in turn now, whatever is written beside it.
 
-        All that are wanted once they are there; before, the most that were ever wanted and are there (a cache that is being
-        extended), or as many as are asked for; 0 where there are fewer.
+        All that are wanted once they are there; before, the most that were ever wanted and are there (a cache that is
+        being extended), or as many as are asked for; 0 where there are fewer.
         """
         state = self.coverage
         whole = state.blocks_committed == state.blocks_total

@@ -1,8 +1,8 @@
 """Find damage and name it: teacher, array, epoch, slots, what.
 
 sizes   every committed block is there and has its size (one listing, reads no target)
-hash    and every byte of it has its recorded SHA-256; manifest, identities, samples (each with its copy), index and zarr
-        metadata are intact
+hash    and every byte of it has its recorded SHA-256; manifest, identities, samples (each with its copy), index and
+        zarr metadata are intact
 deep    and it decodes to possible targets: finite, classes in range, the label attains the maximum, mass at
         most 1
 """
@@ -16,12 +16,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.store.blocks import blocks_in
+from deit_pipe.store.blocks.choice import blocks_in
+from deit_pipe.store.blocks.records import Damage, Ledger
 from deit_pipe.store.errors import CacheCorrupt, FormatInvalid
 from deit_pipe.store.formats import LEVELS, TargetFormat
 from deit_pipe.store.gates import gate_key
 from deit_pipe.store.layout import array_specs, first_array, metadata_key, object_key
-from deit_pipe.store.ledger import Damage, Ledger
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, bad_identities
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.record import BlockRecord
@@ -134,9 +134,7 @@ def check_objects(
         found = [_finding(teacher, record, one.array, one.what, one.key) for one in damaged]
         if arrays:
             key = object_key(teacher.name, first_array(teacher.format), record.epoch, record.index)
-            found += [
-                _finding(teacher, record, array, what, key) for array, what in impossible(arrays, teacher.format)
-            ]
+            found += [_finding(teacher, record, array, what, key) for array, what in impossible(arrays, teacher.format)]
         return found
 
     workers = min(8, os.cpu_count() or 1) if place.local else 16
@@ -156,7 +154,6 @@ def _ledger_finding(teacher: TeacherIdentity, damage: Damage, num_samples: int) 
 
 def _finding(teacher: TeacherIdentity, record: BlockRecord, array: str, what: str, key: str) -> Finding:
     return Finding(teacher.name, array, record.epoch, (record.start, record.stop), what, key)
-
 
 
 def impossible(arrays: Mapping[str, NDArray[Any]], fmt: TargetFormat) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Write a teacher's targets, block by block; resume, extend and repair by opening again. Any number of jobs at once.
 
-Commit of a block: check -> encode in memory -> create its one object (`commit`). SIGKILL at any instant loses the block at
-hand. Jobs know nothing of each other but what lies in the cache: committed blocks, and hints (`hints`).
+Commit of a block: check -> encode in memory -> create its one object (`commit`). SIGKILL at any instant loses the block
+at hand. Jobs know nothing of each other but what lies in the cache: committed blocks, and hints (`hints`).
 
     with TargetWriter.open(location, teacher, epochs=10) as writer:
         for block in writer.claims():
@@ -18,23 +18,23 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.store.block_object import BlockCodec
-from deit_pipe.store.claims import Claims, Job
-from deit_pipe.store.commit import commit
+from deit_pipe.store.blocks.block_object import BlockCodec
 from deit_pipe.store.errors import CacheCorrupt, CacheMismatch, FieldDifference, TargetsInvalid
 from deit_pipe.store.formats import encode
 from deit_pipe.store.index import seal_epochs
 from deit_pipe.store.layout import Block
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, read_manifest, refuse_removed
-from deit_pipe.store.opening_writer import Opened, open_teacher
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.preflight import Preflight, preflight
 from deit_pipe.store.proof.witness import BlockWitness
 from deit_pipe.store.record import BlockRecord
-from deit_pipe.store.report import WriterReport
 from deit_pipe.store.statistics import block_statistics
 from deit_pipe.store.verify import Level
+from deit_pipe.store.writing.claims import Claims, Job
+from deit_pipe.store.writing.commit import commit
+from deit_pipe.store.writing.opening import Opened, open_teacher
+from deit_pipe.store.writing.report import WriterReport
 
 
 class TargetWriter:
@@ -79,8 +79,8 @@ class TargetWriter:
     ) -> Self:
         """Open a teacher of a cache for writing, beside whoever else writes it.
 
-        Adds the teacher, grows it to `epochs` (it never shrinks), and checks the committed blocks at level `verify`: this
-        rank's share of them. Those that are damaged are missing again.
+        Adds the teacher, grows it to `epochs` (it never shrinks), and checks the committed blocks at level `verify`:
+        this rank's share of them. Those that are damaged are missing again.
 
         Args:
             location: of the cache.
@@ -136,7 +136,7 @@ class TargetWriter:
     def wait(self, sleep: Callable[[float], object] = time.sleep) -> bool:
         """Wait for what others make: True when there is something to make again, False when all is committed.
 
-        What does not change for long is taken over (see `hints`). Not to be called while a claimed block is not written.
+        What does not change for long is taken over (see `hints`). To be called when all claimed blocks are written.
         """
         return self._claims.wait(sleep)
 
@@ -272,4 +272,3 @@ class TargetWriter:
             self.close()
         else:
             self._claims.hints.drop_all()
-

@@ -9,8 +9,8 @@ from collections import OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.store.block_object import ObjectDamaged
-from deit_pipe.store.blocks import blocks_in
+from deit_pipe.store.blocks.block_object import ObjectDamaged
+from deit_pipe.store.blocks.choice import blocks_in
 from deit_pipe.store.errors import CacheCorrupt
 from deit_pipe.store.formats import Arrays, Targets, decode
 from deit_pipe.store.layout import ArraySpec, array_specs
@@ -123,8 +123,9 @@ class CachedArrays:
         try:
             return self._stored.rows(record, spec.name)
         except ObjectDamaged as error:
-            cells = (record.start, record.stop)
-            raise self._corrupt(Finding(self.identity.name, error.array, epoch, cells, error.what, error.key)) from error
+            raise self._corrupt(
+                Finding(self.identity.name, error.array, epoch, (record.start, record.stop), error.what, error.key)
+            ) from error
 
     def _corrupt(self, finding: Finding) -> CacheCorrupt:
         path = self._place.path

@@ -31,8 +31,8 @@ def teacher_names(options: TrainStudentOptions, begun: dict[str, Any] | None = N
     """The cached teachers to learn from, by name.
 
     The loss `none` learns from none: its views are compared with those of a complete teacher where there is one, its
-    order follows the blocks of any. A run goes on with those it was `begun` with, whoever joined them since; of several,
-    the only one that is complete is taken, and said.
+    order follows the blocks of any. A run goes on with those it was `begun` with, whoever joined them since; of
+    several, the only one that is complete is taken, and said.
     """
     if options.teacher:
         return options.teacher.split(",")
@@ -83,7 +83,7 @@ def block_slots(cache: str, names: list[str], manifest: Manifest) -> int:
 def open_readers(
     options: TrainStudentOptions, names: list[str], loss: DistillationLoss, epochs: int
 ) -> list[TargetReader]:
-    """A reader per teacher, of its first `epochs` epochs, which are complete; for the loss `none` only of those that are."""
+    """A reader per teacher, of its first `epochs` epochs, all complete; for the loss `none` only of such teachers."""
     if options.online_teacher:
         return []
     if loss.kind == "none":

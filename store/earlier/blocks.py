@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.store.block_object import ObjectDamaged
-from deit_pipe.store.blocks import Arrays, SizeProblem, StoredBlocks, size_words
+from deit_pipe.store.blocks.block_object import ObjectDamaged
+from deit_pipe.store.blocks.objects import Arrays, SizeProblem, StoredBlocks, size_words
 from deit_pipe.store.layout import ArraySpec, array_specs, object_key, teacher_root
 from deit_pipe.store.manifest import TeacherIdentity
 from deit_pipe.store.places.location import Location, ObjectMissing

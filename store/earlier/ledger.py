@@ -1,15 +1,15 @@
 """Ledgers of formats 1 and 2: JSON records of single blocks, Parquet files twice of whole epochs. Read, never written.
 
-    ledger/NAME/epochs.json               how many epochs are wanted
-    ledger/NAME/blocks/0003-000042.json   record of a committed block
-    ledger/NAME/sealed/0003-0003-DIGEST.parquet  records of complete epochs
-    ledger/NAME/sealed-copy/...           the same again
+ledger/NAME/epochs.json               how many epochs are wanted
+ledger/NAME/blocks/0003-000042.json   record of a committed block
+ledger/NAME/sealed/0003-0003-DIGEST.parquet  records of complete epochs
+ledger/NAME/sealed-copy/...           the same again
 """
 
 from collections.abc import Mapping, Set
 
 from deit_pipe.store import sealed
-from deit_pipe.store.ledger import Damage, Ledger
+from deit_pipe.store.blocks.records import Damage, Ledger
 from deit_pipe.store.manifest import Manifest, TeacherIdentity
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.record import BlockRecord, Owner, owner_of, read_signed

@@ -1,8 +1,8 @@
 """Where a cache lies: whole objects with keys such as `ledger/NAME/epochs/0008`, in a directory or at a URL.
 
-The store needs few verbs, the same everywhere. What is committed rests on two of them: `create` puts an object only where
-there is none, `swap` only over the one that was seen; both at once or not at all, and durably. Any other failure of
-them says nothing about what happened: who asks has to look again.
+The store needs few verbs, the same everywhere. What is committed rests on two of them: `create` puts an object only
+where there is none, `swap` only over the one that was seen; both at once or not at all, and durably. Any other failure
+of them says nothing about what happened: who asks has to look again.
 """
 
 from abc import ABC, abstractmethod

@@ -9,7 +9,7 @@ from store_fakes import assert_same, create, expected, fill, make_teacher
 
 from deit_pipe.store.errors import CacheBusy
 from deit_pipe.store.reader import TargetReader
-from deit_pipe.store.recovery import remove_teacher
+from deit_pipe.store.removal import remove_teacher
 from deit_pipe.store.verify import verify
 from deit_pipe.store.writer import TargetWriter
 

@@ -20,7 +20,7 @@ from deit_pipe.store.places import local
 from deit_pipe.store.places.location import ObjectExists, ObjectMissing
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.reader import TargetReader
-from deit_pipe.store.recovery import remove_teacher
+from deit_pipe.store.removal import remove_teacher
 from deit_pipe.store.verify import verify
 from deit_pipe.store.writer import TargetWriter
 

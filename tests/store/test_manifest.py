@@ -15,7 +15,7 @@ from deit_pipe.store.manifest import (
     read_samples,
     read_teacher,
 )
-from deit_pipe.store.recovery import remove_teacher
+from deit_pipe.store.removal import remove_teacher
 
 
 def test_creating_twice_is_a_no_op(tmp_path):

@@ -14,7 +14,7 @@ from deit_pipe.stages import cache_teacher, train_student
 from deit_pipe.stages.console.errors import Mismatch, Missing, TrainingDiverged, UsageProblem
 from deit_pipe.stages.training import trainer
 from deit_pipe.stages.training.run_folder import Metrics, only_writer
-from deit_pipe.store.recovery import remove_teacher
+from deit_pipe.store.removal import remove_teacher
 
 
 def test_a_usage_error_leaves_the_folder_free_for_the_corrected_command(cache: Path, tmp_path: Path) -> None:

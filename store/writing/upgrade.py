@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from deit_pipe.store.block_object import BlockCodec
-from deit_pipe.store.commit import commit
+from deit_pipe.store.blocks.block_object import BlockCodec
 from deit_pipe.store.earlier.blocks import ArrayObjects
 from deit_pipe.store.errors import CacheMismatch, FormatInvalid
 from deit_pipe.store.gates import read_gate, write_gate
@@ -18,11 +17,12 @@ from deit_pipe.store.identity import FORMAT_VERSION, TeacherIdentity
 from deit_pipe.store.index import seal_epochs
 from deit_pipe.store.ledger import ledger_of
 from deit_pipe.store.manifest import create_cache
-from deit_pipe.store.opening_writer import open_teacher
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.record import signed_json
 from deit_pipe.store.stored_cache import StoredCache
+from deit_pipe.store.writing.commit import commit
+from deit_pipe.store.writing.opening import open_teacher
 
 
 class Upgraded(NamedTuple):

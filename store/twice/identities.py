@@ -1,7 +1,7 @@
 """The small files that nothing can be made again from, each there twice: manifest, identities of teachers.
 
-    MANIFEST.json, teachers/NAME.json            {"deit_pipe": version, "identity": {...}, ..., "sha256": of the rest}
-    copies/MANIFEST.json, copies/teachers/...    the same bytes again (since format 3)
+MANIFEST.json, teachers/NAME.json            {"deit_pipe": version, "identity": {...}, ..., "sha256": of the rest}
+copies/MANIFEST.json, copies/teachers/...    the same bytes again (since format 3)
 """
 
 import json
@@ -114,4 +114,3 @@ def read_identity(
             details=[f"known: {known}"],
             cure="use the deit-pipe that wrote it",
         ) from None
-

@@ -1,6 +1,6 @@
-"""A block of format 3 <-> the one object that holds it: everything about it lies in it, so that one create commits it.
+r"""A block of format 3 <-> the one object that holds it: everything about it lies in it, so that one create commits it.
 
-    "deit-pipe block\\n", uint32 bytes of the next part, little endian
+    "deit-pipe block\n", uint32 bytes of the next part, little endian
     JSON: cache, teacher, epoch, index, start, stop, token, arrays with their SHA-256, statistics, witness
     SHA-256 of all before                                                               (these three: the header)
     the smaller arrays, one zarr shard each, in the order of the JSON
@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_pipe.store.blocks.shard_index import ShardShape, shifted
 from deit_pipe.store.layout import Block, array_specs, first_array, object_key
 from deit_pipe.store.manifest import Manifest, TeacherIdentity
 from deit_pipe.store.record import HEADER, BlockRecord, StoredObject, digest_of, owner_of
-from deit_pipe.store.shard_index import ShardShape, shifted
 from deit_pipe.store.shards import ShardCodec
 
 MAGIC = b"deit-pipe block\n"

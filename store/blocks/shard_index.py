@@ -2,8 +2,8 @@
 
     chunk, chunk, ..., (offset uint64, bytes uint64) of each chunk, CRC-32C of these; little endian; 2^64 - 1: no chunk
 
-A reader follows the offsets, so that whatever lies before the first chunk is nothing to it: there a block has its header
-(`block_object`).
+A reader follows the offsets, so that whatever lies before the first chunk is nothing to it: there a block has its
+header (`block_object`).
 """
 
 import struct

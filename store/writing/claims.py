@@ -1,7 +1,7 @@
 """Which block a job makes next, beside others that do the same.
 
-The lowest incomplete epoch first, at most two of them at a time, each from this job's own place on. Where another job's hint
-is met, it goes on somewhere else. What others have committed is found by looking, and left alone.
+The lowest incomplete epoch first, at most two of them at a time, each from this job's own place on. Where another job's
+hint is met, it goes on somewhere else. What others have committed is found by looking, and left alone.
 """
 
 import hashlib
@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from deit_pipe.store.block_object import BlockCodec, ObjectDamaged
-from deit_pipe.store.blocks import BlockObjects
-from deit_pipe.store.hints import Hints
+from deit_pipe.store.blocks.block_object import BlockCodec, ObjectDamaged
+from deit_pipe.store.blocks.objects import BlockObjects
 from deit_pipe.store.layout import Block
 from deit_pipe.store.ledger import list_blocks
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, refuse_removed
 from deit_pipe.store.places.location import Location
+from deit_pipe.store.writing.hints import Hints
 
 OPEN_EPOCHS = 2
 POLL_SECONDS = 1.0

@@ -1,7 +1,7 @@
 """The committed blocks of a teacher as they lie in their place: fetched, compared with their SHA-256, decoded.
 
-Readers, checks, repair and copying all come here. Since format 3 a block is one object (`block_object`); before, one object
-for each array (`earlier`).
+Readers, checks, repair and copying all come here. Since format 3 a block is one object (`block_object`); before, one
+object for each array (`earlier`).
 """
 
 from abc import ABC, abstractmethod
@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.store.block_object import HEADER_GUESS, BlockCodec, ObjectDamaged, header_length
+from deit_pipe.store.blocks.block_object import HEADER_GUESS, BlockCodec, ObjectDamaged, header_length
 from deit_pipe.store.layout import Block
-from deit_pipe.store.manifest import Manifest, TeacherIdentity
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.record import BlockRecord
 
@@ -131,7 +130,7 @@ class BlockObjects(StoredBlocks):
         root = self._codec.key(0, 0).partition("/c/")[0]
         sizes = self._place.sizes(root)
         stored = [column for name, column in columns.items() if name.startswith("bytes.")]
-        expected = np.sum(stored, axis=0, dtype=np.int64).tolist() if stored else []
+        expected: list[int] = np.stack(stored).sum(axis=0).tolist() if stored else []
         cells = zip(columns["epoch"].tolist(), columns["index"].tolist(), expected, strict=True)
         for row, (epoch, index, size) in enumerate(cells):
             key = self._codec.key(epoch, index)
@@ -156,14 +155,3 @@ class BlockObjects(StoredBlocks):
 def size_words(sizes: Mapping[str, int], key: str, recorded: int) -> str:
     """What is wrong with an object's size."""
     return "is missing" if key not in sizes else f"has {sizes[key]:,} bytes, recorded {recorded:,}"
-
-
-def blocks_in(place: Location, manifest: Manifest, teacher: TeacherIdentity) -> StoredBlocks:
-    """The blocks of a teacher, in the format of its cache."""
-    if manifest.format_version >= 3:
-        return BlockObjects(place, BlockCodec(manifest, teacher))
-    from deit_pipe.store.earlier.blocks import ArrayObjects
-
-    return ArrayObjects(place, teacher)
-
-

@@ -1,19 +1,20 @@
-"""Every array of a teacher as a plain zarr array in a new folder, for other programs: blocks hold the smaller ones inside."""
+"""Every array of a teacher as a plain zarr array in a new folder, for other programs."""
 
 from pathlib import Path
 
 import numpy as np
 
-from deit_pipe.store.blocks import blocks_in
+from deit_pipe.store.blocks.choice import blocks_in
 from deit_pipe.store.errors import FormatInvalid
-from deit_pipe.store.layout import array_specs, object_key, teacher_root
+from deit_pipe.store.layout import array_specs, object_key
+from deit_pipe.store.manifest import ZARR_ROOT
 from deit_pipe.store.places.local import LocalDirectory
 from deit_pipe.store.shards import ShardCodec, array_metadata, group_metadata
 from deit_pipe.store.stored_cache import StoredCache
 
 
 def write_zarr(stored: StoredCache, folder: str) -> list[str]:
-    """Write a zarr group `folder/NAME` for each teacher: every array [epochs, slots, ...], fill values where no block is.
+    """Write a zarr group `folder/NAME` for each teacher: every array [epochs, slots, ...]; fill where no block is.
 
     Returns:
         the names of the teachers.
@@ -24,7 +25,7 @@ def write_zarr(stored: StoredCache, folder: str) -> list[str]:
     place = LocalDirectory(folder)
     if Path(folder).exists() and (Path(folder).is_file() or any(Path(folder).iterdir())):
         raise FormatInvalid(f"{folder} is there and not empty", cure="give a new folder with --zarr")
-    root = teacher_root("").removesuffix("/")
+    root = ZARR_ROOT
 
     def put(key: str, data: bytes) -> None:
         place.put(key.removeprefix(f"{root}/"), data)

@@ -11,7 +11,7 @@ explores all of it; a change of the requests here is made there first.
 
 from typing import NamedTuple
 
-from deit_pipe.store.block_object import BlockCodec, ObjectDamaged
+from deit_pipe.store.blocks.block_object import BlockCodec, ObjectDamaged
 from deit_pipe.store.errors import CacheCorrupt, StoreUnreachable
 from deit_pipe.store.layout import Block
 from deit_pipe.store.places.location import Location, ObjectExists, Seen
@@ -33,7 +33,8 @@ def commit(place: Location, codec: BlockCodec, data: bytes, record: BlockRecord,
     Args:
         place: the cache.
         codec: of the teacher.
-        data: what `codec.pack` made; `record` likewise.
+        data: the object that `codec.pack` made.
+        record: of it.
         look_first: whether the object may be there; False where a listing has just said that it is not.
 
     Raises:

@@ -2,9 +2,9 @@
 
     hints/NAME/EEEE-BBBBBB    JSON: token, host, process, seconds that a block takes there
 
-A hint is taken over when its process is gone from this host, or when it has not changed for a long time by this job's own
-clock. No two clocks are compared, nothing is renewed; two jobs that take one over at once both make the block, and its
-commit takes one.
+A hint is taken over when its process is gone from this host, or when it has not changed for a long time by this job's
+own clock. No two clocks are compared, nothing is renewed; two jobs that take one over at once both make the block, and
+its commit takes one.
 """
 
 import json
@@ -28,9 +28,7 @@ class Hints:
         slowest: seconds that a block took here, at most.
     """
 
-    def __init__(
-        self, place: Location, teacher: str, token: str, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, place: Location, teacher: str, token: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._place, self._folder, self._token, self._clock = place, f"hints/{teacher}", token, clock
         self._watched: dict[str, tuple[bytes, float]] = {}
         self._mine: set[str] = set()

@@ -1,10 +1,11 @@
-"""What a job does before it writes: add the teacher, say what is wanted, look at what is there. Any job, at any time."""
+"""What a job does before it writes: add the teacher, say what is wanted, look at what is there."""
 
 from dataclasses import dataclass, field
 
 from deit_pipe.store.errors import CacheOld
 from deit_pipe.store.layout import Block, blocks_of, first_array, metadata_key, teacher_root
-from deit_pipe.store.ledger import Ledger, ledger_of, refuse_foreign, want_epochs, wanted_epochs
+from deit_pipe.store.blocks.records import Ledger
+from deit_pipe.store.ledger import ledger_of, refuse_foreign, want_epochs, wanted_epochs
 from deit_pipe.store.manifest import (
     Manifest,
     TeacherIdentity,
@@ -15,7 +16,7 @@ from deit_pipe.store.manifest import (
     write_teacher,
 )
 from deit_pipe.store.places.location import Location, ObjectExists
-from deit_pipe.store.probe import probe
+from deit_pipe.store.places.probe import probe
 from deit_pipe.store.shards import array_metadata, group_metadata, metadata_agrees
 from deit_pipe.store.verify import Level, check_objects, check_sizes
 
@@ -147,5 +148,3 @@ def old_cache(place: Location, version: int, what: str) -> CacheOld:
         details=["it stays readable: training, inspecting and replaying go on as before"],
         cure=f"copy it into a new cache, without its teacher: {upgrade_line(place.path)}",
     )
-
-
