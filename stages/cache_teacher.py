@@ -1,39 +1,28 @@
 """`deit-pipe cache-teacher`: stage one. Views -> frozen teacher -> blocks of targets in the cache."""
 
-import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from deit_pipe.pipeline.compose import compose, dominant_labels, partner_labels
 from deit_pipe.pipeline.data_set import DataChoice, DataSet
-from deit_pipe.pipeline.loader import ViewBatch, load_views, named_worker_death
-from deit_pipe.pipeline.plan import Cells, ViewPlan
+from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.pipeline.proof.probe import probe_text
-from deit_pipe.pipeline.proof.recheck import rechecked
 from deit_pipe.pipeline.provenance import library_versions
 from deit_pipe.pipeline.recipe import Recipe, load_recipe, preset_name
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import Mismatch, UsageProblem
-from deit_pipe.stages.console.progress import note, progress
+from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.machine.distributed import Processes, processes
 from deit_pipe.stages.machine.engine_words import engine_line
-from deit_pipe.stages.machine.watched_views import watched
 from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.measuring.estimate import estimate
 from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
-from deit_pipe.stages.opened.encoded_files import Notes, noting
 from deit_pipe.stages.opened.gate_result import GateResult, gate_lines
 from deit_pipe.stages.opened.images import absolute, given_choice, open_images, say
 from deit_pipe.stages.opened.plain_views import default_image_size, is_small
@@ -44,12 +33,12 @@ from deit_pipe.stages.options.fields import spoken
 from deit_pipe.stages.options.logits import read_logits
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.teaching.batch_choice import batch_lines, choose_batch, recorded_batch
-from deit_pipe.stages.teaching.block_witness import WitnessTaker
+from deit_pipe.stages.teaching.filling import write_blocks
 from deit_pipe.stages.teaching.gate import pass_gate
 from deit_pipe.stages.teaching.prepared_teacher import prepare_teacher
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.gates import read_gate, write_gate
-from deit_pipe.store.layout import Block, block_slots_for
+from deit_pipe.store.layout import block_slots_for
 from deit_pipe.store.manifest import TeacherIdentity, create_cache
 from deit_pipe.store.writer import TargetWriter
 
@@ -206,109 +195,6 @@ def open_writer(
 def device_name(device: torch.device) -> str:
     """`cpu`, or the GPU's product name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def cells_of(blocks: Iterable[Block], batch_size: int) -> Iterator[Cells]:
-    """Teacher batches: they never cross a block, so that an answer does not depend on where a run resumed."""
-    for block in blocks:
-        for start in range(block.start, block.stop, batch_size):
-            yield Cells(block.epoch, np.arange(start, min(start + batch_size, block.stop)))
-
-
-def write_blocks(
-    writer: TargetWriter,
-    teacher: Teacher,
-    source: ViewSource,
-    workers: int,
-    group: Processes,
-    options: CacheTeacherOptions,
-) -> None:
-    """Make the views of one block after the other, looked at again after the hand-over, and fill the blocks.
-
-    Which block comes next is decided when its views are asked for: other jobs may be making the others. Where they make
-    all that is left, processes that were started together wait for each other, and a job alone where it was told to.
-    """
-    batch_size = writer.identity.batch_size
-    more = bool(writer.missing)
-    while more:
-        claimed: deque[Block] = deque()
-        with noting(options.cache, writer.identity.name, group.rank, source.table) as (noted, notes):
-            loaded = load_views(
-                noted,
-                source.recipe,
-                source.plan,
-                cells_of(noted_down(writer.claims(), claimed), batch_size),
-                image_size=source.image_size,
-                workers=workers,
-                pin_memory=group.device.type == "cuda",
-            )
-            checked = rechecked(loaded, source.plan.seed)
-            with closing(watched(checked, "teacher", workers, quiet=not group.first)) as views:
-                fill(writer, teacher, source.recipe, views, claimed, notes, quiet=not group.first)
-        more = (options.wait or group.world > 1) and writer.wait()
-
-
-def noted_down(blocks: Iterable[Block], claimed: deque[Block]) -> Iterator[Block]:
-    """The blocks, each put into `claimed` when it is asked for."""
-    for block in blocks:
-        claimed.append(block)
-        yield block
-
-
-def fill(
-    writer: TargetWriter,
-    teacher: Teacher,
-    recipe: Recipe,
-    views: Iterator[ViewBatch],
-    claimed: deque[Block],
-    notes: Notes | None = None,
-    *,
-    quiet: bool = False,
-) -> None:
-    """Run the teacher over the views, commit block after block; a thread writes one while the next is computed.
-
-    `claimed` has the block of the next views in front when they come.
-    """
-    total, done = sum(block.slots for block in writer.blocks), writer.report.views_committed
-    pending: Future[object] | None = None
-    started, waited = time.perf_counter(), 0.0
-
-    def take() -> ViewBatch | None:
-        nonlocal waited
-        asked = time.perf_counter()
-        batch = next(views, None)
-        waited += time.perf_counter() - asked
-        return batch
-
-    with (
-        named_worker_death(),
-        ThreadPoolExecutor(1) as background,
-        progress(f"caching {teacher.tag}", total, "views", done=done, quiet=quiet) as shown,
-    ):
-        batch = take()
-        while batch is not None:
-            block = claimed.popleft()
-            parts: list[tuple[np.ndarray, ...]] = []
-            witness = WitnessTaker(teacher, block)
-            while True:
-                assert batch is not None  # a block is never asked for in part
-                mixed = compose(batch.to(teacher.device, non_blocking=True), recipe)
-                answers = teacher.padded(mixed, writer.identity.batch_size, witness.look_at(batch))
-                labels, partners = dominant_labels(batch).numpy(), partner_labels(batch).numpy()
-                parts.append((answers.cpu().numpy(), batch.fingerprints, labels, partners))
-                shown.advance(len(batch), f"data wait {waited / (time.perf_counter() - started):.0%}")
-                if int(batch.slots[-1]) + 1 == block.stop:
-                    break
-                batch = take()
-            if pending is not None:
-                pending.result()
-            logits, prints, labels, partners = (np.concatenate(column) for column in zip(*parts, strict=True))
-            if notes is not None:
-                notes.save_if_due()
-            pending = background.submit(writer.write, block, logits, prints, labels, partners, witness.finish())
-            batch = take()
-        if pending is not None:
-            pending.result()
 
 
 def gate_teacher(

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from deit_pipe.store import sealed
 from deit_pipe.store.blocks.block_object import BlockCodec, ObjectDamaged
 from deit_pipe.store.blocks.objects import BlockObjects
-from deit_pipe.store.layout import blocks_of
 from deit_pipe.store.blocks.records import Ledger
+from deit_pipe.store.layout import blocks_of
 from deit_pipe.store.ledger import ledger_of, list_blocks, want_epochs
 from deit_pipe.store.manifest import Manifest, TeacherIdentity
 from deit_pipe.store.places.location import Location, ObjectExists, ObjectMissing

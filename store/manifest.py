@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -288,15 +288,14 @@ def copy_identities(place: Location) -> None:
         write_twice(place, teacher_key(name), TeacherIdentity)
 
 
-def bad_identities(place: Location) -> Iterator[tuple[str, str]]:
-    """What is wrong with the files that are there twice: key, and what."""
+def bad_identities(place: Location, file: ManifestFile, teachers: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the files that are there twice: key, and what; `file` and `teachers` as they were read."""
     yield from damaged_copies(place, MANIFEST, Manifest)
-    for name in list_teachers(place):
+    for name in teachers:
         yield from damaged_copies(place, teacher_key(name), TeacherIdentity)
-    stated = read_manifest_file(place).files[SAMPLES]
     for key in (SAMPLES, copy_key(SAMPLES)):
         seen = place.see(key)
-        if digest(seen.data if seen else None) != stated:
+        if digest(seen.data if seen else None) != file.files[SAMPLES]:
             yield key, "is gone" if seen is None else "fails its SHA-256"
 
 

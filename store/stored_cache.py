@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.store.gates import GateFile, read_gate_file
 from deit_pipe.store.blocks.records import Ledger
+from deit_pipe.store.gates import GateFile, read_gate_file
 from deit_pipe.store.ledger import Coverage, coverage_of, declared_epochs, ledger_of
 from deit_pipe.store.manifest import (
     Manifest,

@@ -89,7 +89,7 @@ def verify(cache: Source, level: Level = "hash", teacher: str | None = None) -> 
             what = str(error).partition("\n")[0]
             findings.damaged.append(Finding(None, SAMPLES, None, None, what, SAMPLES))
     if stored.manifest.format_version >= 3 and level != "sizes":
-        for key, what in bad_identities(stored.place):
+        for key, what in bad_identities(stored.place, stored.manifest_file, stored.teacher_names):
             where = SAMPLES if key.endswith(SAMPLES) else "identity"
             findings.damaged.append(Finding(None, where, None, None, what, key))
     for name in [teacher] if teacher is not None else stored.teacher_names:

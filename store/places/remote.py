@@ -101,7 +101,8 @@ class RemoteObjects(Location):
             found = self._ask(obstore.get, key)
         except ObjectMissing:
             return None
-        return Seen(bytes(found.bytes()), {"e_tag": found.meta["e_tag"], "version": found.meta.get("version")})
+        version = {name: value for name in ("e_tag", "version") if (value := found.meta.get(name)) is not None}
+        return Seen(bytes(found.bytes()), version)
 
     def put(self, key: str, data: bytes) -> None:
         self._write(key, data, "overwrite")

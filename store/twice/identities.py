@@ -4,6 +4,7 @@ MANIFEST.json, teachers/NAME.json            {"deit_pipe": version, "identity": 
 copies/MANIFEST.json, copies/teachers/...    the same bytes again (since format 3)
 """
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -47,30 +48,29 @@ def read_either(place: Location, key: str, kind: type[IdentityType]) -> tuple[Id
 
 def write_twice(place: Location, key: str, kind: type[Identity]) -> None:
     """Let both copies of a file be the whole one; of two whole ones that differ, the first. One must be whole."""
-    good = next(one for one in (key, copy_key(key)) if problem(place, one, kind) is None)
-    data = place.get(good)
+    data = b""
+    for one in (copy_key(key), key):
+        with contextlib.suppress(ObjectMissing, CacheCorrupt):
+            read_identity(place, one, there := place.get(one), kind)
+            data = there
     for one in (key, copy_key(key)):
         place.settle(one, data)
 
 
 def damaged_copies(place: Location, key: str, kind: type[Identity]) -> Iterator[tuple[str, str]]:
     """What is wrong with a file and its copy: key, and what."""
-    both = (key, copy_key(key))
-    bad = [(one, what) for one in both if (what := problem(place, one, kind)) is not None]
-    yield from bad
-    if not bad and place.get(both[0]) != place.get(both[1]):
-        yield both[1], "is not what the file says that it is a copy of"
-
-
-def problem(place: Location, key: str, kind: type[Identity]) -> str | None:
-    """What is wrong with one copy; None for nothing."""
-    try:
-        read_identity(place, key, place.get(key), kind)
-    except ObjectMissing:
-        return "is missing"
-    except CacheCorrupt as error:
-        return error.what.rpartition(f" of {place.path} ")[2]
-    return None
+    found: list[bytes] = []
+    for one in (key, copy_key(key)):
+        try:
+            found.append(place.get(one))
+            read_identity(place, one, found[-1], kind)
+        except ObjectMissing:
+            yield one, "is missing"
+        except CacheCorrupt as error:
+            found.pop()
+            yield one, error.what.rpartition(f" of {place.path} ")[2]
+    if len(found) == 2 and found[0] != found[1]:
+        yield copy_key(key), "is not what the file says that it is a copy of"
 
 
 def identity_file(identity: Identity, beside: Mapping[str, Any], version: int) -> bytes:

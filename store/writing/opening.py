@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from deit_pipe.store.blocks.records import Ledger
 from deit_pipe.store.errors import CacheOld
 from deit_pipe.store.layout import Block, blocks_of, first_array, metadata_key, teacher_root
-from deit_pipe.store.blocks.records import Ledger
 from deit_pipe.store.ledger import ledger_of, refuse_foreign, want_epochs, wanted_epochs
 from deit_pipe.store.manifest import (
     Manifest,

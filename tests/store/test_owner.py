@@ -9,7 +9,7 @@ import pytest
 from store_fakes import answers, create, expected, fill, made_witness, make_manifest, make_samples, make_teacher
 
 from deit_pipe.store.errors import CacheCorrupt
-from deit_pipe.store.ledger import coverage, read_ledger
+from deit_pipe.store.ledger import read_ledger
 from deit_pipe.store.manifest import create_cache, read_manifest, read_teacher
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.verify import verify

@@ -182,7 +182,10 @@ def test_a_block_is_refused_whole(tmp_path):
 def test_a_block_committed_by_another_job_stays_and_ours_is_dropped(tmp_path):
     create(tmp_path)
     teacher = make_teacher()
-    with TargetWriter.open(tmp_path, teacher, epochs=1) as writer, TargetWriter.open(tmp_path, teacher, epochs=1) as other:
+    with (
+        TargetWriter.open(tmp_path, teacher, epochs=1) as writer,
+        TargetWriter.open(tmp_path, teacher, epochs=1) as other,
+    ):
         block = writer.mine[0]
         record = other.write(block, *answers(block, seed=1))
         assert writer.write(block, *answers(block)) == record
