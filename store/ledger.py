@@ -179,9 +179,9 @@ def list_blocks(
 
 def want_epochs(place: Location, teacher: str, epochs: int) -> None:
     """Say how many epochs are wanted; a marker is made once, and the largest counts."""
-    key = f"ledger/{teacher}/epochs/{epochs:04d}"
-    if not place.exists(key):
-        place.settle(key, b"%d\n" % epochs)
+    folder = f"ledger/{teacher}/epochs"
+    if wanted_epochs(place.sizes(folder), teacher) < epochs:
+        place.settle(f"{folder}/{epochs:04d}", b"%d\n" % epochs)
 
 
 @dataclass(frozen=True)

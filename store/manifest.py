@@ -219,13 +219,14 @@ def write_teacher(place: Location, teacher: TeacherIdentity) -> None:
     # asked first: a full disk could not even try to create it
     if not place.exists(key) and not place.exists(copy_key(key)):
         version = read_manifest(place).format_version
+        data = identity_file(teacher, {}, version)
         try:
-            place.create(key, identity_file(teacher, {}, version))
+            place.create(key, data)
         except ObjectExists:
             pass
         else:
             if version >= 3:
-                write_twice(place, key, TeacherIdentity)
+                place.settle(copy_key(key), data)
             return
     differences = read_teacher(place, teacher.name).differences(teacher)
     if differences:

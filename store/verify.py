@@ -22,6 +22,7 @@ from deit_pipe.store.errors import CacheCorrupt, FormatInvalid
 from deit_pipe.store.formats import LEVELS, TargetFormat
 from deit_pipe.store.gates import gate_key
 from deit_pipe.store.layout import array_specs, first_array, metadata_key, object_key
+from deit_pipe.store.ledger import declared_epochs
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, bad_identities
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.record import BlockRecord
@@ -208,13 +209,19 @@ def _check_metadata(place: Location, manifest: Manifest, teacher: TeacherIdentit
     from deit_pipe.store.shards import array_metadata, metadata_agrees
 
     earlier = manifest.format_version < 3
+    last = max((epoch + 1 for epoch, _ in ledger.cells()), default=1)
+    lengths = {ledger.epochs or 1}
+    if not earlier:  # a job that died while it made the array longer leaves a shorter one, which the next makes longer
+        folder = f"ledger/{teacher.name}/epochs/"
+        lengths |= {number for number in declared_epochs(ledger.keys, folder) if number >= last}
     for spec in array_specs(teacher.format) if earlier else [first_array(teacher.format)]:
         key = metadata_key(teacher.name, spec.name)
-        expected = array_metadata(spec, ledger.epochs or 1, manifest.num_samples, teacher.block_slots)
         try:
             stored = place.get(key)
         except ObjectMissing:
             yield Finding(teacher.name, "metadata", None, None, "is missing", key)
             continue
-        if ledger.epochs is not None and not metadata_agrees(stored, expected):
+        size = (manifest.num_samples, teacher.block_slots)
+        agrees = any(metadata_agrees(stored, array_metadata(spec, length, *size)) for length in lengths)
+        if ledger.epochs is not None and not agrees:
             yield Finding(teacher.name, "metadata", None, None, "does not describe the array", key)

@@ -1,4 +1,4 @@
-"""Fills a cache: views of one block after the other through the teacher, each block committed while the next is computed."""
+"""Fills a cache: the views of one block after the other, the teacher, the commit while the next block is computed."""
 
 import time
 from collections import deque

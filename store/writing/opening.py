@@ -54,10 +54,10 @@ def open_teacher(
     write_teacher(place, teacher)
     for folder in (f"ledger/{teacher.name}", f"hints/{teacher.name}", teacher_root(teacher.name)):
         place.sweep(folder)
+    want_epochs(place, teacher.name, epochs)  # before looking: what is not wanted is not looked for
     ledger = ledger_of(place, manifest, teacher, tolerant=True)
     refuse_foreign(place, teacher.name, ledger)
-    last = max((epoch for epoch, _ in ledger.cells()), default=-1) + 1
-    wanted = max(epochs, last, ledger.epochs or 0)
+    wanted = max(epochs, ledger.epochs or 0)
     want_epochs(place, teacher.name, wanted)
     write_metadata(place, manifest, teacher)
     blocks = all_blocks(manifest, teacher, wanted)

@@ -39,6 +39,7 @@ from deit_pipe.stages.measuring.subject import open_student
 from deit_pipe.stages.measuring.views import ViewSource, worker_rate
 from deit_pipe.stages.networks.teacher import RANDOM, load_teacher
 from deit_pipe.stages.opened.images import open_images
+from deit_pipe.stages.teaching import filling
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.pack import PackOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
@@ -82,14 +83,14 @@ class BusyMeter:
 def timed_fill() -> Iterator[list[float]]:
     """Seconds that stage one computes, without loading the teacher and its gate."""
     seconds: list[float] = []
-    real = cache_teacher.fill
+    real = filling.fill
 
     def fill(*given: Any, **named: Any) -> None:
         started = time.perf_counter()
         real(*given, **named)
         seconds.append(time.perf_counter() - started)
 
-    with mock.patch.object(cache_teacher, "fill", fill):
+    with mock.patch.object(filling, "fill", fill):
         yield seconds
 
 

@@ -1,4 +1,4 @@
-"""Other readers open the blocks of the largest array as they lie, and every array of a plain copy, and agree with ours."""
+"""Other readers open the largest array as it lies, and every array of a plain copy, and agree with ours."""
 
 import json
 

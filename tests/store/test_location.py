@@ -152,7 +152,7 @@ def test_two_writers_share_the_blocks_everywhere(place):
         assert one.complete()
         assert other.complete()
     assert_same(TargetReader(place).read(1, np.arange(100)), expected(teacher, 1, np.arange(100)))
-    assert not [key for key in open_location(place).sizes("hints")]
+    assert not open_location(place).sizes("hints")
 
 
 class Careless(MemoryObjects):
