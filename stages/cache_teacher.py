@@ -20,6 +20,7 @@ from deit_pipe.stages.machine.distributed import Processes, processes
 from deit_pipe.stages.machine.engine_words import engine_line
 from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.measuring.estimate import estimate
+from deit_pipe.stages.measuring.planned_cost import planned_cost
 from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
@@ -45,6 +46,8 @@ from deit_pipe.store.writer import TargetWriter
 
 def run(options: CacheTeacherOptions) -> CommandResult:
     """Open the data and the teacher, then fill every block that is missing."""
+    if options.samples is not None:
+        return planned_cost(options, options.samples)
     with processes(options.device) as group:
         workers = choose_workers(options.workers)
         say([engine_line(workers)])

@@ -9,19 +9,25 @@ from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.target_file import check_target
 from deit_pipe.stages.options.compare import CompareOptions
+from deit_pipe.stages.pages.compare_page import write_compare_page
 
 
 def run(options: CompareOptions) -> CommandResult:
     """Read, put into lines, measure where asked, show."""
-    target = Path(options.csv) if options.csv else None
-    if target is not None:
-        check_target(target, "--csv")
+    rows, page = (Path(target) if target else None for target in (options.csv, options.report))
+    for target, name in ((rows, "--csv"), (page, "--report")):
+        if target is not None:
+            check_target(target, name)
     lines = compare(options.runs)
     costs = measured(lines, options) if options.measure else []
     text = table_text(lines, costs)
-    if target is not None:
-        target.write_text(csv_text(lines), encoding="utf-8")
-        text += f"\n\nrows     {target}"
+    text += "\n" if rows or page else ""
+    if rows is not None:
+        rows.write_text(csv_text(lines), encoding="utf-8")
+        text += f"\nrows     {rows}"
+    if page is not None:
+        write_compare_page(page, lines, costs)
+        text += f"\npage     {page}"
     names = ("data", "split", "images", "weights")
     data: dict[str, Any] = {
         "measured": dict(zip(names, lines[0].runs[0].measured, strict=True)),

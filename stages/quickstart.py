@@ -27,10 +27,10 @@ from deit_pipe.stages.pages.predictions import draw_predictions
 
 TEACHER = "resnet10t"
 IMAGES, LABELS, PART = 1437, 50, 0.0348  # of the digits: training images, of which so many keep their label
-TEACHER_EPOCHS = 80
+TEACHER_EPOCHS = 60
 BATCH = 50  # the labelled images: one step an epoch
 ALPHA = 0.9  # the labels are few and the teacher's answers are many: not the paper's 0.1, for which all have labels
-CACHED_VIEWS = 10 * IMAGES  # of either cache
+CACHED_VIEWS = 6 * IMAGES  # of either cache
 HEADS = ("class", "dist", "fused")
 
 

@@ -6,7 +6,6 @@ refused and never compared. Epochs so far are no identity and lie in the ledger.
 
 import contextlib
 import hashlib
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +19,12 @@ from deit_pipe.store.errors import (
     corrupt_file,
     mismatch,
 )
-from deit_pipe.store.identity import FORMAT_VERSION, NAME, Manifest, TeacherIdentity, canonical_digest
+from deit_pipe.store.identity import FORMAT_VERSION, Manifest, TeacherIdentity, canonical_digest, is_teacher_name
 from deit_pipe.store.places.location import Location, ObjectExists, ObjectMissing
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.samples import SAMPLES, SampleIndex, decode_samples, encode_samples, sample_bytes
+from deit_pipe.store.strict.json_values import strict_json
+from deit_pipe.store.strict.parquet_bounds import ROWS_ALWAYS, most_rows
 from deit_pipe.store.twice.identities import copy_key, damaged_copies, identity_file, pretty, read_either, write_twice
 
 __all__ = [
@@ -48,6 +49,7 @@ MANIFEST = "MANIFEST.json"
 PROVENANCE = "PROVENANCE.json"
 ZARR_ROOT = "targets.zarr"
 _ROOT_METADATA = b'{"attributes":{},"zarr_format":3,"node_type":"group"}'
+MOST_TEXT, MOST_TEXTS = 2000, 100  # of provenance: characters, entries
 REMOVED = ".removed"
 """Ending of the mark of a removed teacher, beside the identities."""
 _OURS = (MANIFEST, PROVENANCE, SAMPLES)
@@ -136,9 +138,14 @@ def read_manifest_file(location: str | Path | Location) -> ManifestFile:
             cure=f"make one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME",
         )
     manifest, document = found
+    if manifest.num_samples > ROWS_ALWAYS and manifest.num_samples > most_rows(largest_size(place, SAMPLES)):
+        what = f"names {manifest.num_samples:,} samples, more than {SAMPLES} can hold"
+        raise corrupt_file(place.path, MANIFEST, what)
     # the rule since format 1; of the recipe as it was written, whatever fields this program would write
     if canonical_digest(manifest.recipe) != manifest.recipe_digest:
         raise corrupt_file(place.path, MANIFEST, "holds a recipe that is not the one of its recipe_digest")
+    if SAMPLES not in document.get("files", {}):
+        raise corrupt_file(place.path, MANIFEST, f"has no SHA-256 of {SAMPLES}")
     return ManifestFile(manifest, document["files"], document.get("data"))
 
 
@@ -163,7 +170,7 @@ def read_data_choice(location: str | Path | Location) -> dict[str, Any] | None:
 def read_provenance(location: str | Path | Location) -> dict[str, str]:
     """Library versions at creation (no identity); empty if they were lost."""
     try:
-        return {str(k): str(v) for k, v in json.loads(open_location(location).get(PROVENANCE)).items()}
+        return plain_texts(strict_json(open_location(location).get(PROVENANCE)))
     except (ObjectMissing, ValueError, AttributeError):
         return {}
 
@@ -176,7 +183,8 @@ def read_samples(location: str | Path | Location) -> SampleIndex:
     """
     place = open_location(location)
     file = read_manifest_file(place)
-    return decode_samples(place.path, sample_bytes(place, file.files[SAMPLES]), file.files[SAMPLES])
+    counts = file.manifest.num_samples, file.manifest.num_classes
+    return decode_samples(place.path, sample_bytes(place, file.files[SAMPLES]), file.files[SAMPLES], *counts)
 
 
 def list_teachers(location: str | Path | Location) -> list[str]:
@@ -185,7 +193,7 @@ def list_teachers(location: str | Path | Location) -> list[str]:
     folders = ("teachers", copy_key("teachers"))
     keys = {key.removeprefix(f"{folder}/") for folder in folders for key in place.sizes(folder)}
     names = {key.removesuffix(".json") for key in keys if key.endswith(".json")}
-    return sorted(name for name in names if NAME.fullmatch(name) and f"{name}{REMOVED}" not in keys)
+    return sorted(name for name in names if is_teacher_name(name) and f"{name}{REMOVED}" not in keys)
 
 
 def read_teacher(location: str | Path | Location, name: str) -> TeacherIdentity:
@@ -239,6 +247,19 @@ def write_teacher(place: Location, teacher: TeacherIdentity) -> None:
         )
 
 
+def plain_texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Provenance as it may be shown: one line each, of bounded length."""
+    return {
+        str(key)[:MOST_TEXT]: " ".join(str(value)[:MOST_TEXT].split("\n"))
+        for key, value in [*values.items()][:MOST_TEXTS]
+    }
+
+
+def largest_size(place: Location, key: str) -> int:
+    """Bytes of a file that is there twice: of the longer copy."""
+    return max(place.size(key) or 0, place.size(copy_key(key)) or 0)
+
+
 def digest(data: bytes | None) -> str | None:
     """SHA-256 of a file, in hex; None of none."""
     return None if data is None else hashlib.sha256(data).hexdigest()
@@ -278,10 +299,11 @@ def copy_identities(place: Location) -> None:
     Raises:
         CacheCorrupt: one of them is damaged, and so is its copy.
     """
-    stated = read_manifest_file(place).files[SAMPLES]
+    file = read_manifest_file(place)
+    stated = file.files[SAMPLES]
     write_twice(place, MANIFEST, Manifest)
     table = sample_bytes(place, stated)
-    decode_samples(place.path, table, stated)
+    decode_samples(place.path, table, stated, file.manifest.num_samples, file.manifest.num_classes)
     for key in (SAMPLES, copy_key(SAMPLES)):
         place.settle(key, table or b"")
     for name in list_teachers(place):

@@ -8,9 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from deit_pipe.store.manifest import plain_texts
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.record import read_signed, signed_json
+from deit_pipe.store.strict.json_values import OBJECT, check_values, real, whole
+
+RULES = {"time": real(0, 1e12), "world": whole(1, 1 << 20), "provenance": OBJECT}
 
 
 def read_runs(
@@ -24,7 +28,16 @@ def read_runs(
     folder = f"ledger/{teacher}/runs"
     keys = place.sizes(folder) if listed is None else [key for key in listed if key.startswith(f"{folder}/")]
     documents = [read_signed(place.get(key)) for key in sorted(keys)]
-    return [document for document in documents if document is not None]
+    return [document for document in documents if document is not None and _is_run(document)]
+
+
+def _is_run(document: dict[str, Any]) -> bool:
+    try:
+        check_values(document, RULES)
+    except ValueError:
+        return False
+    document["provenance"] = plain_texts(document["provenance"])
+    return document.keys() >= RULES.keys()
 
 
 def write_run(place: Location, teacher: str, world: int, provenance: Mapping[str, str], run: str) -> None:

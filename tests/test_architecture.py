@@ -114,7 +114,8 @@ ROOMS = {
     "measuring": {"console", "machine", "networks", "opened", "options", "teaching", "training"},
     "inspection": {"console", "machine", "networks", "opened", "options"},
     "comparing": {"console", "machine", "networks", "opened", "options"},
-    "pages": {"console", "inspection", "networks", "opened", "options", "training"},
+    "face": {"console", "machine", "networks", "opened", "options", "training"},
+    "pages": {"comparing", "console", "inspection", "networks", "opened", "options", "training"},
 }
 MOST_FILES = 20
 MOST_LINES = 65

@@ -11,8 +11,8 @@ from deit_pipe.stages.comparing.intervals import LEVEL, Difference, Spread
 HEAD_WORDS = {"class": "class", "dist": "distillation", "fused": "both fused"}
 
 
-def table_text(lines: Sequence[Line], costs: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Lines as rows; what differs between them, the heads, the difference to the first line, and what they cost."""
+def table_rows(lines: Sequence[Line], costs: Sequence[Mapping[str, Any]] = ()) -> tuple[list[str], list[list[str]]]:
+    """Headings and a row a line: what differs, the heads, the difference to the first line, and what they cost."""
     names = differing(lines)
     columns = [*names, "runs", *(HEAD_WORDS[head] for head in HEADS)]
     if len(lines) > 1:
@@ -27,6 +27,12 @@ def table_text(lines: Sequence[Line], costs: Sequence[Mapping[str, Any]] = ()) -
         if costs:
             row += [words(costs[place][name]) for name, words in COSTS.items() if name in columns]
         rows.append(row)
+    return columns, rows
+
+
+def table_text(lines: Sequence[Line], costs: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The table for a terminal."""
+    columns, rows = table_rows(lines, costs)
     widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
     body = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

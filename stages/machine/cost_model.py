@@ -151,3 +151,26 @@ def limit_line(found: Pace, network: str, workers: str, cores: float, raw_rate: 
         f"the cores are the limit: {cores:g} of them make {found.view_rate:,.0f} views/s, or this {network} takes "
         f"{found.network_rate:,.0f}/s, or both at once {found.rate:,.0f}/s{pack}"
     )
+
+
+ENOUGH_REUSE = 3  # how often each cached view may be seen at no cost: tests/benchmarks/RESULTS.md, "Reuse"
+
+
+def reuse_line(trained: int, cached: int) -> str:
+    """How often a run shows each cached view, and what is known about that.
+
+    Args:
+        trained: epochs of the run.
+        cached: epochs it takes in turn.
+    """
+    often = trained / cached
+    if often <= 1:
+        return "each cached view is seen once"
+    seen = f"each cached view is seen {often:.3g} times"
+    if often <= ENOUGH_REUSE:
+        return f"{seen} (up to {ENOUGH_REUSE} cost nothing that could be measured)"
+    enough = -(-trained // ENOUGH_REUSE)
+    return (
+        f"{seen}; up to {ENOUGH_REUSE} cost nothing that could be measured, and {enough} cached epochs would do, for "
+        f"{enough / cached:.3g} x the teacher's work: cache-teacher --epochs {enough}"
+    )

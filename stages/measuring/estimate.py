@@ -4,7 +4,16 @@ from typing import Any
 
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes, human_duration
-from deit_pipe.stages.machine.cost_model import NetworkCost, Pace, Share, ViewCost, limit_line, measured_drag, pace
+from deit_pipe.stages.machine.cost_model import (
+    NetworkCost,
+    Pace,
+    Share,
+    ViewCost,
+    limit_line,
+    measured_drag,
+    pace,
+    reuse_line,
+)
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.machine.engine_words import worker_words
 from deit_pipe.stages.machine.workers import own_cores
@@ -12,7 +21,9 @@ from deit_pipe.stages.measuring.forecast import padded
 from deit_pipe.stages.measuring.networks import teacher_alone, teacher_fed
 from deit_pipe.stages.measuring.views import ViewSource, view_cost
 from deit_pipe.stages.networks.teacher import Teacher
+from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.teaching.batch_choice import padding
+from deit_pipe.stages.training.settings import choose_preset, resolve_settings
 from deit_pipe.store.layout import blocks_per_epoch
 from deit_pipe.store.manifest import TeacherIdentity
 from deit_pipe.store.places.opening import open_location
@@ -37,6 +48,7 @@ def estimate(
     views = len(source.table) * epochs
     taken = views / found.rate
     blocks = blocks_per_epoch(len(source.table), identity.block_slots) * epochs
+    preset, trained = usual_training(source)
     disk = preflight(open_location(cache), identity.format, views, blocks)
     data: dict[str, Any] = {
         "views": views,
@@ -53,6 +65,8 @@ def estimate(
         "bytes_per_view_at_most": disk.bytes_per_view,
         "files": disk.files_needed,
         "free_bytes": disk.bytes_free,
+        "preset": preset,
+        "trained_epochs": trained,
     }
     on = f" on {group.world} processes" if group.world > 1 else ""
     text = (
@@ -62,7 +76,8 @@ def estimate(
         f"{limit_line(found, 'teacher', worker_words(workers), cores)}\n"
         f"bytes   at most {human_bytes(disk.bytes_needed)} in {disk.files_needed:,} files "
         f"({disk.bytes_per_view:g} a view before compression)\n"
-        f"disk    {'unknown' if disk.bytes_free is None else human_bytes(disk.bytes_free) + ' free'}"
+        f"disk    {'unknown' if disk.bytes_free is None else human_bytes(disk.bytes_free) + ' free'}\n"
+        f"reuse   a student of preset {preset} trains {trained} epochs: {reuse_line(trained, epochs)}"
     )
     exit_code = 0 if disk.problem is None else 3
     if disk.problem:
@@ -70,6 +85,13 @@ def estimate(
             f"\nnot enough: {disk.problem}\nuse fewer --epochs, --logits topk:10 or none, or another disk with --cache"
         )
     return CommandResult(text, data, exit_code)
+
+
+def usual_training(source: ViewSource) -> tuple[str, int]:
+    """The preset that a student of these images would take, and its epochs."""
+    options = TrainStudentOptions()
+    preset = choose_preset(options, source.recipe, source.image_size, len(source.table)).name
+    return preset, resolve_settings(options, preset, num_samples=len(source.table)).epochs
 
 
 def measured_pace(

@@ -138,7 +138,7 @@ def open_student(
     preset = choose_preset(options, source.recipe, size, len(table))
     student, sizes = chosen_student(options, size)
     width = token_width(student, sizes)
-    settings = resolve_settings(options, preset.name, student, num_samples=len(table), width=width)
+    settings = resolve_settings(options, preset.values, student, num_samples=len(table), width=width)
     settings, lines = adapt_settings(settings, options, preset.name, plan, group.world)
     for line in lines if group.first else []:
         note(line)

@@ -28,6 +28,7 @@ class CacheTeacherOptions(DataOptions):
       deit-pipe cache-teacher --teacher regnety_160 --data imagenet/ --cache cache/ --epochs 30 --device cuda
       deit-pipe cache-teacher --teacher resnet18 --teacher-weights my.safetensors --data photos/ --logits topk:10@1,3
       deit-pipe cache-teacher --teacher regnety_160 --data imagenet/ --estimate
+      deit-pipe cache-teacher --teacher regnety_160 --estimate --samples 1281167
       deit-pipe cache-teacher --teacher resnet18 --data photos/ --labelled-fraction 0.1
     """
 
@@ -112,6 +113,14 @@ class CacheTeacherOptions(DataOptions):
         group=CACHE,
     )
     estimate: bool = option(False, "Say views, time, bytes and free disk, then stop.", group=CACHE)
+    samples: int | None = option(
+        None,
+        "With --estimate: for so many images of the teacher's classes, none of which is there yet.",
+        minimum=1,
+        metavar="N",
+        group=CACHE,
+    )
+    teacher_rate: float = setting(1000.0, "With --samples: views a second of the teacher.", minimum=0.001)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", group=MACHINE)
     workers: int | None = option(
         None,

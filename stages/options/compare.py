@@ -18,12 +18,15 @@ class CompareOptions(CheckedOptions):
 
     Examples:
       deit-pipe compare runs/none-* runs/hard-* runs/soft-*
-      deit-pipe compare runs/* --csv runs.csv
+      deit-pipe compare runs/* --csv runs.csv --report runs.html
       deit-pipe compare runs/ti/seed-* runs/s/seed-* --measure --device cuda
     """
 
     runs: tuple[str, ...] = argument((), "Folders of train-student runs.", metavar="RUNS...")
     csv: str | None = option(None, "Write a row for every run and head.", metavar="FILE.csv")
+    report: str | None = option(
+        None, "Write a page: the table, accuracy with spread, accuracy against throughput.", metavar="FILE.html"
+    )
     measure: bool = option(False, "Measure the students: parameters, multiply-adds, images a second, memory.")
     batch_size: int = option(64, "Images at once when measuring.", minimum=1)
     device: str = option("auto", "auto, cpu, cuda, ...: where to measure.")

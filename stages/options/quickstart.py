@@ -24,5 +24,5 @@ class QuickstartOptions(CheckedOptions):
     out: str = option("./quickstart", "Folder for everything it makes.", metavar="DIR", flags=("-o",))
     seeds: int = option(3, "Choices of labels; mean and spread are over these.", minimum=1, maximum=20)
     seed: int = option(0, "The first of them.", minimum=0, maximum=2**31)
-    epochs: int = option(31, "Epochs of all images; students of fewer images make as many steps.", minimum=2)
+    epochs: int = option(22, "Epochs of all images; students of fewer images make as many steps.", minimum=2)
     device: str = option("auto", "auto, cpu, cuda, ...")

@@ -37,7 +37,8 @@ class TrainStudentOptions(CheckedOptions):
       deit-pipe train-student --cache cache/ --loss soft --tau 3 --set alpha=0.1
       deit-pipe train-student --loss soft --seeds 3 --out runs/soft
       deit-pipe train-student --epochs 100 --set ema=0.9999 --set clip-grad=1
-      deit-pipe train-student --cache cache384/ --init-from runs/ti224 --student deit_tiny_distilled_patch16_224
+      deit-pipe train-student --cache cache384/ --init-from runs/ti224
+      deit-pipe train-student --cache photos/ --init-from deit_small_distilled_patch16_224
       torchrun --nproc-per-node 8 -m deit_pipe.cli train-student --cache cache/ --out runs/b
     """
 
@@ -74,16 +75,17 @@ class TrainStudentOptions(CheckedOptions):
     )
     init_from: str | None = option(
         None,
-        "Start from another run's student (another resolution or other classes are fine).",
-        metavar="RUN",
+        "Start from these weights; another resolution or other classes are fine: a run, an export, a weights file, a "
+        "Hugging Face DeiT folder, a timm tag, or 'pretrained' (timm's of --student). They say which student it is.",
+        metavar="RUN|FILE|TAG",
         group=STUDENT,
     )
     drop_path: float | None = setting(None, f"Stochastic depth rate. {FROM_PRESET}", minimum=0.0, maximum=0.99)
     grad_checkpointing: bool = setting(False, "Recompute activations in the backward pass to save memory.")
     # -- distillation
-    loss: str = option(
-        "hard",
-        "none, hard (DeiT eq. 3), soft (eq. 2) or mse (of centred logits).",
+    loss: str | None = option(
+        None,
+        "none, hard (DeiT eq. 3), soft (eq. 2) or mse (of centred logits).  [default: hard; soft with preset patient]",
         choices=("none", "hard", "soft", "mse"),
         group=DISTILLATION,
     )
@@ -95,7 +97,10 @@ class TrainStudentOptions(CheckedOptions):
     )
     teacher_loss_weights: str | None = setting(None, "Weights of several teachers, such as 2,1.  [default: equal]")
     alpha: float | None = setting(
-        None, "Share of the distillation term.  [default: 0.5 hard and mse, 0.1 soft]", minimum=0.0, maximum=1.0
+        None,
+        "Share of the distillation term.  [default: 0.5 hard and mse, 0.1 soft, 0.9 with preset patient]",
+        minimum=0.0,
+        maximum=1.0,
     )
     dist_label: bool = setting(False, "The distillation head learns the label too: its loss is then Hinton's.")
     kd_reduction: str = setting(
@@ -110,9 +115,10 @@ class TrainStudentOptions(CheckedOptions):
     # -- run
     preset: str | None = option(
         None,
-        "deit, deit3, finetune, deit3-finetune, transfer (new heads on another run's student), small, or few (less "
-        "data than the published settings need).  [default: by the cache's recipe, number of images, and start]",
-        choices=("deit", "deit3", "finetune", "deit3-finetune", "transfer", "small", "few"),
+        "deit, deit3, finetune, deit3-finetune, transfer (new heads on trained weights), small, few (less data "
+        "than the published settings need), or patient (the one that would be taken, four times as long, to match the "
+        "teacher).  [default: by the cache's recipe, number of images, and start]",
+        choices=("deit", "deit3", "finetune", "deit3-finetune", "transfer", "small", "few", "patient"),
         group=RUN,
     )
     epochs: int | None = option(

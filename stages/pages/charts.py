@@ -34,12 +34,13 @@ class Tick(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """An element of the drawing: `circle`, `rect` or `polyline`, its style, where it is, what it says."""
+    """An element of the drawing: `circle`, `rect`, `polyline` or `text`, its style, where it is, what it says."""
 
     shape: str
     style: str
     places: Sequence[tuple[str, str]]
     words: str | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,11 @@ class Frame:
         """A dot in data units."""
         places = [("cx", _place(self.place_x(x))), ("cy", _place(self.place_y(y))), ("r", str(radius))]
         self.marks.append(Mark("circle", style, places, words))
+
+    def text(self, x: float, y: float, text: str) -> None:
+        """A short text at the upper right of a point in data units."""
+        places = [("x", _place(self.place_x(x) + 6)), ("y", _place(self.place_y(y) - 6))]
+        self.marks.append(Mark("text", "tick", places, text=text))
 
     def bar(self, left: float, width: float, top: float, style: str, words: str) -> None:
         """A bar that stands on the axis, given in places."""

@@ -14,6 +14,7 @@ from deit_pipe.stages.opened.replay import ReplayContext
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.losses import DistillationLoss
 from deit_pipe.stages.training.served_targets import check_served, lumped_line
+from deit_pipe.stages.training.settings import loss_kind
 from deit_pipe.stages.training.target_sources import OnlineTargets
 from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete
 from deit_pipe.store.formats import TargetFormat
@@ -34,19 +35,31 @@ def teacher_names(options: TrainStudentOptions, begun: dict[str, Any] | None = N
     order follows the blocks of any. A run goes on with those it was `begun` with, whoever joined them since; of
     several, the only one that is complete is taken, and said.
     """
-    if options.teacher:
-        return options.teacher.split(",")
-    if not options.online_teacher and begun is not None and begun.get("loss") == options.loss and "teacher" in begun:
+    if options.teacher or options.online_teacher:
+        return asked_teachers(options.cache, options.teacher)
+    if begun is not None and begun.get("loss") == options.loss and "teacher" in begun:
         return [name for name in begun["teacher"].split(",") if name]
     names = list_teachers(options.cache)
     whole = [name for name in names if is_complete(options.cache, name)]
-    if options.loss == "none" and not options.online_teacher:
+    if loss_kind(options) == "none":
         return whole[:1] or names[:1]
     if len(names) > 1 and len(whole) == 1:
         note(f"note: learning from {whole[0]}, the only complete one of {len(names)} teachers")
         return whole
+    return asked_teachers(options.cache, None)
+
+
+def asked_teachers(cache: str, asked: str | None) -> list[str]:
+    """Names as they are asked for, `a` or `a,b`; else that of the only teacher.
+
+    Raises:
+        CacheMissing, FormatInvalid: there is none, or the choice must be made.
+    """
+    if asked:
+        return asked.split(",")
+    names = list_teachers(cache)
     if len(names) != 1:
-        TargetReader(options.cache)  # raises: there is none, or the choice must be made
+        TargetReader(cache)  # raises
     return names
 
 
@@ -88,7 +101,7 @@ def open_readers(
         return []
     if loss.kind == "none":
         names = [name for name in names if is_complete(options.cache, name)]
-    return [open_reader(options, name, loss, epochs) for name in names]
+    return [open_reader(options.cache, name, loss, epochs) for name in names]
 
 
 def check_labelled(table: SampleTable, loss: DistillationLoss) -> None:
@@ -109,20 +122,23 @@ def check_labelled(table: SampleTable, loss: DistillationLoss) -> None:
     )
 
 
-def open_reader(options: TrainStudentOptions, name: str, loss: DistillationLoss, epochs: int) -> TargetReader:
-    """A complete teacher whose targets serve the loss.
+def open_reader(cache: str, name: str, loss: DistillationLoss | None = None, epochs: int | None = None) -> TargetReader:
+    """A teacher, complete in its first `epochs` epochs, whose targets serve the loss, if there is one yet.
 
     Raises:
-        Mismatch: the soft loss asks for what is not stored.
+        CacheMissing: no such teacher. CacheIncomplete: blocks are missing. CacheCorrupt: they are damaged.
+        Mismatch: the loss asks for what is not stored.
     """
     try:
-        reader = TargetReader(options.cache, name, epochs=epochs)
+        reader = TargetReader(cache, name, epochs=epochs)
     except (CacheIncomplete, CacheCorrupt) as error:
         # the store knows neither data nor recipe by name, so its own cure is only a part of the command
         said = str(error).splitlines()[:-1]
-        command = continue_teacher(options.cache, name)
+        command = continue_teacher(cache, name)
         raise type(error)("\n".join([*said, f"continue with: {command}"])) from error
-    check_served(options.cache, name, reader.identity.format, loss)
+    if loss is None:
+        return reader
+    check_served(cache, reader.identity.name, reader.identity.format, loss)
     if line := lumped_line(reader, loss):
         note(line)
     return reader

@@ -12,6 +12,9 @@ from deit_pipe.stages.training.published import FEW_WIDTH, PRESETS, TrainingSett
 # rates have settled: then smaller batches, which make more steps of the same views, are better.
 ENOUGH_STEPS = 10_000
 BY_RECIPE = {"deit": "deit", "deit3": "deit3", "small": "small"}
+# Beyer et al., arXiv 2106.05237: a student that is to match its teacher's function needs the teacher's views, its
+# probabilities, and patience. Values measured here: tests/benchmarks/RESULTS.md, "Reuse".
+PATIENT, PATIENCE, PATIENT_ALPHA = "patient", 4, 0.9
 BY_IMAGES = ("few", "transfer")  # presets whose epochs and rate follow from images and width
 
 
@@ -20,8 +23,8 @@ class Start:
     """Where a student starts from.
 
     Attributes:
-        tuned: whether it is another run's.
-        new_heads: whether that run knew other classes, so that its heads are replaced.
+        tuned: whether it starts from trained weights.
+        new_heads: whether those knew other classes, so that its heads are replaced.
         by_size: whether published numbers are taken by size and start, as they are since settings rules 3.
     """
 
@@ -31,10 +34,19 @@ class Start:
 
 
 class ChosenPreset(NamedTuple):
-    """A preset's name, and why it was taken; no reason where it was asked for."""
+    """A preset's name, and why it was taken; no reason where it was asked for.
+
+    `values` is the preset whose numbers are used: its own, or those of the one that preset patient prolongs.
+    """
 
     name: str
     reason: str = ""
+    prolonged: str = ""
+
+    @property
+    def values(self) -> str:
+        """Key of `PRESETS`."""
+        return self.prolonged or self.name
 
 
 def choose_preset(
@@ -50,16 +62,19 @@ def choose_preset(
     taken instead; `num_samples` None leaves that out.
     """
     start = start or Start(tuned=bool(options.init_from))
+    if options.preset == PATIENT:
+        usual = choose_preset(replace(options, preset=None), recipe, image_size, num_samples, start)
+        return ChosenPreset(PATIENT, f"{PATIENCE} times the epochs of {usual.name}: {usual.reason}", usual.name)
     if options.preset:
         return ChosenPreset(options.preset)
     family = preset_name(recipe).partition("-")[0]
     if start.tuned and start.by_size:
         if start.new_heads:
-            return ChosenPreset("transfer", "it starts from another run, which knows other classes: its heads are new")
+            return ChosenPreset("transfer", "it starts from trained weights of other classes: its heads are new")
         if family == "deit3":
-            return ChosenPreset("deit3-finetune", "it starts from another run, and the cache's recipe is of DeiT III")
+            return ChosenPreset("deit3-finetune", "it starts from trained weights, with a recipe of DeiT III")
     if start.tuned:
-        return ChosenPreset("finetune", "it starts from another run")
+        return ChosenPreset("finetune", "it starts from trained weights")
     by_recipe = BY_RECIPE.get(family)
     if by_recipe is None:
         by_recipe = "small" if image_size < 160 else "deit"
@@ -94,6 +109,8 @@ def resolve_settings(
         settings = published(preset, size_of(student), image_size)
     if preset == "deit3" and not by_size:  # a run that an older version began
         settings = replace(settings, drop_path=PRESETS["deit3"].drop_path)
+    if options.preset == PATIENT:
+        settings = replace(settings, epochs=PATIENCE * settings.epochs)
     given: dict[str, Any] = {
         item.name: getattr(options, item.name)
         for item in fields(TrainingSettings)
@@ -102,11 +119,22 @@ def resolve_settings(
     return replace(settings, **given)
 
 
+def loss_kind(options: TrainStudentOptions) -> str:
+    """As given; else soft for preset patient, hard for any other."""
+    return options.loss or ("soft" if options.preset == PATIENT else "hard")
+
+
 def resolve_alpha(options: TrainStudentOptions) -> float:
-    """As given; else the paper's: 1/2 for hard (eq. 3), 0.1 for soft (section 6.1: lambda 0.1, tau 3); 1/2 for mse."""
+    """As given; else the paper's: 1/2 for hard (eq. 3), 0.1 for soft (section 6.1: lambda 0.1, tau 3); 1/2 for mse.
+
+    Preset patient is about the teacher's function: 0.9 for any distillation; the rest keeps the class head in training.
+    """
     if options.alpha is not None:
         return options.alpha
-    return {"none": 0.0, "hard": 0.5, "soft": 0.1, "mse": 0.5}[options.loss]
+    kind = loss_kind(options)
+    if options.preset == PATIENT and kind != "none":
+        return PATIENT_ALPHA
+    return {"none": 0.0, "hard": 0.5, "soft": 0.1, "mse": 0.5}[kind]
 
 
 def resolved_config(options: TrainStudentOptions, settings: TrainingSettings, **decided: Any) -> dict[str, Any]:

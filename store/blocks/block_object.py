@@ -24,6 +24,7 @@ from deit_pipe.store.layout import Block, array_specs, first_array, object_key
 from deit_pipe.store.manifest import Manifest, TeacherIdentity
 from deit_pipe.store.record import HEADER, BlockRecord, StoredObject, digest_of, owner_of
 from deit_pipe.store.shards import ShardCodec
+from deit_pipe.store.strict.json_values import strict_json
 
 MAGIC = b"deit-pipe block\n"
 _START = struct.Struct("<16sI")
@@ -112,7 +113,7 @@ class BlockCodec:
         if hashlib.sha256(body).digest() != stated:
             raise ObjectDamaged(HEADER, key, "fails its SHA-256")
         try:
-            record = BlockRecord.from_json(json.loads(body[_START.size :]))
+            record = BlockRecord.from_json(strict_json(body[_START.size :], JSON_MOST))
             sizes = [stored.bytes for stored in record.objects.values()]
             fits = all(type(number) is int and number > 0 for number in sizes)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):

@@ -14,7 +14,9 @@ from deit_pipe.store.manifest import Manifest, TeacherIdentity
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.record import BlockRecord, Owner, owner_of, read_signed
 from deit_pipe.store.sealed import Cell, Columns, Counts
+from deit_pipe.store.strict.json_values import whole
 
+EPOCHS = whole(0, 1_000_000)
 FOLDERS = ("sealed", "sealed-copy")
 MISSING = "is missing"
 BAD = "fails its SHA-256"
@@ -32,7 +34,7 @@ def read_earlier(place: Location, manifest: Manifest, teacher: TeacherIdentity) 
     epochs = None
     if (key := f"{root}/epochs.json") in keys:
         document = read_signed(place.get(key))
-        epochs = None if document is None else int(document["epochs"])
+        epochs = None if document is None or not EPOCHS.holds(document.get("epochs")) else document["epochs"]
     recorded = [key for key in keys if key.startswith((f"{root}/blocks/", f"{root}/sealed"))]
     if epochs is None and (recorded or key in keys):  # nothing at all is a teacher that has just been added
         damage.append(Damage(key, (0, 0), True, MISSING if key not in keys else BAD))

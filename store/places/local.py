@@ -13,8 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deit_pipe.store.errors import DiskFull, FormatInvalid
+from deit_pipe.store.places.inside import check_inside, not_followed, read_regular
 from deit_pipe.store.places.location import PARTIAL, FreeSpace, Location, ObjectExists, ObjectMissing, Seen
+from deit_pipe.store.places.strays import is_stray
+from deit_pipe.store.strict.json_values import MOST_BYTES as MOST_JSON
 
+MOST_BYTES = 4_000_000_000  # of an object; a block is a few megabytes
+_CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 SWAP_FILE = ".swap"  # locked while a file is compared and replaced; the lock goes with its process
@@ -33,9 +38,8 @@ class LocalDirectory(Location):
 
     def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         try:
-            with (self.root / key).open("rb") as file:
-                file.seek(start)
-                return file.read() if stop is None else file.read(stop - start)
+            most = MOST_JSON if key.endswith(".json") else MOST_BYTES
+            return read_regular(check_inside(self.root, key), most, start, stop)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise ObjectMissing(key) from None
 
@@ -46,13 +50,13 @@ class LocalDirectory(Location):
             return None
 
     def put(self, key: str, data: bytes) -> None:
-        target = self.root / key
+        target = check_inside(self.root, key)
         with self._temporary(target, data) as temporary:
             temporary.replace(target)
         _sync_folder(target.parent)
 
     def create(self, key: str, data: bytes) -> None:
-        target = self.root / key
+        target = check_inside(self.root, key)
         with self._temporary(target, data) as temporary:
             try:
                 os.link(temporary, target)  # atomic, and refuses an existing name, which a rename does not
@@ -65,7 +69,7 @@ class LocalDirectory(Location):
         _sync_folder(target.parent)
 
     def swap(self, key: str, seen: Seen, data: bytes) -> bool:
-        target = self.root / key
+        target = check_inside(self.root, key)
         with self._temporary(target, data) as temporary, self._alone():
             now = self.see(key)
             if now is None or now.data != seen.data:
@@ -87,7 +91,8 @@ class LocalDirectory(Location):
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         found: dict[str, int] = {}
-        _scan(str(self.root / prefix) if prefix else str(self.root), f"{prefix}/" if prefix else "", found)
+        folder = check_inside(self.root, prefix) if prefix else self.root
+        _scan(str(folder), f"{prefix}/" if prefix else "", found)
         return found
 
     def size(self, key: str) -> int | None:
@@ -118,7 +123,7 @@ class LocalDirectory(Location):
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        with self._swapping, (self.root / SWAP_FILE).open("a") as file:
+        with self._swapping, check_inside(self.root, SWAP_FILE).open("a") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
             yield
 
@@ -148,9 +153,13 @@ def _scan(folder: str, prefix: str, found: dict[str, int]) -> None:
         return
     with entries:
         for entry in entries:
+            if is_stray(entry.name):
+                continue
+            if entry.is_symlink():
+                raise not_followed(entry.path)
             if entry.is_dir(follow_symlinks=False):
                 _scan(entry.path, f"{prefix}{entry.name}/", found)
-            elif not entry.name.endswith(PARTIAL) and entry.name != SWAP_FILE:
+            elif not entry.name.endswith(PARTIAL):
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile by its writer
                     found[prefix + entry.name] = entry.stat().st_size
 
@@ -170,6 +179,9 @@ def _sync_folder(folder: Path) -> None:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in _CANNOT_SYNC:  # some network file systems cannot; what they wrote is verified
+                raise
         finally:
             os.close(handle)
 

@@ -10,13 +10,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from deit_pipe.store.errors import CacheCorrupt, CacheMismatch, FieldDifference, corrupt_file
+from deit_pipe.store.errors import CacheCorrupt, CacheMismatch, FieldDifference, FormatInvalid, corrupt_file
 from deit_pipe.store.identity import FORMAT_VERSION, READABLE, Identity, canonical_digest
 from deit_pipe.store.places.location import Location, ObjectMissing
+from deit_pipe.store.strict.json_values import DIGEST, Rule, check_values, strict_json
 
 IdentityType = TypeVar("IdentityType", bound=Identity)
 
 COPIES = "copies"
+_BESIDE = {"files": Rule("SHA-256 by key", lambda v: isinstance(v, dict) and all(map(DIGEST.holds, v.values())))}
 
 
 def copy_key(key: str) -> str:
@@ -89,7 +91,7 @@ def read_identity(
 ) -> tuple[IdentityType, dict[str, Any]]:
     """The identity in the bytes of a file, and the file's whole content, both as its SHA-256 vouches for them."""
     try:
-        document = json.loads(data)
+        document = strict_json(data)
         version = document.pop("deit_pipe")
         stated = document.pop("sha256")
         intact = canonical_digest(document) == stated
@@ -103,10 +105,12 @@ def read_identity(
         )
     if not intact:
         raise corrupt_file(place.path, key, "fails its SHA-256")
-    if document["identity"].get("format_version", version) != version:
-        raise corrupt_file(place.path, key, "says two different formats")
     try:
-        return kind.from_json(document["identity"]), document
+        identity = kind.from_json(document["identity"])
+        check_values(document, _BESIDE)
+    except (ValueError, KeyError, FormatInvalid) as error:
+        first_line = str(error).partition("\n")[0]
+        raise corrupt_file(place.path, key, f"says what cannot be: {first_line}") from None
     except TypeError as error:
         known = ", ".join(field.name for field in fields(kind))  # type: ignore[arg-type]
         raise CacheMismatch(
@@ -114,3 +118,6 @@ def read_identity(
             details=[f"known: {known}"],
             cure="use the deit-pipe that wrote it",
         ) from None
+    if getattr(identity, "format_version", version) != version:
+        raise corrupt_file(place.path, key, "says two different formats")
+    return identity, document

@@ -39,10 +39,10 @@ from deit_pipe.stages.measuring.subject import open_student
 from deit_pipe.stages.measuring.views import ViewSource, worker_rate
 from deit_pipe.stages.networks.teacher import RANDOM, load_teacher
 from deit_pipe.stages.opened.images import open_images
-from deit_pipe.stages.teaching import filling
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.pack import PackOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.teaching import filling
 
 STUDENTS = ("deit_tiny_distilled_patch16_224", "deit_small_distilled_patch16_224", "deit_base_distilled_patch16_224")
 WARM_UP = 5  # steps: compilation, and the choice of kernels

@@ -70,7 +70,7 @@ def test_a_full_disk_stops_cleanly_and_resume_completes(small_disk, what):
     assert caught.value.exit_code == 3
     assert 0 < writer.report.blocks_committed < 21
     assert not list(cache.rglob("*.partial"))
-    with pytest.raises(DiskFull, match="not enough space|disk full"):
+    with pytest.raises(DiskFull, match=r"not enough space|disk full"):
         TargetWriter.open(cache, teacher, epochs=3)
     for ballast in small_disk.glob("ballast*"):
         ballast.unlink()

@@ -14,7 +14,9 @@ from deit_pipe.store.writing import hints
 
 def whole(path, teacher, epochs=2):
     for epoch in range(epochs):
-        assert_same(TargetReader(path, teacher.name).read(epoch, np.arange(100)), expected(teacher, epoch, np.arange(100)))
+        assert_same(
+            TargetReader(path, teacher.name).read(epoch, np.arange(100)), expected(teacher, epoch, np.arange(100))
+        )
     assert verify(path, "deep", teacher.name).ok
 
 

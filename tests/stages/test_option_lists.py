@@ -15,9 +15,9 @@ OPTIONS: dict[str, tuple[str, str]] = {
     ),
     "cache-teacher": (
         "accept-teacher batch-size cache data device epochs estimate fit-head fraction image-column "
-        "img-size json label-column labelled-fraction logits name plan-only precision recipe seed set "
+        "img-size json label-column labelled-fraction logits name plan-only precision recipe samples seed set "
         "teacher teacher-weights train-split val-data val-fraction val-split workers",
-        "block subset-seed",
+        "block subset-seed teacher-rate",
     ),
     "train-student": (
         "batch-size cache data device epochs init-from json loss lr out preset print-config seed seeds set "
@@ -40,7 +40,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "",
     ),
     "compare": (
-        "batch-size csv device json measure",
+        "batch-size csv device json measure report",
         "",
     ),
     "show-views": (
@@ -48,7 +48,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "",
     ),
     "evaluate": (
-        "batch-size data device eval-crop-ratio json split teacher-weights weights workers",
+        "batch-size data device eval-crop-ratio json split student teacher-weights weights workers",
         "",
     ),
     "export": (
@@ -95,6 +95,6 @@ def test_the_two_stages_show_at_most_these_many() -> None:
     """Of them --set, --json and, in train-student, --print-config serve all others."""
     assert {name: len(OPTIONS[name][0].split()) for name in ("train-student", "cache-teacher", "train-teacher")} == {
         "train-student": 20,
-        "cache-teacher": 28,
+        "cache-teacher": 29,
         "train-teacher": 24,
     }

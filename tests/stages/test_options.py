@@ -35,7 +35,8 @@ BAD: list[tuple[str, Any, str]] = [
     (
         "preset",
         "tiny",
-        "--preset cannot be 'tiny': expected one of deit, deit3, finetune, deit3-finetune, transfer, small, few",
+        "--preset cannot be 'tiny': expected one of deit, deit3, finetune, deit3-finetune, transfer, small, few, "
+        "patient",
     ),
 ]
 

@@ -13,7 +13,7 @@ from deit_pipe.stages import train_student
 from deit_pipe.stages.console.errors import TrainingDiverged, UsageProblem
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.options.train_student import TrainStudentOptions
-from deit_pipe.stages.training import trainer
+from deit_pipe.stages.training import proven_batches
 from deit_pipe.stages.training.fit import Fit
 from deit_pipe.stages.training.settings import resolve_alpha, resolve_settings
 from deit_pipe.stages.training.trainer import Schedule
@@ -32,9 +32,13 @@ def test_metrics_hold_losses_rates_waits_and_agreement(cache: Path, tmp_path: Pa
     assert len(epochs) == 2
     for line in steps:
         assert line["loss"] == pytest.approx(0.5 * line["label_loss"] + 0.5 * line["distillation_loss"])
-        assert 0 <= line["agreement"] <= 1
         assert line["compute_seconds"] > 0
         assert line["views_per_second"] > 0
+    for epoch, found in enumerate(epochs):  # a step's line has the means of its epoch so far
+        assert [found[name] for name in ("loss", "agreement")] == [
+            steps[6 * epoch + 5][name] for name in ("loss", "agreement")
+        ]
+        assert steps[6 * epoch]["loss"] != found["loss"]
     assert set(epochs[-1]["val"]) == {"class", "dist", "fused", "fused_softmax"}
 
 
@@ -91,7 +95,7 @@ def test_a_loss_that_is_not_finite_stops_names_the_cells_and_keeps_the_checkpoin
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    original = trainer.compose
+    original = proven_batches.compose
     calls = 0
 
     def poisoned(*args: Any) -> torch.Tensor:
@@ -99,7 +103,7 @@ def test_a_loss_that_is_not_finite_stops_names_the_cells_and_keeps_the_checkpoin
         calls += 1
         return original(*args) * (torch.nan if calls == 9 else 1)
 
-    monkeypatch.setattr(trainer, "compose", poisoned)
+    monkeypatch.setattr(proven_batches, "compose", poisoned)
     with pytest.raises(TrainingDiverged) as error:
         train_student.run(student_options(cache, run))
     assert error.value.exit_code == 7

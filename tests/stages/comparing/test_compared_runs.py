@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from deit_pipe.cli import main
 from deit_pipe.stages.comparing.compared_runs import compare, differing, images_words
 from deit_pipe.stages.comparing.tables import csv_text, table_text
 from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
+from deit_pipe.stages.pages.compare_page import write_compare_page
 
 
 def write_run(folder: Path, seed: int, top1: float, **changed: Any) -> str:
@@ -138,3 +140,28 @@ def test_the_command_prints_and_writes(tmp_path: Path) -> None:
     assert missing.exit_code == 3
     nowhere = CliRunner().invoke(main, ["compare", *folders, "--csv", str(tmp_path / "no" / "rows.csv")])
     assert nowhere.exit_code == 2
+
+
+def test_the_page_has_the_table_and_a_numbered_dot_for_each_line(tmp_path: Path) -> None:
+    folders, page = three_losses(tmp_path), tmp_path / "runs.html"
+    done = CliRunner().invoke(main, ["compare", *folders, "--report", str(page)])
+    assert done.exit_code == 0, done.output
+    assert f"page     {page}" in done.output
+    text = page.read_text()
+    for words in ("81.00 +- 2.65 *", "+20.00 [+12.55, +27.45]", "Line 3: soft", "9 runs in 3 lines"):
+        assert words in text
+    assert re.findall(r'<text class="tick"[^>]*>(\d)</text>', text) == ["1", "2", "3"]
+    heights = [float(y) for y in re.findall(r'<circle class="dot c1" cx="[^"]*" cy="([^"]*)"', text)]
+    assert heights[0] > heights[1] > heights[2]  # 61, 72, 81 %: up is less
+    assert text.count("<polyline") == 3  # one bar of a deviation each
+    assert "throughput" not in text  # nothing was measured
+
+
+def test_with_costs_accuracy_stands_against_throughput(tmp_path: Path) -> None:
+    lines, page = compare(three_losses(tmp_path)), tmp_path / "runs.html"
+    costs = [{"parameters": 1e6, "GMACs": 0.1, "img/s": rate, "memory": None} for rate in (100.0, 300.0, 200.0)]
+    write_compare_page(page, lines, costs)
+    _, chart = page.read_text().split("Accuracy and throughput")
+    places = [float(x) for x in re.findall(r'<circle class="dot c1" cx="([^"]*)"', chart)]
+    assert places[0] < places[2] < places[1]
+    assert "300 images/s" in chart

@@ -16,6 +16,7 @@ from deit_pipe.stages.machine.cost_model import (
     measured_drag,
     online_cost,
     pace,
+    reuse_line,
 )
 
 VIEW = ViewCost(core_seconds=0.001, rate=4000.0)  # four workers, a core each
@@ -95,3 +96,27 @@ def test_the_words(found: Pace, raw: float | None, line: str) -> None:
 
 def test_packing_that_gives_nothing_is_not_named() -> None:
     assert "pack" not in limit_line(Pace(600, VIEWS, 600, 700), "student", "2 threads", 2, 590)
+
+
+@pytest.mark.parametrize(
+    ("trained", "cached", "words"),
+    [
+        (30, 30, "seen once"),
+        (30, 45, "seen once"),
+        (300, 100, "seen 3 times (up to 3 cost nothing"),
+        (
+            300,
+            30,
+            "and 100 cached epochs would do, for 3.33 x the",
+        ),
+        (
+            40,
+            12,
+            "seen 3.33 times; up to 3 cost nothing that could be measured, and 14 cached",
+        ),
+    ],
+)
+def test_how_often_a_cached_view_is_seen(trained: int, cached: int, words: str) -> None:
+    line = reuse_line(trained, cached)
+    assert words in line
+    assert ("--epochs" in line) == (trained > 3 * cached)

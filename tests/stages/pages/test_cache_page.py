@@ -164,7 +164,7 @@ def test_damage_is_on_the_page_and_a_place_that_cannot_be_written_is_a_usage_err
     (made.cache / "targets.zarr/known/logits/c/2/0/0").write_bytes(b"nothing")
     result = run(InspectCacheOptions(cache=str(made.cache), report=str(tmp_path / "worse.html")))
     assert (result.exit_code, result.data["state"]) == (5, "damaged")
-    assert result.data["report"]["teachers"][0]["views"] == 104  # the eight views of each of the two blocks are left out
+    assert result.data["report"]["teachers"][0]["views"] == 104  # eight views of each block are left out
     page = Reader((tmp_path / "worse.html").read_text(encoding="utf-8")).text
     assert "known: header, epoch 2, slots 0..7: is no block, or cut off" in page
     assert "epoch 1, slots 24..31: is missing" in page

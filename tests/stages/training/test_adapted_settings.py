@@ -1,6 +1,7 @@
 """Settings that the images cannot serve: adapted with a line that says so, or refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,14 @@ from deit_pipe.stages import train_student
 from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.adapted_settings import adapt_settings, step_slots
-from deit_pipe.stages.training.settings import PRESETS, choose_preset, few_images, resolve_settings
+from deit_pipe.stages.training.settings import (
+    PRESETS,
+    choose_preset,
+    few_images,
+    loss_kind,
+    resolve_alpha,
+    resolve_settings,
+)
 
 
 def adapted(views: int, preset: str, world: int = 1, group: int = 2, **given: Any) -> tuple[Any, list[str]]:
@@ -114,7 +122,7 @@ def test_the_preset_follows_from_recipe_and_images(recipe: str, size: int, image
 
 def test_an_asked_preset_and_a_run_to_start_from_win() -> None:
     asked = choose_preset(TrainStudentOptions(preset="deit"), RECIPES["deit"], 224, 303)
-    assert asked == ("deit", "")
+    assert (asked.name, asked.values, asked.reason) == ("deit", "deit", "")
     assert choose_preset(TrainStudentOptions(init_from="x"), RECIPES["deit"], 384, 303).name == "finetune"
 
 
@@ -132,6 +140,31 @@ def test_few_images_get_a_bounded_number_of_steps_and_a_rate_for_the_width() -> 
     given = resolve_settings(TrainStudentOptions(lr=0.5, epochs=2), "few", num_samples=303)
     assert (given.lr, given.epochs) == (0.5, 2)
     assert resolve_settings(TrainStudentOptions(epochs=40), "few", num_samples=303).warmup_epochs == 2
+
+
+@pytest.mark.parametrize(("recipe", "size", "images", "usual"), [(*row[:3], row[3]) for row in CHOICES])
+def test_patient_prolongs_the_preset_that_would_be_taken(recipe: str, size: int, images: int, usual: str) -> None:
+    options = TrainStudentOptions(preset="patient")
+    chosen = choose_preset(options, load_recipe(recipe), size, images)
+    assert (chosen.name, chosen.values) == ("patient", usual)
+    assert usual in chosen.reason
+    short = resolve_settings(TrainStudentOptions(), usual, num_samples=images)
+    assert resolve_settings(options, chosen.values, num_samples=images) == replace(short, epochs=4 * short.epochs)
+    given = TrainStudentOptions(preset="patient", epochs=7)
+    assert resolve_settings(given, chosen.values, num_samples=images).epochs == 7
+
+
+def test_patient_learns_from_the_teachers_probabilities_unless_told_otherwise() -> None:
+    for given, kind, alpha in (
+        ({}, "hard", 0.5),
+        ({"preset": "patient"}, "soft", 0.9),
+        ({"preset": "patient", "loss": "hard"}, "hard", 0.9),
+        ({"preset": "patient", "loss": "none"}, "none", 0.0),
+        ({"preset": "patient", "alpha": 0.3}, "soft", 0.3),
+        ({"loss": "soft"}, "soft", 0.1),
+    ):
+        options = TrainStudentOptions(**given)
+        assert (loss_kind(options), resolve_alpha(options)) == (kind, alpha)
 
 
 # -- whole runs
@@ -219,6 +252,7 @@ def test_a_run_that_an_older_version_began_goes_on_as_it_was_begun(cache: Path, 
     for younger in ("settings_rules", "data_choice"):  # what an older version did not write is not compared
         del config[younger]
     path.write_text(json.dumps(config))
+    (path.parent / "SUMS").unlink()  # nor did it write this
     result = train_student.run(student_options(cache, tmp_path / "cut", **given))
     assert result.data["steps"] == 3
     one, two = (load_file(tmp_path / name / "student.safetensors") for name in ("whole", "cut"))

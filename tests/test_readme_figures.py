@@ -1,0 +1,88 @@
+"""Every measured figure in the README comes from a file of results, at the precision it is told with."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "tests" / "benchmarks" / "RESULTS.md"
+PROSE = re.sub(r"^```.*?^```|<[^>]*>|[Vv]ersion \d\.\d|\(?http[^)\s]*", "", README, flags=re.M | re.S)
+NUMBER = re.compile(r"(?<![\w.,/:-])(\d[\d,]*(?:\.\d+)?|\.\d+)(?:e(-?\d+))?(?=[^\w]|[sx]\b|$)")
+# What has a decimal or a unit and was not measured here, with where it is from.
+STATED = {
+    "2012.12877": "arXiv number",
+    "2204.07118": "arXiv number",
+    "4.0": "licence",
+    "3.11": "Python",
+    "3.12": "Python",
+    "10.1": "Pillow",
+    "1.0.31": "timm",
+}
+
+
+def numbers(text: str) -> list[str]:
+    """Numbers as they are written, without thousands' commas."""
+    return [
+        digits.replace(",", "").rstrip(".") + (f"e{power}" if power else "") for digits, power in NUMBER.findall(text)
+    ]
+
+
+def supported(said: str, found: set[float]) -> bool:
+    """Whether a number of the results is this one, rounded as it is told."""
+    mantissa, _, power = said.partition("e")
+    scale = 10.0 ** int(power or 0)
+    half = 0.5000001 * 10.0 ** -len(mantissa.partition(".")[2]) * scale
+    return any(abs(value - float(said)) <= half for value in found)
+
+
+def sections() -> dict[str, set[float]]:
+    """Numbers of each section of the results, by the programs that its text names."""
+    found: dict[str, set[float]] = {}
+    for section in RESULTS.read_text(encoding="utf-8").split("\n## ")[1:]:
+        for program in set(re.findall(r"(\w+\.py)", section)):
+            found.setdefault(program, set()).update(float(one) for one in numbers(section))
+    return found
+
+
+def claims() -> list[tuple[str, list[str]]]:
+    """Rows, items and paragraphs of the README that name a program of the benchmarks, with its names."""
+    programs = sections()
+    blocks = re.split(r"\n\s*\n|\n(?=[|-] ?)", PROSE)
+    named = [(block.strip(), [one for one in re.findall(r"`(\w+\.py)`", block) if one in programs]) for block in blocks]
+    return [(block, names) for block, names in named if names]
+
+
+@pytest.mark.parametrize(("block", "programs"), claims(), ids=lambda value: str(value)[:40])
+def test_a_claim_that_names_its_program_has_that_programs_figures(block: str, programs: list[str]) -> None:
+    known = set().union(*(sections()[program] for program in programs))
+    wrong = [said for said in numbers(block) if not supported(said, known)]
+    assert not wrong, f"{wrong} in: {block}"
+
+
+def test_every_other_figure_is_measured_too_or_says_where_it_is_from() -> None:
+    known = set().union(*sections().values())
+    named = {block for block, _ in claims()}
+    rest = [block for block in re.split(r"\n\s*\n|\n(?=[|-] ?)", PROSE) if block.strip() not in named]
+    figures = [
+        (said, block.strip()[:70])
+        for block in rest
+        for said in numbers(block)
+        if ("." in said or re.search(rf"{re.escape(said)} ?(?:%|x\b|ms\b|bytes\b|views/s)", block.replace(",", "")))
+    ]
+    wrong = [one for one in figures if one[0] not in STATED and not supported(one[0], known)]
+    assert not wrong, wrong
+
+
+def test_the_quickstarts_output_is_a_kept_one() -> None:
+    (told,) = (block for block in re.findall(r"```\n(.*?)```", README, re.S) if "validation digits; mean" in block)
+    assert told.strip() in RESULTS.read_text(encoding="utf-8")
+
+
+def test_a_figure_that_parted_from_its_results_is_seen() -> None:
+    assert supported("75.7", {75.70})
+    assert supported("0.39", {0.394})
+    assert not supported("75.8", {75.70})
+    assert not supported("0.40", {0.394})
+    assert numbers("4.06 x, 1,717 bytes, 3.2e-4 and .0002 of v2.1") == ["4.06", "1717", "3.2e-4", ".0002"]
