@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deit_pipe.stages.opened.arrays import CachedArrays
     from deit_pipe.stages.opened.views import CachedViews
 
+SHOWN_STRAYS = 6
 OK, INCOMPLETE, DIFFERS, DAMAGED = 0, 3, 4, 5
 
 
@@ -58,7 +59,9 @@ def run(options: InspectCacheOptions) -> CommandResult:
 
         facts, report = write_report(options, facts, stored)
         extra.append((f"report   {report.file}", "bold"))
-    data = facts.to_json()
+    if stored.strays:
+        extra.insert(0, (f"ignored  {', '.join(stored.strays[:SHOWN_STRAYS])}: no files of a cache", "dim"))
+    data = facts.to_json() | ({"ignored": stored.strays} if stored.strays else {})
     data |= {name: one.to_json() for name, one in (("replay", replayed), ("report", report)) if one is not None}
     return CommandResult(screen(facts, extra), data, exit_code(facts, replayed))
 

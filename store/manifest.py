@@ -247,6 +247,12 @@ def write_teacher(place: Location, teacher: TeacherIdentity) -> None:
         )
 
 
+def named_by(key: str) -> str | None:
+    """The teacher whose identity a file is; None for what systems and people leave beside them."""
+    name = key.removeprefix("teachers/").removesuffix(".json")
+    return name if is_teacher_name(name) and key == teacher_key(name) else None
+
+
 def plain_texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Provenance as it may be shown: one line each, of bounded length."""
     return {

@@ -15,16 +15,20 @@ from deit_pipe.store.blocks.records import Ledger
 from deit_pipe.store.gates import GateFile, read_gate_file
 from deit_pipe.store.ledger import Coverage, coverage_of, declared_epochs, ledger_of
 from deit_pipe.store.manifest import (
+    REMOVED,
     Manifest,
     ManifestFile,
     TeacherIdentity,
     list_teachers,
+    named_by,
     read_manifest_file,
     read_provenance,
     read_teacher,
 )
+from deit_pipe.store.places.local import LocalDirectory
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.places.opening import open_location
+from deit_pipe.store.places.strays import find_strays
 from deit_pipe.store.runs import read_runs
 from deit_pipe.store.samples import SAMPLES, SampleIndex, decode_labels, decode_samples, sample_bytes
 
@@ -86,6 +90,14 @@ class StoredCache:
     def teacher_names(self) -> list[str]:
         """Names of its teachers, sorted."""
         return list_teachers(self.place)
+
+    @cached_property
+    def strays(self) -> list[str]:
+        """Files here that are no part of a cache: what systems leave in folders, and what has no teacher's name."""
+        found = find_strays(self.place.root) if isinstance(self.place, LocalDirectory) else []
+        return found + sorted(
+            key for key in self.place.sizes("teachers") if named_by(key) is None and not key.endswith(REMOVED)
+        )
 
     def teacher(self, name: str) -> "StoredTeacher":
         """One of its teachers, the same object each time.

@@ -17,7 +17,8 @@ class InspectCacheOptions(CheckedOptions):
 
     --json has stable keys: cache, digest, state, complete, manifest, provenance, teachers (name, identity, coverage,
     arrays, bytes_per_view, gate, health with near_chance, per_epoch, classes, outliers, left, ...), verified, damage,
-    next; and replay, cell, sample, diff or report where asked for; of --upgrade, --rebuild and --zarr what was made.
+    next; ignored (files that are no part of it) where there are some; and replay, cell, sample, diff or report where
+    asked for; of --upgrade, --rebuild and --zarr what was made.
 
     Examples:
       deit-pipe inspect-cache

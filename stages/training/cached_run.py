@@ -164,6 +164,8 @@ def online_targets(
         recorded = runs[-1]["provenance"].get("weights", "") if runs else ""
         known = bool(recorded) and Path(recorded).exists()
         weights = recorded if known else RANDOM if recorded.startswith(RANDOM) else None
+        if known and group.first:
+            note(f"teacher: {recorded}, where the cache says its weights are")
     teacher = load_teacher(
         identity.model,
         weights=weights,

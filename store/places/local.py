@@ -14,7 +14,7 @@ from pathlib import Path
 
 from deit_pipe.store.errors import DiskFull, FormatInvalid
 from deit_pipe.store.places.inside import check_inside, not_followed, read_regular
-from deit_pipe.store.places.location import PARTIAL, FreeSpace, Location, ObjectExists, ObjectMissing, Seen
+from deit_pipe.store.places.location import PARTIAL, SWAP_FILE, FreeSpace, Location, ObjectExists, ObjectMissing, Seen
 from deit_pipe.store.places.strays import is_stray
 from deit_pipe.store.strict.json_values import MOST_BYTES as MOST_JSON
 
@@ -22,7 +22,6 @@ MOST_BYTES = 4_000_000_000  # of an object; a block is a few megabytes
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-SWAP_FILE = ".swap"  # locked while a file is compared and replaced; the lock goes with its process
 LEFT_SECONDS = 3600.0  # a temporary file older than this is what a dead writer left
 
 

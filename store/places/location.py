@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 PARTIAL = ".partial"  # suffix of temporary files that a killed writer leaves behind
+SWAP_FILE = ".swap"  # in a directory: locked while a file is compared and replaced; the lock goes with its process
 
 
 class ObjectMissing(LookupError):
