@@ -22,13 +22,14 @@ from deit_pipe.store.blocks.objects import BlockObjects
 from deit_pipe.store.blocks.records import Damage, Ledger
 from deit_pipe.store.earlier.ledger import read_earlier
 from deit_pipe.store.errors import CacheCorrupt
-from deit_pipe.store.layout import Block, blocks_of, blocks_per_epoch
+from deit_pipe.store.layout import Block, blocks_per_epoch
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, read_manifest, read_teacher
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.record import BlockRecord
 from deit_pipe.store.sealed import Cell
 
+MOST_DIGITS = 5  # of a number of epochs; a stranger's could take all memory
 LISTED_ALONE = 4  # so many open epochs are listed one by one; more of them by one listing of all blocks
 LISTINGS = 20  # tries to read an index that others are replacing
 
@@ -120,8 +121,13 @@ def _read_once(place: Location, manifest: Manifest, teacher: TeacherIdentity, li
             continue  # none of ours
         data = place.get(key)
         what = None if sealed.is_whole(name, data) else "fails its SHA-256"
+        part: tuple[sealed.Columns, sealed.Counts] = {}, {}
         if what is None:
-            part = sealed.read_table(data)
+            try:
+                part = sealed.read_table(data)
+            except (ValueError, KeyError, TypeError, OSError):
+                what = "cannot be read"
+        if what is None:
             other = sealed.stranger(part[0], codec.owner)
             what = None if other is None else f"belongs to another teacher or cache ({other})"
         if what is not None:
@@ -158,7 +164,7 @@ def wanted_epochs(keys: Iterable[str], teacher: str) -> int:
 def declared_epochs(keys: Iterable[str], folder: str) -> list[int]:
     """The numbers of epochs that were ever wanted, ascending."""
     names = (key.removeprefix(folder) for key in keys if key.startswith(folder))
-    return sorted(int(name) for name in names if name.isdecimal() and len(name) <= 9)
+    return sorted(int(name) for name in names if name.isdecimal() and len(name) <= MOST_DIGITS)
 
 
 def list_blocks(
@@ -172,9 +178,17 @@ def list_blocks(
         sizes = place.sizes(root)
     else:
         sizes = {key: size for epoch in epochs for key, size in place.sizes(f"{root}/{epoch}").items()}
-    blocks = (block for epoch in epochs for block in blocks_of(epoch, manifest.num_samples, teacher.block_slots))
-    keyed = ((block, codec.key(block.epoch, block.index)) for block in blocks)
-    return {block: sizes[key] for block, key in keyed if key in sizes}
+    found: dict[Block, int] = {}
+    slots, total = teacher.block_slots, blocks_per_epoch(manifest.num_samples, teacher.block_slots)
+    wanted = set(epochs)
+    for key, size in sizes.items():
+        parts = key.removeprefix(f"{root}/").split("/")
+        if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):
+            continue
+        epoch, index = int(parts[0]), int(parts[1])
+        if epoch in wanted and index < total and codec.key(epoch, index) == key:
+            found[Block(epoch, index, index * slots, min((index + 1) * slots, manifest.num_samples))] = size
+    return dict(sorted(found.items()))
 
 
 def want_epochs(place: Location, teacher: str, epochs: int) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from deit_pipe.store.proof.witness import PREFIX, SUMS, VIEWS, witness_at, witness_columns
 from deit_pipe.store.statistics import CONFIDENCE_BINS, BlockStatistics
+from deit_pipe.store.strict.parquet_bounds import check_decoded_size
 
 if TYPE_CHECKING:
     from deit_pipe.store.record import BlockRecord, Owner
@@ -167,12 +168,18 @@ def write_table(columns: Columns, counts: Counts) -> bytes:
 
 
 def read_table(data: bytes) -> tuple[Columns, Counts]:
-    """Inverse of `write_table`."""
+    """Inverse of `write_table`.
+
+    Raises:
+        ValueError, KeyError, TypeError, OSError: it is none, or would decode to far more than it is.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     # `read_table` would go through the dataset API, which imports pandas where it is installed: 0.2 s
-    table = pq.ParquetFile(pa.BufferReader(data)).read().combine_chunks()
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    check_decoded_size(data, file.metadata)
+    table = file.read().combine_chunks()
     columns: Columns = {}
     counts: Counts = {}
     for name in table.column_names:

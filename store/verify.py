@@ -83,7 +83,7 @@ def verify(cache: Source, level: Level = "hash", teacher: str | None = None) -> 
     stored = stored_cache(cache)
     _ = stored.manifest
     findings = Findings(level)
-    if level != "sizes" and stored.manifest.format_version < 3:
+    if level != "sizes":
         try:
             _ = stored.samples
         except CacheCorrupt as error:
