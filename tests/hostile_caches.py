@@ -281,15 +281,40 @@ HOSTILE: dict[str, Hostile] = {
         signed(f"ledger/{TEACHER}/gate.json", {**GATE, "decision": "warned", "reason": ESCAPES}), 0, r"\x1b]0;owned"
     ),
 }
+BLOCK = f"targets.zarr/{TEACHER}/teacher_label/c/1/2"
+
+
+def false_index(place: Path) -> None:
+    """A file with the name that its bytes ask for, and nothing in it that can be read."""
+    data = b"PAR1" + bytes(2000) + b"PAR1"
+    name = f"0000-0001-{hashlib.sha256(data).hexdigest()}.parquet"
+    (place / "ledger" / TEACHER / "sealed" / name).write_bytes(data)
+
+
+def deep_header(place: Path) -> None:
+    """A header whose SHA-256 fits, in a block that no index has."""
+    shutil.rmtree(place / "ledger" / TEACHER / "sealed")
+    text = b"[" * 60_000
+    body = b"deit-pipe block\n" + len(text).to_bytes(4, "little") + text
+    (place / BLOCK).write_bytes(body + hashlib.sha256(body).digest())
+
+
 # What needs the layout of blocks and ledger: to be looked at again whenever that changes.
 OF_THE_LAYOUT: dict[str, Hostile] = {
-    "ten trillion epochs": Hostile(signed(f"ledger/{TEACHER}/epochs.json", {"epochs": 10**13}), 5, "epochs.json"),
-    "epochs as text": Hostile(signed(f"ledger/{TEACHER}/epochs.json", {"epochs": "2"}), 5, "epochs.json"),
+    "ten trillion epochs": Hostile(content(f"ledger/{TEACHER}/epochs/10000000000000", ""), 0),
+    "99,999 epochs": Hostile(content(f"ledger/{TEACHER}/epochs/99999", ""), 3),
+    "epochs as text": Hostile(content(f"ledger/{TEACHER}/epochs/two", ""), 0),
+    "an index that is none": Hostile(false_index, 0, "cannot be read"),
+    "a block of which nothing is a header": Hostile(
+        content(BLOCK, b"deit-pipe block\n\xff\xff\xff\xff"), 5, "", VERIFIED
+    ),
+    "a block that is a pipe": Hostile(piped(BLOCK), 5, "regular file", VERIFIED),
+    "deep header of a block": Hostile(deep_header, 5, "cannot be read", VERIFIED),
     "runs of texts": Hostile(signed(f"ledger/{TEACHER}/runs/1.json", {"time": "now", "provenance": ["x"]}), 0),
     "escapes in a run": Hostile(
         signed(f"ledger/{TEACHER}/runs/1.json", {"time": 1.0, "world": 1, "provenance": {"weights": ESCAPES}}), 0
     ),
     "a ledger that is a link": Hostile(linked(f"ledger/{TEACHER}"), 5, "is a link"),
-    "an array that is a link": Hostile(linked(f"targets.zarr/{TEACHER}/fingerprint"), 5, "is a link", VERIFIED),
-    "a ledger file that is a pipe": Hostile(piped(f"ledger/{TEACHER}/epochs.json"), 5, "regular file"),
+    "an array that is a link": Hostile(linked(f"targets.zarr/{TEACHER}/teacher_label"), 5, "is a link", VERIFIED),
+    "a ledger file that is a pipe": Hostile(piped(f"ledger/{TEACHER}/gate.json"), 5, "regular file"),
 }

@@ -64,8 +64,10 @@ class StartingWeights:
 
 
 def is_run(place: str) -> bool:
-    """Whether this is, or was meant as, a folder of train-student."""
+    """Whether this is, or by its look was meant as, a folder of train-student."""
     folder = Path(place)
+    if not folder.exists():
+        return "/" in place
     return folder.is_dir() and _exported(folder) is None and read_config(folder) is None
 
 
@@ -140,7 +142,7 @@ def _export(source: str, said: dict[str, Any], weights: Path) -> StartingWeights
         sizes = (
             {name: int(settings[name]) for name in ("patch_size", "embed_dim", "depth", "num_heads")} if custom else {}
         )
-        size = settings.get("img_size")
+        size = settings.get("img_size", said.get("image_size"))
         classes = settings.get("num_classes", said.get("num_classes"))
         return StartingWeights(
             source=source,
@@ -212,7 +214,7 @@ def _published(source: str, student: str | None) -> StartingWeights:
     elif not _is_timm(source.partition(".")[0]):
         near = get_close_matches(source.partition(".")[0], timm.list_models(), n=3, cutoff=0.6)
         raise Missing(
-            f"--init-from {source}: no such file or folder, and timm has no model of that name",
+            f"no weights {source}: no such file or folder, and timm has no model of that name",
             expected="a run folder, an export, a weights file, a Hugging Face folder, a timm tag, or 'pretrained'",
             details=[f"nearest in timm: {', '.join(near)}"] if near else [],
             cure="give an existing path, or list timm's models with: deit-pipe list-models --role student",

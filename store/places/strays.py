@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from deit_pipe.store.places.location import PARTIAL
+from deit_pipe.store.places.location import PARTIAL, SWAP_FILE
 
 MOST_SHOWN = 100
 
@@ -41,7 +41,7 @@ def find_strays(root: Path, depth: int = 4) -> list[str]:
         for entry in entries:
             path = Path(entry.path)
             if is_stray(entry.name):
-                if not entry.name.endswith(PARTIAL):
+                if not entry.name.endswith((PARTIAL, SWAP_FILE)):
                     found.append(path.relative_to(root).as_posix())
             elif level + 1 < depth and entry.is_dir(follow_symlinks=False):
                 folders.append((path, level + 1))

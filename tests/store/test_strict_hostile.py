@@ -39,6 +39,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
         place = root / f"{number}" / "cache"
         shutil.copytree(good, place)
         hostile.change(place)
+        shutil.rmtree(place / "copies")  # what is there twice would be read from there
         jobs.append((name, ["inspect-cache", str(place), *hostile.words]))
     before = tree(root)
     program = Path(__file__).parent.parent / "hostile_process.py"
