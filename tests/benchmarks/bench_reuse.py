@@ -1,4 +1,4 @@
-"""The reuse curve: how many cached epochs are enough? Digits, 1,800 images of Fashion-MNIST; hard and soft, three seeds.
+"""The reuse curve: how many cached epochs are enough? Digits and 1,800 Fashion-MNIST images; hard and soft, 3 seeds.
 
     apt-get install dataset-fashion-mnist
     python tests/benchmarks/bench_reuse.py --work reuse [--write]
