@@ -189,9 +189,17 @@ def read_samples(location: str | Path | Location) -> SampleIndex:
 
 def list_teachers(location: str | Path | Location) -> list[str]:
     """Names of the teachers of a cache, sorted."""
-    place = open_location(location)
-    folders = ("teachers", copy_key("teachers"))
-    keys = {key.removeprefix(f"{folder}/") for folder in folders for key in place.sizes(folder)}
+    return teachers_among(identity_keys(open_location(location)))
+
+
+def identity_keys(place: Location) -> list[str]:
+    """The files beside the identities, and their copies."""
+    return [key for folder in ("teachers", copy_key("teachers")) for key in place.sizes(folder)]
+
+
+def teachers_among(listed: Sequence[str]) -> list[str]:
+    """Names of the teachers whose files were listed, sorted."""
+    keys = {key.rpartition("teachers/")[2] for key in listed}
     names = {key.removesuffix(".json") for key in keys if key.endswith(".json")}
     return sorted(name for name in names if is_teacher_name(name) and f"{name}{REMOVED}" not in keys)
 

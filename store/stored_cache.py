@@ -19,11 +19,12 @@ from deit_pipe.store.manifest import (
     Manifest,
     ManifestFile,
     TeacherIdentity,
-    list_teachers,
+    identity_keys,
     named_by,
     read_manifest_file,
     read_provenance,
     read_teacher,
+    teachers_among,
 )
 from deit_pipe.store.places.local import LocalDirectory
 from deit_pipe.store.places.location import Location
@@ -89,15 +90,17 @@ class StoredCache:
     @cached_property
     def teacher_names(self) -> list[str]:
         """Names of its teachers, sorted."""
-        return list_teachers(self.place)
+        return teachers_among(self._identity_keys)
+
+    @cached_property
+    def _identity_keys(self) -> list[str]:
+        return identity_keys(self.place)
 
     @cached_property
     def strays(self) -> list[str]:
         """Files here that are no part of a cache: what systems leave in folders, and what has no teacher's name."""
         found = find_strays(self.place.root) if isinstance(self.place, LocalDirectory) else []
-        return found + sorted(
-            key for key in self.place.sizes("teachers") if named_by(key) is None and not key.endswith(REMOVED)
-        )
+        return found + sorted(key for key in self._identity_keys if named_by(key) is None and not key.endswith(REMOVED))
 
     def teacher(self, name: str) -> "StoredTeacher":
         """One of its teachers, the same object each time.

@@ -302,7 +302,6 @@ def deep_header(place: Path) -> None:
 # What needs the layout of blocks and ledger: to be looked at again whenever that changes.
 OF_THE_LAYOUT: dict[str, Hostile] = {
     "ten trillion epochs": Hostile(content(f"ledger/{TEACHER}/epochs/10000000000000", ""), 0),
-    "99,999 epochs": Hostile(content(f"ledger/{TEACHER}/epochs/99999", ""), 3),
     "epochs as text": Hostile(content(f"ledger/{TEACHER}/epochs/two", ""), 0),
     "an index that is none": Hostile(false_index, 0, "cannot be read"),
     "a block of which nothing is a header": Hostile(

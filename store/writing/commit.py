@@ -5,7 +5,7 @@
     swap     over the very bytes that were seen to be bad         }
 
 Nothing is deleted, nothing is overwritten that was not seen to be bad, and no clock is asked: whatever is delayed, sent
-twice or refused for no reason, and whoever else writes, a sound block stays as it is. `tests/store/protocol_model`
+twice or refused for no reason, and whoever else writes, a sound block stays as it is. `tests/protocol_explorer.py`
 explores all of it; a change of the requests here is made there first.
 """
 
