@@ -59,7 +59,15 @@ def open_data(data: str, choice: DataChoice | None = None) -> DataSet:
         DataCorrupt: files that are not what they say they are.
     """
     choice = choice or DataChoice()
-    splits = open_splits(data, choice)
+    return data_set_of(data, choice, open_splits(data, choice))
+
+
+def data_set_of(data: str, choice: DataChoice, splits: DataSplits) -> DataSet:
+    """Draw what is held out, used and labelled of opened splits.
+
+    Raises:
+        DataAmbiguous: validation images twice.
+    """
     choice = replace(choice, val_fraction=_val_fraction(data, choice, splits))
     whole = splits.train.opened.table
     train, held_out = _draw(whole, choice)

@@ -53,8 +53,13 @@ class DataSplits:
     left_out: LeftOut
 
 
-def open_splits(data: str, choice: DataChoice) -> DataSplits:
+def open_splits(data: str, choice: DataChoice, *, refuse: bool = True) -> DataSplits:
     """Open the splits that `choice` names, else those with the usual names; then other validation images.
+
+    Args:
+        data: the path.
+        choice: which splits and columns.
+        refuse: False: empty classes and files in two splits are kept, for a command that lists what is wrong.
 
     Raises:
         DataMissing: nothing there, no training images, or a split or column that was named is not there.
@@ -64,7 +69,7 @@ def open_splits(data: str, choice: DataChoice) -> DataSplits:
     """
     found = find_data(data)
     other = None if choice.val_data is None else find_data(choice.val_data)
-    columns = Columns(choice.image_column, choice.label_column)
+    columns = Columns(choice.image_column, choice.label_column, empty_classes=not refuse)
     check_columns(columns, found, *([] if other is None else [other]))
     chosen = choose_splits(found, choice.train_split, None if other else choice.val_split, own_val=other is None)
     if chosen.train is None:
@@ -85,7 +90,7 @@ def open_splits(data: str, choice: DataChoice) -> DataSplits:
     if other is not None:
         parts["val"] = _open_elsewhere(other, choice.val_split, columns, train, left_out)
     splits = DataSplits(train, parts["val"], parts["test"], left_out)
-    return _without_shared_files(splits)
+    return _without_shared_files(splits) if refuse else splits
 
 
 def _open(found: FoundData, split: FoundSplit, columns: Columns, left_out: LeftOut) -> NamedSplit:

@@ -114,7 +114,8 @@ ROOMS = {
     "measuring": {"console", "machine", "networks", "opened", "options", "teaching", "training"},
     "inspection": {"console", "machine", "networks", "opened", "options"},
     "comparing": {"console", "machine", "networks", "opened", "options"},
-    "pages": {"comparing", "console", "inspection", "networks", "opened", "options", "training"},
+    "checking": {"console", "machine", "opened", "options"},
+    "pages": {"checking", "comparing", "console", "inspection", "networks", "opened", "options", "training"},
 }
 MOST_FILES = 20
 MOST_LINES = 65

@@ -64,7 +64,8 @@ def _whole(path: Path) -> FoundSplit:
 
 def _opener(path: Path) -> Callable[[FoundSplit, Columns], OpenedSplit]:
     def open_split(split: FoundSplit, columns: Columns) -> OpenedSplit:
-        opened = open_class_folders(split.files[0], any_name=split.name == WHOLE)
+        whole = split.name == WHOLE
+        opened = open_class_folders(split.files[0], any_name=whole, empty_classes=columns.empty_classes)
         classes = opened.table.class_names
         # A single class is nothing special in validation images, whose classes must be those of training.
         if len(classes) == 1 and not split.kinds & {"val", "test"}:

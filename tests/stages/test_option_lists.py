@@ -27,6 +27,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "online-teacher optimizer order-seed precision select smoothing teacher-loss-weights "
         "teacher-weights tensorboard threads warmup-epochs warmup-lr weight-decay",
     ),
+    "check-data": (
+        "deep image-column json label-column report state train-split val-data val-split workers",
+        "",
+    ),
     "inspect-cache": (
         "cell data device diff json png replay report sample teacher teacher-weights verify",
         "",

@@ -1,0 +1,89 @@
+"""`deit-pipe check-data`: what is in some images, and everything that is wrong with them, in one run."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from deit_pipe.pipeline.data_set import data_set_of
+from deit_pipe.pipeline.data_splits import DataSplits, open_splits
+from deit_pipe.stages.checking.check_text import check_text, class_counts
+from deit_pipe.stages.checking.findings import Finding, exit_code
+from deit_pipe.stages.checking.images import CheckedImages, checked_images
+from deit_pipe.stages.checking.same_images import same_findings
+from deit_pipe.stages.checking.scan import scan
+from deit_pipe.stages.checking.scan_state import ScanState
+from deit_pipe.stages.checking.structure import class_findings, name_findings
+from deit_pipe.stages.console.command_lines import command_line
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.console.target_file import check_target
+from deit_pipe.stages.machine.workers import own_cores
+from deit_pipe.stages.opened.images import given_choice
+from deit_pipe.stages.options.data import CheckDataOptions
+
+STATE = "check-data.state"
+
+
+def run(options: CheckDataOptions) -> CommandResult:
+    """Open without refusing what can be listed, look, read where asked, say."""
+    page, state = Path(options.report) if options.report else None, Path(options.state or STATE)
+    for target, name in ((page, "--report"), (state, "--state")):
+        if target is not None:
+            check_target(target, name)
+    # nothing is held out or left away here: these are the images as they are found
+    choice = replace(given_choice(options), val_fraction=0.0)
+    splits = open_splits(options.data, choice, refuse=False)
+    found = data_set_of(options.data, choice, splits)
+    images = checked_images(found, splits)
+    findings = [*class_findings(images), *image_findings(images, options, state), *name_findings(images)]
+    text = check_text(found.lines, images, findings, deep=options.deep)
+    if page is not None:
+        from deit_pipe.stages.pages.check_page import write_check_page  # pictures: only where they are asked for
+
+        size = write_check_page(page, options.data, images, findings, found.lines, deep=options.deep)
+        text += f"\npage: {page} ({size:,} bytes)"
+    if not options.deep:
+        text += f"\nnext: {deep_line(options)}"
+    data = facts(options.data, images, findings, splits, deep=options.deep)
+    return CommandResult(text, data, exit_code(findings))
+
+
+def image_findings(images: CheckedImages, options: CheckDataOptions, state: Path) -> list[Finding]:
+    """Of every image where that is asked for; else what links to one file say."""
+    if options.deep:
+        return scan(images, ScanState(state, images), options.workers or own_cores()).findings(images)
+    identities = images.identities()
+    return same_findings(images, identities[:, None], identities == identities)
+
+
+def deep_line(options: CheckDataOptions) -> str:
+    """The command that reads the images, too."""
+    given = {name: value for name, value in vars(options).items() if name not in ("data", "deep", "workers", "state")}
+    return command_line("check-data", CheckDataOptions, data=options.data, **given, deep=True)
+
+
+def facts(
+    data: str, images: CheckedImages, findings: Sequence[Finding], splits: DataSplits, *, deep: bool
+) -> dict[str, object]:
+    """The same as JSON values."""
+    kinds = [split.kind for split in images.splits]
+    return {
+        "data": data,
+        "splits": {
+            split.kind: {
+                "name": split.named.name,
+                "data": split.named.data,
+                "images": len(split.table),
+                "unlabelled": len(split.table) - split.table.num_labelled,
+            }
+            for split in images.splits
+        },
+        "classes": [{"name": name, **dict(zip(kinds, counts, strict=True))} for name, counts in class_counts(images)],
+        "left_out": [
+            {"kind": kind, "count": count, "first": first.encode("utf-8", "backslashreplace").decode()}
+            for kind, count, first in splits.left_out.kinds()
+        ],
+        "deep": deep,
+        "images_read": len(images) if deep else 0,
+        "findings": [one.to_json() for one in findings],
+        "exit_code": exit_code(findings),
+    }
