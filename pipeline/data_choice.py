@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from deit_pipe.pipeline.errors import ChoiceError
@@ -29,6 +29,8 @@ class DataChoice:
         labelled_fraction: part of the labelled training images that keeps its label, 0..1, stratified; the others
             become unlabelled.
         subset_seed: of all three draws, 0..2**63-1.
+        exclude: the file that named the images that are left away; where it was, no part of the choice.
+        excluded: their names, of all splits, as `exclude_list` reads them; so the file is not needed again.
 
     Raises:
         ChoiceError: a value out of its range.
@@ -43,9 +45,11 @@ class DataChoice:
     fraction: float = 1.0
     labelled_fraction: float = 1.0
     subset_seed: int = 0
+    exclude: str | None = field(default=None, compare=False)
+    excluded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("train_split", "val_split", "image_column", "label_column", "val_data"):
+        for name in ("train_split", "val_split", "image_column", "label_column", "val_data", "exclude"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value):
                 raise ChoiceError(f"{_option(name)} {value!r} is no name")
@@ -55,10 +59,19 @@ class DataChoice:
         _check_part("labelled_fraction", self.labelled_fraction, "0 <= part <= 1", lambda part: 0 <= part <= 1)
         if type(self.subset_seed) is not int or not 0 <= self.subset_seed <= MAX_SEED:
             raise ChoiceError(f"{_option('subset_seed')} {self.subset_seed!r} is not in 0..{MAX_SEED}")
+        names: object = self.excluded
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            raise ChoiceError(f"the excluded images are no list of names: {names!r}")
+        object.__setattr__(self, "excluded", tuple(sorted(set(self.excluded))))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values of every field."""
-        return asdict(self)
+        """Plain JSON values of every field; an exclude list only where there is one, as programs before it wrote."""
+        values = asdict(self)
+        if not self.excluded:
+            del values["exclude"], values["excluded"]
+        else:
+            values["excluded"] = list(self.excluded)
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from deit_pipe.pipeline.data_choice import DataChoice
 from deit_pipe.pipeline.data_set import data_set_of
 from deit_pipe.pipeline.data_splits import DataSplits, open_splits
+from deit_pipe.pipeline.sources.exclude_list import write_exclude_list
 from deit_pipe.stages.checking.check_text import check_text, class_counts
-from deit_pipe.stages.checking.findings import Finding, exit_code
+from deit_pipe.stages.checking.findings import Finding, excludable, exit_code
 from deit_pipe.stages.checking.images import CheckedImages, checked_images
 from deit_pipe.stages.checking.same_images import same_findings
 from deit_pipe.stages.checking.scan import scan
@@ -25,8 +27,9 @@ STATE = "check-data.state"
 
 def run(options: CheckDataOptions) -> CommandResult:
     """Open without refusing what can be listed, look, read where asked, say."""
-    page, state = Path(options.report) if options.report else None, Path(options.state or STATE)
-    for target, name in ((page, "--report"), (state, "--state")):
+    page, listed = (Path(name) if name else None for name in (options.report, options.write_exclude))
+    state = Path(options.state or STATE)
+    for target, name in ((page, "--report"), (listed, "--write-exclude"), (state, "--state")):
         if target is not None:
             check_target(target, name)
     # nothing is held out or left away here: these are the images as they are found
@@ -41,8 +44,10 @@ def run(options: CheckDataOptions) -> CommandResult:
 
         size = write_check_page(page, options.data, images, findings, found.lines, deep=options.deep)
         text += f"\npage: {page} ({size:,} bytes)"
-    if not options.deep:
-        text += f"\nnext: {deep_line(options)}"
+    if listed is not None:
+        text += f"\n{write_list(listed, options, choice, excludable(images, findings))}"
+    if not options.deep or listed is not None:
+        text += f"\nnext: {next_line(options)}"
     data = facts(options.data, images, findings, splits, deep=options.deep)
     return CommandResult(text, data, exit_code(findings))
 
@@ -55,9 +60,19 @@ def image_findings(images: CheckedImages, options: CheckDataOptions, state: Path
     return same_findings(images, identities[:, None], identities == identities)
 
 
-def deep_line(options: CheckDataOptions) -> str:
-    """The command that reads the images, too."""
-    given = {name: value for name, value in vars(options).items() if name not in ("data", "deep", "workers", "state")}
+def write_list(file: Path, options: CheckDataOptions, choice: DataChoice, names: Sequence[tuple[str, str]]) -> str:
+    """Write the list for --exclude, with what was excluded already; a line about it."""
+    before = [(f"from {options.exclude}", name) for name in choice.excluded]
+    write_exclude_list(file, [*before, *names])
+    more = f" and the {len(before):,} of {options.exclude}" if before else ""
+    return f"{file}: {len(names):,} images to leave away{more}"
+
+
+def next_line(options: CheckDataOptions) -> str:
+    """The command that reads the images, too, without those that were just listed."""
+    once = ("data", "deep", "workers", "state", "write_exclude")
+    given = {name: value for name, value in vars(options).items() if name not in once}
+    given["exclude"] = options.write_exclude or options.exclude
     return command_line("check-data", CheckDataOptions, data=options.data, **given, deep=True)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from deit_pipe.stages.checking.images import CheckedImages
+
 BAD_IMAGE, CONTRADICTION, EMPTY, FINE = 6, 4, 3, 0
 
 
@@ -53,6 +55,22 @@ class Finding:
 def exit_code(findings: Sequence[Finding]) -> int:
     """The gravest: a bad image, then contradictions and leaks, then empty classes."""
     return max((KINDS[one.kind].exit_code for one in findings), default=FINE)
+
+
+def excludable(images: CheckedImages, findings: Sequence[Finding]) -> list[tuple[str, str]]:
+    """What `--exclude` cures, as (why, name): afterwards no image is bad, contradicts another or is in two splits.
+
+    Of an image in several splits the copy stays in the one that judges last; which of several labels is right cannot be
+    known, so none of such images stays.
+    """
+    found = []
+    for one in findings:
+        gone: Sequence[int] = one.images if one.kind in ("bad", "labels") else ()
+        if one.kind == "leak":
+            last = max(int(images.split_of[image]) for image in one.images)
+            gone = [image for image in one.images if images.split_of[image] != last]
+        found += [(f"{KINDS[one.kind].heading}: {one.note}", images.name(image)) for image in gone]
+    return found
 
 
 def by_kind(findings: Sequence[Finding]) -> dict[str, list[Finding]]:

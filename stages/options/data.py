@@ -24,6 +24,9 @@ class SourceOptions(CheckedOptions):
     )
     image_column: str | None = option(None, "Parquet: column of the images.", metavar="NAME", group=WHICH)
     label_column: str | None = option(None, "Parquet: column of the labels.", metavar="NAME", group=WHICH)
+    exclude: str | None = option(
+        None, "Leave away the images that this list names, as check-data writes it.", metavar="FILE", group=WHICH
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,8 @@ class CheckDataOptions(SourceOptions):
     Examples:
       deit-pipe check-data photos/
       deit-pipe check-data photos/ --deep --report photos.html
+      deit-pipe check-data photos/ --deep --write-exclude bad.txt
+      deit-pipe check-data photos/ --deep --exclude bad.txt
     """
 
     data: str = argument("digits", "Images: digits, or a path as for --data.", metavar="[DATA]")
@@ -89,3 +94,9 @@ class CheckDataOptions(SourceOptions):
         metavar="FILE",
     )
     report: str | None = option(None, "Write a page with pictures of the findings.", metavar="FILE")
+    write_exclude: str | None = option(
+        None,
+        "Write a list for --exclude: bad images, every image that has several labels, training images that are in "
+        "another split too.",
+        metavar="FILE",
+    )
