@@ -31,6 +31,7 @@ class DataChoice:
         subset_seed: of all three draws, 0..2**63-1.
         exclude: the file that named the images that are left away; where it was, no part of the choice.
         excluded: their names, of all splits, as `exclude_list` reads them; so the file is not needed again.
+        labels: a table of labels for a folder of images; None: the one in the folder, where there is one.
 
     Raises:
         ChoiceError: a value out of its range.
@@ -47,9 +48,10 @@ class DataChoice:
     subset_seed: int = 0
     exclude: str | None = field(default=None, compare=False)
     excluded: tuple[str, ...] = ()
+    labels: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("train_split", "val_split", "image_column", "label_column", "val_data", "exclude"):
+        for name in ("train_split", "val_split", "image_column", "label_column", "val_data", "exclude", "labels"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value):
                 raise ChoiceError(f"{_option(name)} {value!r} is no name")
@@ -65,8 +67,10 @@ class DataChoice:
         object.__setattr__(self, "excluded", tuple(sorted(set(self.excluded))))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values of every field; an exclude list only where there is one, as programs before it wrote."""
+        """Plain JSON values of every field; what came later only where it says something, as older programs wrote."""
         values = asdict(self)
+        if self.labels is None:
+            del values["labels"]
         if not self.excluded:
             del values["exclude"], values["excluded"]
         else:

@@ -81,9 +81,9 @@ def open_splits(data: str, choice: DataChoice, *, refuse: bool = True) -> DataSp
         ChoiceError: columns named of data that has none.
         ClassMismatch: splits that do not have the same classes.
     """
-    found = find_data(data)
-    other = None if choice.val_data is None else find_data(choice.val_data)
     columns = Columns(choice.image_column, choice.label_column, empty_classes=not refuse)
+    found = find_data(data, columns, choice.labels)
+    other = None if choice.val_data is None else find_data(choice.val_data, columns)
     check_columns(columns, found, *([] if other is None else [other]))
     chosen = choose_splits(found, choice.train_split, None if other else choice.val_split, own_val=other is None)
     if chosen.train is None:

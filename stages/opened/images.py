@@ -22,6 +22,8 @@ def given_choice(options: Any) -> DataChoice:
     choice = DataChoice(**{name: getattr(options, name) for name in names})
     if choice.val_data:
         choice = replace(choice, val_data=absolute(choice.val_data))
+    if choice.labels:
+        choice = replace(choice, labels=absolute(choice.labels))
     if choice.exclude:
         choice = replace(choice, exclude=absolute(choice.exclude), excluded=read_exclude_list(choice.exclude))
     return choice
@@ -55,6 +57,7 @@ def with_other_validation(found: DataSet, val_data: str) -> DataSet:
         train_split=found.choice.train_split,
         image_column=found.choice.image_column,
         label_column=found.choice.label_column,
+        labels=found.choice.labels,
         val_data=absolute(val_data),
         val_fraction=0.0,
         excluded=tuple(name for name in found.choice.excluded if not name.startswith("val/")),

@@ -22,8 +22,15 @@ class SourceOptions(CheckedOptions):
         metavar="NAME",
         group=WHICH,
     )
-    image_column: str | None = option(None, "Parquet: column of the images.", metavar="NAME", group=WHICH)
-    label_column: str | None = option(None, "Parquet: column of the labels.", metavar="NAME", group=WHICH)
+    image_column: str | None = option(
+        None, "Parquet: column of the images; label table: of the files.", metavar="NAME", group=WHICH
+    )
+    label_column: str | None = option(
+        None, "Parquet, label table, tar (.json): name of the labels.", metavar="NAME", group=WHICH
+    )
+    labels: str | None = option(
+        None, "Table of labels (CSV or Parquet) for a folder of images.", metavar="FILE", group=WHICH
+    )
     exclude: str | None = option(
         None, "Leave away the images that this list names, as check-data writes it.", metavar="FILE", group=WHICH
     )
