@@ -54,7 +54,7 @@ class DataChoice:
         for name in ("train_split", "val_split", "image_column", "label_column", "val_data", "exclude", "labels"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value):
-                raise ChoiceError(f"{_option(name)} {value!r} is no name")
+                raise ChoiceError(f"{_option(name)} {value!r} is no name: expected a text that is not empty")
         if self.val_fraction is not None:
             _check_part("val_fraction", self.val_fraction, "0 <= part < 1", lambda part: 0 <= part < 1)
         _check_part("fraction", self.fraction, "0 < part <= 1", lambda part: 0 < part <= 1)

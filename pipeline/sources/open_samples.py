@@ -119,8 +119,12 @@ def check_columns(columns: Columns, *found: FoundData) -> None:
     """
     sources = {one.source for one in found}
     if columns.image is not None and sources.isdisjoint(("Parquet", LABEL_TABLE)):
-        raise ChoiceError(f"--image-column is for Parquet files and label tables; {found[0].path} is {found[0].source}")
+        raise ChoiceError(
+            f"--image-column is for Parquet files and label tables; {found[0].path} is {found[0].source}",
+            cure="leave it out",
+        )
     if columns.label is not None and sources.isdisjoint(("Parquet", LABEL_TABLE, TAR)):
         raise ChoiceError(
-            f"--label-column is for Parquet files, label tables and tar; {found[0].path} is {found[0].source}"
+            f"--label-column is for Parquet files, label tables and tar; {found[0].path} is {found[0].source}",
+            cure="leave it out",
         )
