@@ -1,8 +1,159 @@
-"""deit-pipe: run the teacher once, train every DeiT student from its cached answers on exactly the same views."""
+"""deit-pipe: run the teacher once, train every DeiT student from its cached answers on exactly the same views.
 
+What is listed in `__all__` is the Python face; everything else may change. It is imported when it is first asked for,
+so `import deit_pipe` costs nothing. A command is a function of its options class: the same values, the same errors
+(`DeitPipeError`), the same result as on the command line.
+
+>>> import deit_pipe
+>>> deit_pipe.TrainStudentOptions(loss="sft", alpha=-3)
+Traceback (most recent call last):
+deit_pipe.stages.console.errors.UsageProblem: --loss cannot be 'sft': expected one of none, hard, soft, mse
+>>> deit_pipe.show_recipe(deit_pipe.ShowRecipeOptions(recipe="deit")).data["recipe"]["repeats"]
+3
+"""
+
+import importlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deit_pipe.pipeline.plan import ViewPlan
+    from deit_pipe.pipeline.recipe import Recipe
+    from deit_pipe.stages.bench import run as bench
+    from deit_pipe.stages.cache_teacher import run as cache_teacher
+    from deit_pipe.stages.compare import run as compare
+    from deit_pipe.stages.console.result import CommandResult
+    from deit_pipe.stages.evaluate import run as evaluate
+    from deit_pipe.stages.export import run as export
+    from deit_pipe.stages.face.cache import Cache, open_cache
+    from deit_pipe.stages.face.timm_task import CachedDistillationTask
+    from deit_pipe.stages.inspect_cache import run as inspect_cache
+    from deit_pipe.stages.list_models import run as list_models
+    from deit_pipe.stages.options.bench import BenchOptions
+    from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
+    from deit_pipe.stages.options.compare import CompareOptions
+    from deit_pipe.stages.options.evaluate import EvaluateOptions
+    from deit_pipe.stages.options.export import ExportOptions
+    from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
+    from deit_pipe.stages.options.list_models import ListModelsOptions
+    from deit_pipe.stages.options.pack import PackOptions
+    from deit_pipe.stages.options.quickstart import QuickstartOptions
+    from deit_pipe.stages.options.remove_teacher import RemoveTeacherOptions
+    from deit_pipe.stages.options.run_report import RunReportOptions
+    from deit_pipe.stages.options.show_recipe import ShowRecipeOptions
+    from deit_pipe.stages.options.show_views import ShowViewsOptions
+    from deit_pipe.stages.options.train_student import TrainStudentOptions
+    from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
+    from deit_pipe.stages.pack import run as pack
+    from deit_pipe.stages.quickstart import run as quickstart
+    from deit_pipe.stages.remove_teacher import run as remove_teacher
+    from deit_pipe.stages.report import run as report
+    from deit_pipe.stages.show_recipe import run as show_recipe
+    from deit_pipe.stages.show_views import run as show_views
+    from deit_pipe.stages.train_student import run as train_student
+    from deit_pipe.stages.train_teacher import run as train_teacher
+    from deit_pipe.stages.training.losses import DistillationLoss, LossParts
+    from deit_pipe.stages.training.proven_batches import Batch
+    from deit_pipe.stages.training.targets import Answers
+    from deit_pipe.store.writer import TargetWriter
 
 __version__ = "0.2.0"
+
+__all__ = [
+    "Answers",
+    "Batch",
+    "BenchOptions",
+    "Cache",
+    "CacheTeacherOptions",
+    "CachedDistillationTask",
+    "CommandResult",
+    "CompareOptions",
+    "DeitPipeError",
+    "DistillationLoss",
+    "EvaluateOptions",
+    "ExportOptions",
+    "InspectCacheOptions",
+    "ListModelsOptions",
+    "LossParts",
+    "PackOptions",
+    "QuickstartOptions",
+    "Recipe",
+    "RemoveTeacherOptions",
+    "RunReportOptions",
+    "ShowRecipeOptions",
+    "ShowViewsOptions",
+    "TargetWriter",
+    "TrainStudentOptions",
+    "TrainTeacherOptions",
+    "ViewPlan",
+    "__version__",
+    "bench",
+    "cache_teacher",
+    "compare",
+    "evaluate",
+    "export",
+    "inspect_cache",
+    "list_models",
+    "open_cache",
+    "pack",
+    "quickstart",
+    "remove_teacher",
+    "report",
+    "show_recipe",
+    "show_views",
+    "train_student",
+    "train_teacher",
+]
+
+# Where a name lives: `module` below deit_pipe, or `module:name` where it has another name there.
+_PLACES = {
+    "Answers": "stages.training.targets",
+    "Batch": "stages.training.proven_batches",
+    "Cache": "stages.face.cache",
+    "CachedDistillationTask": "stages.face.timm_task",
+    "CommandResult": "stages.console.result",
+    "DistillationLoss": "stages.training.losses",
+    "LossParts": "stages.training.losses",
+    "Recipe": "pipeline.recipe",
+    "TargetWriter": "store.writer",
+    "ViewPlan": "pipeline.plan",
+    "open_cache": "stages.face.cache",
+}
+_COMMANDS = [
+    "bench",
+    "cache_teacher",
+    "compare",
+    "evaluate",
+    "export",
+    "inspect_cache",
+    "list_models",
+    "pack",
+    "quickstart",
+    "remove_teacher",
+    "report",
+    "show_recipe",
+    "show_views",
+    "train_student",
+    "train_teacher",
+]
+for _command in _COMMANDS:
+    _options = "run_report" if _command == "report" else _command
+    _PLACES[_command] = f"stages.{_command}:run"
+    _PLACES["".join(map(str.capitalize, _options.split("_"))) + "Options"] = f"stages.options.{_options}"
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the face when it is first asked for."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'deit_pipe' has no attribute {name!r}")
+    module, _, there = _PLACES[name].partition(":")
+    value = getattr(importlib.import_module(f"deit_pipe.{module}"), there or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 class DeitPipeError(Exception):

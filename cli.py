@@ -5,7 +5,6 @@ Nothing heavy is imported before a command runs: a command's options come from a
 """
 
 import importlib
-import json
 import os
 import sys
 import tomllib
@@ -130,6 +129,20 @@ class CommandGroup(click.Group):
             ctx.fail(f"no command {args[0]!r}" + (f"; nearest: {', '.join(near)}" if near else ""))
         return super().resolve_command(ctx, args)
 
+    def main(self, *args: Any, **more: Any) -> Any:
+        """Run; what the system refuses before or after a command (help on a full disk) is a message too."""
+        from deit_pipe.stages.console.shown import open_streams, write_problem
+        from deit_pipe.stages.console.system_errors import as_problem
+
+        open_streams()
+        try:
+            return super().main(*args, **more)
+        except OSError as error:
+            problem = as_problem(error)
+            if problem is None:
+                raise
+            sys.exit(write_problem(problem, as_json=False))
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List commands from the table, group by group, without importing their options."""
         width = max(map(len, COMMANDS))
@@ -164,33 +177,31 @@ def say_defaults(ctx: click.Context) -> None:
         if ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT_MAP
     ]
     if taken and os.environ.get("RANK", "0") == "0":
-        click.echo(f"note: from {ctx.meta[CONFIG_FILE]}: {', '.join(taken)}", err=True)
+        from deit_pipe.stages.console.shown import tell
+
+        tell(f"note: from {ctx.meta[CONFIG_FILE]}: {', '.join(taken)}")
 
 
 def call(run: Callable[[], Any], as_json: bool) -> int:
-    """Run a stage, print its result; the exit code. Errors that a user can cure are messages, others tracebacks."""
+    """Run a stage, print its result; the exit code.
+
+    Errors that a user can cure, and those of the system, are messages; others are bugs and keep their traceback.
+    """
+    from deit_pipe.stages.console.shown import tell, write_problem, write_result
+    from deit_pipe.stages.console.system_errors import as_problem
+
+    first = os.environ.get("RANK", "0") == "0"  # of several processes the first one speaks
     try:
         result = run()
     except KeyboardInterrupt:
-        click.echo("\ninterrupted; run the same command again to go on from here", err=True)
+        tell("\ninterrupted; run the same command again to go on from here")
         return INTERRUPTED
-    except DeitPipeError as error:
-        click.echo(f"error: {error}", err=True)
-        if as_json and os.environ.get("RANK", "0") == "0":
-            click.echo(json.dumps({"error": error.to_json()}, indent=2))
-        return error.exit_code
-    if os.environ.get("RANK", "0") != "0":
-        return int(result.exit_code)  # of several processes the first one speaks
-    if as_json:
-        click.echo(json.dumps(result.data, indent=2, sort_keys=False, allow_nan=False))
-    elif isinstance(result.text, str):
-        click.echo(result.text)
-    else:
-        from rich.console import Console
-
-        console = Console(soft_wrap=not sys.stdout.isatty())
-        console.print(result.text)
-    return int(result.exit_code)
+    except Exception as error:
+        problem = error if isinstance(error, DeitPipeError) else as_problem(error)
+        if problem is None:
+            raise
+        return write_problem(problem, as_json=as_json and first)
+    return write_result(result, as_json=as_json) if first else int(result.exit_code)
 
 
 def read_config(path: Path, *, must_exist: bool) -> dict[str, dict[str, Any]]:

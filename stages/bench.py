@@ -24,7 +24,7 @@ MEASUREMENTS = 9
 EVALUATED = 256  # images
 
 
-def run(options: BenchOptions, seconds: float = SECONDS) -> CommandResult:
+def run(options: BenchOptions) -> CommandResult:
     """Open, measure, forecast, say."""
     with processes(options.device) as group:
         workers = choose_workers(None)
@@ -33,7 +33,7 @@ def run(options: BenchOptions, seconds: float = SECONDS) -> CommandResult:
         subject = open_subject(options, group)
         share = Share(cores=own_cores(), workers=workers, processes=group.world)
         with progress("measuring", MEASUREMENTS, "parts", quiet=not group.first) as bar:
-            parts, by_workers, figures = measure(subject, group, workers, seconds, bar)
+            parts, by_workers, figures = measure(subject, group, workers, SECONDS, bar)
         found, packed = (forecast(figures, subject.job, share, raw=raw) for raw in (False, True))
         facts = facts_of(subject, share, parts, by_workers, figures, found, packed)
         return CommandResult(bench_text(facts), facts)

@@ -236,7 +236,8 @@ def write_blocks(
             pin_memory=group.device.type == "cuda",
         )
         checked = rechecked(loaded, source.plan.seed)
-        with closing(watched(checked, "teacher", workers, quiet=not group.first)) as views:
+        shared, quiet = group.device.type == "cpu", not group.first
+        with closing(watched(checked, "teacher", workers, shares_cores=shared, quiet=quiet)) as views:
             fill(writer, teacher, source.recipe, views, batch_size, notes, quiet=not group.first)
 
 

@@ -2,27 +2,35 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
 
 from deit_pipe import DeitPipeError
 from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
 from deit_pipe.pipeline.errors import ChoiceError
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.console.errors import Mismatch, Missing
+from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import processes
 from deit_pipe.stages.machine.workers import choose_workers
-from deit_pipe.stages.networks.student import load_student
+from deit_pipe.stages.networks.adapted_weights import start_from
+from deit_pipe.stages.networks.custom_student import custom_sizes
+from deit_pipe.stages.networks.starting_weights import find_start, is_run
+from deit_pipe.stages.networks.student import StudentFacts, build_student, describe_student, load_student
 from deit_pipe.stages.networks.teacher import load_teacher
 from deit_pipe.stages.networks.weights import read_teacher_run
 from deit_pipe.stages.opened.images import open_images, pick_split, say, with_other_validation
+from deit_pipe.stages.opened.plain_views import VIEW, default_crop_ratio
 from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.training.evaluation import by_crop_ratio, evaluate_student
 from deit_pipe.stages.training.outcome import crop_ratio_lines
-from deit_pipe.stages.training.run_folder import CONFIG, read_json, weights_file
+from deit_pipe.stages.training.run_folder import read_config, weights_file
 
 LABELS = {
     "class": "class head",
@@ -34,12 +42,9 @@ LABELS = {
 
 def run(options: EvaluateOptions) -> CommandResult:
     """Load the student, run it over the images, report."""
-    folder = Path(options.run)
     with processes(options.device) as group:
-        facts, model = load_student(folder, group.device, weights_file(folder, options.weights))
-        config = read_json(folder / CONFIG) or {}
-        split, table = measured_images(options, config)
-        check_same_classes(table, facts.class_names, f"the student in {folder}")
+        measured = of_run(options, group.device) if is_run(options.run) else of_weights(options, group.device)
+        facts, model, split, table, source = measured
         teacher = None
         if options.teacher_weights:
             known = read_teacher_run(Path(options.teacher_weights))
@@ -68,12 +73,12 @@ def run(options: EvaluateOptions) -> CommandResult:
             teacher=teacher,
             quiet=False,
         )
-        source = config.get("init_from") if options.eval_crop_ratio is None else None
-        ratios = by_crop_ratio(model, facts, table, group, scores, source, workers=workers)
+        asked = options.eval_crop_ratio is not None
+        ratios = by_crop_ratio(model, facts, table, group, scores, None if asked else source, workers=workers)
         rate = len(table) / (time.perf_counter() - started)
     ratio = options.eval_crop_ratio or facts.crop_ratio
     lines = [
-        f"{folder}: {facts.model} {facts.image_size} px on {len(table):,} {split} images, "
+        f"{options.run}: {facts.model} {facts.image_size} px on {len(table):,} {split} images, "
         f"crop ratio {ratio:g}, {rate:,.0f}/s"
     ]
     for name, values in scores.items():
@@ -84,7 +89,7 @@ def run(options: EvaluateOptions) -> CommandResult:
         answer = "fused" if "fused" in scores else "class"
         lines += crop_ratio_lines(ratios, answer)
     data = {
-        "run": str(folder),
+        "run": options.run,
         "split": split,
         "images": len(table),
         "crop_ratio": ratio,
@@ -93,6 +98,68 @@ def run(options: EvaluateOptions) -> CommandResult:
         "by_crop_ratio": ratios,
     }
     return CommandResult("\n".join(lines), data)
+
+
+class Measured(NamedTuple):
+    """A student and the images it is measured on."""
+
+    facts: StudentFacts
+    model: nn.Module
+    split: str
+    table: SampleTable
+    init_from: str | None
+    """What it started from, if anything: then both published crop ratios are of interest."""
+
+
+def of_run(options: EvaluateOptions, device: torch.device) -> Measured:
+    """The student of a run, and its own images, or others.
+
+    Raises:
+        Missing: it is not there. Mismatch: other classes.
+    """
+    folder = Path(options.run)
+    facts, model = load_student(folder, device, weights_file(folder, options.weights))
+    config = read_config(folder)
+    split, table = measured_images(options, config)
+    check_same_classes(table, facts.class_names, f"the student in {folder}")
+    return Measured(facts, model, split, table, config.get("init_from"))
+
+
+def of_weights(options: EvaluateOptions, device: torch.device) -> Measured:
+    """A student from weights that are no run's: published, exported, or another program's.
+
+    Raises:
+        UsageProblem: no images are named. Mismatch: other classes, or weights without a head.
+    """
+    start = find_start(options.run, options.student)
+    if options.data is None:
+        raise UsageProblem(
+            f"{options.run} is no run, so nothing says which images to measure it on", cure="name them with --data D"
+        )
+    split, table = measured_images(options, {})
+    if start.class_names is not None:
+        check_same_classes(table, start.class_names, options.run)
+    size = start.image_size or VIEW
+    facts = describe_student(
+        start.model,
+        image_size=size,
+        class_names=table.class_names,
+        crop_ratio=default_crop_ratio(size, start.model),
+        drop_path=0.0,
+        **asdict(custom_sizes(start.sizes)),
+    )
+    facts = replace(facts, mean=start.mean or facts.mean, std=start.std or facts.std)
+    model = build_student(facts)
+    taken = start_from(model, facts, start)
+    if taken.new_heads:
+        raise Mismatch(
+            f"{options.run} does not answer with the classes of {table.name}",
+            expected=f"{len(table.class_names):,} classes, as in the images",
+            got="no head" if not start.count() else f"{start.count():,} classes",
+            cure="give images of its own classes, or fine-tune it with: deit-pipe train-student --init-from",
+        )
+    say(taken.lines)
+    return Measured(facts, model.to(device).eval(), split, table, options.run)
 
 
 def measured_images(options: EvaluateOptions, config: Mapping[str, Any]) -> tuple[str, SampleTable]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import timm
 import torch
-from safetensors.torch import save_file
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
@@ -15,7 +14,10 @@ from deit_pipe.stages.console.errors import Corrupt, Missing, UsageProblem
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.networks.custom_student import CUSTOM
+from deit_pipe.stages.networks.durable_files import PARTIAL, replace_durably, sync_file, write_partial
 from deit_pipe.stages.networks.student import StudentFacts, load_student
+from deit_pipe.stages.networks.sums import write_beside
+from deit_pipe.stages.networks.tensor_file import save_tensors
 from deit_pipe.stages.options.export import ExportOptions
 from deit_pipe.stages.training.run_folder import weights_file
 
@@ -41,19 +43,26 @@ def run(options: ExportOptions) -> CommandResult:
     pixels = torch.randn(CHECKED, 3, facts.image_size, facts.image_size, generator=generator)
     with torch.inference_mode():
         expected: Tensor = model(pixels)
-    difference = (write_timm if options.format == "timm" else write_onnx)(model, facts, out, pixels, expected)
+    aside = out.with_name(f"{out.stem}{PARTIAL}{out.suffix}")  # libraries go by the suffix
+    difference = (write_timm if options.format == "timm" else write_onnx)(model, facts, aside, pixels, expected)
     if not difference <= TOLERANCE[options.format]:  # NaN too
+        aside.unlink(missing_ok=True)
         raise Corrupt(
             f"{out} answers otherwise than {folder}",
             details=[f"largest difference of a logit {difference:.3g}, allowed {TOLERANCE[options.format]:g}"],
-            cure="do not use the file; report this with the output of: deit-pipe --version",
+            cure="nothing was kept; report this with the output of: deit-pipe --version",
         )
+    sync_file(aside)
+    aside.replace(out)
+    described = [describe(facts, out)] if options.format == "timm" else []
+    sums = write_beside(out, described)
     size = out.stat().st_size
     data: dict[str, Any] = {
         "out": str(out),
         "format": options.format,
         "model": facts.model,
         "bytes": size,
+        "sums": str(sums),
         "largest_difference": difference,
         "checked": CHECKED,
     }
@@ -65,25 +74,9 @@ def run(options: ExportOptions) -> CommandResult:
 
 
 def write_timm(model: nn.Module, facts: StudentFacts, out: Path, pixels: Tensor, expected: Tensor) -> float:
-    """Weights under timm's names and a `.json` with what timm needs to build it; the largest difference of a logit."""
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, out)
+    """Weights under timm's names; the largest difference of a logit."""
+    save_tensors(model.state_dict(), out)
     settings: dict[str, Any] = {"num_classes": facts.num_classes, "img_size": facts.image_size, **facts.sizes}
-    architecture = "VisionTransformerDistilled" if facts.model == CUSTOM else facts.model
-    out.with_suffix(".json").write_text(
-        json.dumps(
-            {
-                "architecture": architecture,
-                "model_args": settings,
-                "class_names": facts.class_names,
-                "mean": facts.mean,
-                "std": facts.std,
-                "crop_ratio": facts.crop_ratio,
-                "interpolation": "bicubic",
-            },
-            indent=2,
-        )
-        + "\n"
-    )
     copy: nn.Module
     if facts.model == CUSTOM:
         copy = VisionTransformerDistilled(**settings)
@@ -95,6 +88,23 @@ def write_timm(model: nn.Module, facts: StudentFacts, out: Path, pixels: Tensor,
     with torch.inference_mode():
         answers: Tensor = copy.eval()(pixels)
     return float((answers - expected).abs().max())
+
+
+def describe(facts: StudentFacts, out: Path) -> Path:
+    """Write what timm needs to build the network beside its weights, as `.json`; the path of that."""
+    described = out.with_suffix(".json")
+    data = {
+        "architecture": "VisionTransformerDistilled" if facts.model == CUSTOM else facts.model,
+        "model_args": {"num_classes": facts.num_classes, "img_size": facts.image_size, **facts.sizes},
+        "class_names": facts.class_names,
+        "mean": facts.mean,
+        "std": facts.std,
+        "crop_ratio": facts.crop_ratio,
+        "interpolation": "bicubic",
+    }
+    write_partial(described, (json.dumps(data, indent=2) + "\n").encode())
+    replace_durably(described)
+    return described
 
 
 def write_onnx(model: nn.Module, facts: StudentFacts, out: Path, pixels: Tensor, expected: Tensor) -> float:

@@ -10,6 +10,7 @@ from deit_pipe.stages.console.facts import Facts, plain
 from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
+from deit_pipe.stages.networks.durable_files import naming
 from deit_pipe.stages.opened.images import given_choice, open_images
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.pack import PackOptions
@@ -43,7 +44,7 @@ def run(options: PackOptions) -> CommandResult:
         if table is None:
             continue
         file = out / f"{split}.arrow"
-        with progress(f"packing {split}", len(table), "images") as shown:
+        with naming(file), progress(f"packing {split}", len(table), "images") as shown:
             pack_samples(table, file, raw=options.raw, progress=shown.reach)
         written[split] = PackedSplit(str(file), len(table), file.stat().st_size)
     lines = [f"{split}: {one.images:,} images, {human_bytes(one.bytes)}, {one.file}" for split, one in written.items()]

@@ -11,12 +11,11 @@ from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.face.cache import Cache
 from deit_pipe.stages.machine.distributed import Processes, processes
 from deit_pipe.stages.machine.engine_words import engine_line
 from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.opened.cache import OpenedCache, open_cache
-from deit_pipe.stages.opened.replay import ReplayContext
-from deit_pipe.stages.opened.same_program import check_same_program
 from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.compare import CompareOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
@@ -29,7 +28,7 @@ from deit_pipe.stages.training.fit import Fit
 from deit_pipe.stages.training.outcome import result_text
 from deit_pipe.stages.training.run_folder import begin, finished, only_writer
 from deit_pipe.stages.training.settings import config_as_toml
-from deit_pipe.stages.training.target_sources import CachedTargets, NoTargets, OnlineTargets
+from deit_pipe.stages.training.target_sources import NoTargets, OnlineTargets
 from deit_pipe.stages.training.trainer import Schedule
 from deit_pipe.store.gates import read_gate
 
@@ -59,15 +58,15 @@ def run_one(options: TrainStudentOptions) -> CommandResult:
     with processes(options.device) as group, ExitStack() as stack:
         if group.first and not options.print_config:
             note(engine_line(choose_workers(options.workers)))
-        cache = open_cache(options.cache)
-        decided = decide(options, cache, group)
+        opened = open_cache(options.cache)
+        decided = decide(options, opened, group)
         if options.print_config:
             shown = {name: value for name, value in decided.config.items() if name not in DERIVED}
             return CommandResult(config_as_toml(shown), decided.config)
         check_options(options, decided.settings)
-        images = open_run_images(options, cache, decided)
-        facts = student_facts(options, cache.manifest, images.train, decided.settings)
-        readers = open_readers(options, decided.names, decided.loss)
+        images = open_run_images(options, opened, decided)
+        facts = student_facts(options, opened.manifest, images.train, decided.settings)
+        cache = Cache(opened, images, open_readers(options, decided.names, decided.loss))
         run_folder = Path(options.out)
         if group.first:
             stack.enter_context(only_writer(run_folder))
@@ -78,12 +77,11 @@ def run_one(options: TrainStudentOptions) -> CommandResult:
         if done is not None:
             return CommandResult(f"{run_folder}: nothing to do, this run is finished\n{result_text(done)}", done)
 
-        schedule = schedule_of(options, cache, decided)
-        context = ReplayContext(cache.stored, images.train)
-        alone = None if readers else targets_alone(options, cache, decided, images, group, context)
+        schedule = schedule_of(options, opened, decided)
+        alone = None if cache.teachers else targets_alone(options, opened, decided, group, cache)
         if group.first:
-            say_proof(cache)
-        check_same_program(options.cache, cache.provenance, cache.recipe, facts.mean, facts.std, group.device)
+            say_proof(opened)
+        cache.check_program(facts.mean, facts.std, group.device)
         trainer = build_trainer(options, decided, facts, cache.recipe, group)
         trainer.taught = not isinstance(alone, NoTargets)
         if group.first:
@@ -97,12 +95,10 @@ def run_one(options: TrainStudentOptions) -> CommandResult:
             validation=images.val,
             test=images.test,
             teacher=known_teacher(options, decided.names),
-            image_size=cache.manifest.image_size,
+            image_size=cache.image_size,
             workers=choose_workers(options.workers),
             run_folder=run_folder,
-            make_targets=lambda epoch, step: (
-                alone or CachedTargets(readers, lambda: schedule.cells(group, epoch, step), context)
-            ),
+            make_targets=lambda epoch, step: alone or cache.targets(lambda: schedule.cells(group, epoch, step)),
         )
         result = fit.run()
     return CommandResult(result_text(result), result)
@@ -136,16 +132,13 @@ def schedule_of(options: TrainStudentOptions, cache: OpenedCache, decided: Decis
 
 
 def targets_alone(
-    options: TrainStudentOptions,
-    cache: OpenedCache,
-    decided: Decisions,
-    images: DataSet,
-    group: Processes,
-    context: ReplayContext,
+    options: TrainStudentOptions, opened: OpenedCache, decided: Decisions, group: Processes, cache: Cache
 ) -> OnlineTargets | NoTargets:
     """What stands in for cached targets: the teacher in the loop, or nothing at all for the loss `none`."""
     if options.online_teacher:
-        return online_targets(options, group, cache.stored.teacher(decided.names[0]), images.train, context)
+        return online_targets(
+            options, group, opened.stored.teacher(decided.names[0]), cache.images.train, cache.context
+        )
     if group.first:
         note(f"no teacher in {options.cache} is complete: --loss none can train, its views are compared with nothing")
     return NoTargets()

@@ -13,6 +13,23 @@ from deit_pipe.store.manifest import TeacherIdentity
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.record import read_signed, signed_json
+from deit_pipe.store.strict.json_values import OBJECT, check_values, optional, real, text, whole
+
+_SHARE, _LINE, _COUNT = optional(real(-1e6, 1e6)), text(4000), whole(0, 1 << 40)
+RULES = {
+    **dict.fromkeys(("accuracy", "skill", "skill_low", "skill_high", "ece", "mean_confidence", "known"), _SHARE),
+    **dict.fromkeys(("decision", "model", "weights_sha256", "head", "reason", "identity"), _LINE),
+    **dict.fromkeys(("body", "split", "known_from"), optional(_LINE)),
+    **dict.fromkeys(("image_size", "num_classes", "images", "classes_seen", "seed"), _COUNT),
+    "trained_size": optional(_COUNT),
+    "measured": real(0, 1e12),
+    "cause": optional(OBJECT),
+}
+CAUSE_RULES = {
+    **dict.fromkeys(("kind", "text", "cure"), _LINE),
+    **dict.fromkeys(("before", "after"), real(-1e6, 1e6)),
+    "images": _COUNT,
+}
 
 
 def gate_key(teacher: str) -> str:
@@ -33,7 +50,14 @@ def read_gate_file(location: str | Path | Location, teacher: str) -> GateFile:
         record = read_signed(open_location(location).get(gate_key(teacher)))
     except ObjectMissing:
         return GateFile(None, None)
-    return GateFile(record, "fails its SHA-256" if record is None else None)
+    if record is None:
+        return GateFile(None, "fails its SHA-256")
+    try:
+        check_values(record, RULES)
+        check_values(record.get("cause") or {}, CAUSE_RULES)
+    except ValueError as error:
+        return GateFile(None, f"says what cannot be: {error}")
+    return GateFile(record, None)
 
 
 def read_gate(location: str | Path | Location, teacher: str) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 from deit_pipe.store.errors import FieldDifference, FormatInvalid
 from deit_pipe.store.formats import TargetFormat
+from deit_pipe.store.strict.json_values import DIGEST, OBJECT, Rule, check_values, reals, text, whole
 
 FORMAT_VERSION = 2  # of new caches
 READABLE = (1, 2)  # a cache keeps its version for ever; what is added to it is written in that version
@@ -27,10 +28,17 @@ class Identity:
 
     FIRST: ClassVar[frozenset[str]]
     """The fields of the first hour, which every file names."""
+    RULES: ClassVar[Mapping[str, Rule]]
+    """What the values of a file must be."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of `to_json`; an unknown field, or an absent one of `FIRST`, raises TypeError."""
+        """Inverse of `to_json`.
+
+        Raises:
+            TypeError: an unknown field, or an absent one of `FIRST`. ValueError: a value that none can have.
+        """
+        check_values(data, cls.RULES)
         absent = sorted(cls.FIRST - data.keys())
         if absent:
             raise TypeError(f"{', '.join(absent)} absent")
@@ -79,6 +87,17 @@ class Manifest(Identity):
             "format_version",
         }
     )
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "samples_digest": DIGEST,
+        "num_samples": whole(1, 1 << 40),
+        "num_classes": whole(1, 1_000_000),
+        "recipe": OBJECT,
+        "recipe_digest": DIGEST,
+        "seed": whole(0, (1 << 63) - 1),
+        "image_size": whole(1, 1 << 14),
+        "views_version": whole(0, 10_000),
+        "format_version": whole(1, 10_000),
+    }
 
     samples_digest: str
     num_samples: int
@@ -135,6 +154,21 @@ class TeacherIdentity(Identity):
             "block_slots",
         }
     )
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "name": text(100),
+        "model": text(300),
+        "weights_sha256": DIGEST,
+        "head": text(100),
+        "mean": reals(3, 3, -1e6, 1e6),
+        "std": reals(3, 3, -1e6, 1e6),
+        "image_size": whole(1, 1 << 14),
+        "precision": text(20),
+        "num_classes": whole(1, 1_000_000),
+        "batch_size": whole(1, 1 << 24),
+        "targets": text(100),
+        "taus": reals(1, 64, 1e-6, 1e6),
+        "block_slots": whole(1, 1 << 31),
+    }
 
     name: str
     model: str
@@ -151,7 +185,7 @@ class TeacherIdentity(Identity):
     block_slots: int
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not is_teacher_name(self.name):
             raise FormatInvalid(
                 f"teacher name {self.name!r} cannot be a folder name",
                 cure="give --name with lower-case letters, digits, '.', '_', '-', starting with a letter or digit",
@@ -166,6 +200,11 @@ class TeacherIdentity(Identity):
     def format(self) -> TargetFormat:
         """The parsed `targets` and `taus`."""
         return TargetFormat.parse(self.targets, self.taus, self.num_classes)
+
+
+def is_teacher_name(name: str) -> bool:
+    """Whether a teacher can have this name: it is a folder's and a file's."""
+    return _NAME.fullmatch(name) is not None
 
 
 def canonical_digest(data: Any) -> str:

@@ -25,13 +25,16 @@ from numpy.typing import NDArray
 from deit_pipe.store import sealed
 from deit_pipe.store.errors import CacheCorrupt
 from deit_pipe.store.layout import blocks_per_epoch
-from deit_pipe.store.manifest import Manifest, TeacherIdentity, read_manifest, read_teacher
+from deit_pipe.store.manifest import Manifest, TeacherIdentity, plain_texts, read_manifest, read_teacher
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.proof.witness import Witnesses, witnesses_of
 from deit_pipe.store.record import BlockRecord, Owner, owner_of, read_signed, record_stem, signed_json
+from deit_pipe.store.strict.json_values import OBJECT, check_values, real, whole
 
 Cell = sealed.Cell
+EPOCHS = whole(0, 1_000_000)
+RUN_RULES = {"time": real(0, 1e12), "world": whole(1, 1 << 20), "provenance": OBJECT}
 
 
 class Damage(NamedTuple):
@@ -195,7 +198,7 @@ def _read_once(place: Location, teacher: str, owner: Owner | None) -> Ledger:
     epochs = None
     if (key := f"{root}/epochs.json") in keys:
         document = read_signed(place.get(key))
-        epochs = None if document is None else int(document["epochs"])
+        epochs = None if document is None or not EPOCHS.holds(document.get("epochs")) else document["epochs"]
     recorded = [key for key in keys if key.startswith((f"{root}/blocks/", f"{root}/sealed"))]
     if epochs is None and (recorded or key in keys):  # nothing at all is a teacher that has just been added
         damage.append(Damage(key, (0, 0), True, "is missing" if key not in keys else "fails its SHA-256"))
@@ -242,7 +245,16 @@ def read_runs(
     folder = f"ledger/{teacher}/runs"
     keys = place.sizes(folder) if listed is None else [key for key in listed if key.startswith(f"{folder}/")]
     documents = [read_signed(place.get(key)) for key in sorted(keys)]
-    return [document for document in documents if document is not None]
+    return [document for document in documents if document is not None and _is_run(document)]
+
+
+def _is_run(document: dict[str, Any]) -> bool:
+    try:
+        check_values(document, RUN_RULES)
+    except ValueError:
+        return False
+    document["provenance"] = plain_texts(document["provenance"])
+    return document.keys() >= RUN_RULES.keys()
 
 
 def write_run(place: Location, teacher: str, world: int, provenance: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from deit_pipe.store.errors import CacheBusy
+from deit_pipe.store.places.inside import check_inside
 from deit_pipe.store.places.local import LocalDirectory
 from deit_pipe.store.places.location import Location, ObjectExists, ObjectMissing
 
@@ -97,15 +98,15 @@ class WriterLock:
         place.make_folder("locks")
         try:
             if rank == 0:
-                self._lock_file(place.root / run, fcntl.LOCK_EX)
+                self._lock_file(check_inside(place.root, run), fcntl.LOCK_EX)
                 with contextlib.suppress(OSError):  # only said in messages; a full disk is found soon enough
                     os.truncate(self._files[0].handle, 0)
                     who = f"{socket.gethostname()} process {os.getpid()}"
                     os.pwrite(self._files[0].handle, who.encode(), 0)
-                self._lock_file(place.root / ranks, fcntl.LOCK_EX)
+                self._lock_file(check_inside(place.root, ranks), fcntl.LOCK_EX)
                 self._files.pop().close()
             else:
-                self._lock_file(place.root / ranks, fcntl.LOCK_SH)
+                self._lock_file(check_inside(place.root, ranks), fcntl.LOCK_SH)
         except BaseException:
             self.release()
             raise

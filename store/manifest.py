@@ -28,10 +28,13 @@ from deit_pipe.store.identity import (
     Manifest,
     TeacherIdentity,
     canonical_digest,
+    is_teacher_name,
 )
 from deit_pipe.store.places.location import Location, ObjectExists, ObjectMissing
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.samples import SAMPLES, SampleIndex, decode_samples, encode_samples, sample_bytes
+from deit_pipe.store.strict.json_values import DIGEST, Rule, check_values, strict_json
+from deit_pipe.store.strict.parquet_bounds import ROWS_ALWAYS, most_rows
 
 __all__ = [
     "FORMAT_VERSION",
@@ -56,7 +59,9 @@ IdentityType = TypeVar("IdentityType", bound=Identity)
 MANIFEST = "MANIFEST.json"
 PROVENANCE = "PROVENANCE.json"
 ZARR_ROOT = "targets.zarr"
+_BESIDE = {"files": Rule("SHA-256 by key", lambda v: isinstance(v, dict) and all(map(DIGEST.holds, v.values())))}
 _ROOT_METADATA = b'{"attributes":{},"zarr_format":3,"node_type":"group"}'
+MOST_TEXT, MOST_TEXTS = 2000, 100  # of provenance: characters, entries
 _OURS = (MANIFEST, PROVENANCE, SAMPLES, "targets.zarr/", "teachers/", "ledger/", "locks/", "encoded/")
 
 
@@ -126,9 +131,14 @@ def read_manifest_file(location: str | Path | Location) -> ManifestFile:
             cure=f"make one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME",
         ) from None
     manifest, document = _read_identity(place, MANIFEST, data, Manifest)
+    if manifest.num_samples > ROWS_ALWAYS and manifest.num_samples > most_rows(place.size(SAMPLES) or 0):
+        what = f"names {manifest.num_samples:,} samples, more than {SAMPLES} can hold"
+        raise corrupt_file(place.path, MANIFEST, what)
     # the rule since format 1; of the recipe as it was written, whatever fields this program would write
     if canonical_digest(manifest.recipe) != manifest.recipe_digest:
         raise corrupt_file(place.path, MANIFEST, "holds a recipe that is not the one of its recipe_digest")
+    if SAMPLES not in document.get("files", {}):
+        raise corrupt_file(place.path, MANIFEST, f"has no SHA-256 of {SAMPLES}")
     return ManifestFile(manifest, document["files"], document.get("data"))
 
 
@@ -153,7 +163,7 @@ def read_data_choice(location: str | Path | Location) -> dict[str, Any] | None:
 def read_provenance(location: str | Path | Location) -> dict[str, str]:
     """Library versions at creation (no identity); empty if they were lost."""
     try:
-        return {str(k): str(v) for k, v in json.loads(open_location(location).get(PROVENANCE)).items()}
+        return plain_texts(strict_json(open_location(location).get(PROVENANCE)))
     except (ObjectMissing, ValueError, AttributeError):
         return {}
 
@@ -166,13 +176,15 @@ def read_samples(location: str | Path | Location) -> SampleIndex:
     """
     place = open_location(location)
     file = read_manifest_file(place)
-    return decode_samples(place.path, sample_bytes(place), file.files[SAMPLES])
+    return decode_samples(
+        place.path, sample_bytes(place), file.files[SAMPLES], file.manifest.num_samples, file.manifest.num_classes
+    )
 
 
 def list_teachers(location: str | Path | Location) -> list[str]:
     """Names of the teachers of a cache, sorted."""
     keys = open_location(location).sizes("teachers")
-    return sorted(key[len("teachers/") : -len(".json")] for key in keys if key.endswith(".json"))
+    return sorted(name for key in keys if (name := named_by(key)) is not None)
 
 
 def read_teacher(location: str | Path | Location, name: str) -> TeacherIdentity:
@@ -227,6 +239,25 @@ def teacher_key(name: str) -> str:
     return f"teachers/{name}.json"
 
 
+def named_by(key: str) -> str | None:
+    """The teacher whose identity a file is; None for what systems and people leave beside them."""
+    name = key.removeprefix("teachers/").removesuffix(".json")
+    return name if is_teacher_name(name) and key == teacher_key(name) else None
+
+
+def plain_texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Provenance as it may be shown: one line each, of bounded length."""
+    return {
+        str(key)[:MOST_TEXT]: " ".join(str(value)[:MOST_TEXT].split("\n"))
+        for key, value in [*values.items()][:MOST_TEXTS]
+    }
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first."""
+    return str(error).partition("\n")[0]
+
+
 def _sealed(identity: Identity, beside: Mapping[str, Any], version: int) -> dict[str, Any]:
     content = {"identity": identity.to_json(), **beside}
     return {"deit_pipe": version, **content, "sha256": canonical_digest(content)}
@@ -237,7 +268,7 @@ def _read_identity(
 ) -> tuple[IdentityType, dict[str, Any]]:
     """The identity in a file, and the file's whole content, both as its SHA-256 vouches for them."""
     try:
-        document = json.loads(data)
+        document = strict_json(data)
         version = document.pop("deit_pipe")
         stated = document.pop("sha256")
         intact = canonical_digest(document) == stated
@@ -251,10 +282,11 @@ def _read_identity(
         )
     if not intact:
         raise corrupt_file(place.path, key, "fails its SHA-256")
-    if document["identity"].get("format_version", version) != version:
-        raise corrupt_file(place.path, key, "says two different formats")
     try:
-        return kind.from_json(document["identity"]), document
+        identity = kind.from_json(document["identity"])
+        check_values(document, _BESIDE)
+    except (ValueError, KeyError, FormatInvalid) as error:
+        raise corrupt_file(place.path, key, f"says what cannot be: {first_line(error)}") from None
     except TypeError as error:
         known = ", ".join(field.name for field in fields(kind))  # type: ignore[arg-type]
         raise CacheMismatch(
@@ -262,6 +294,9 @@ def _read_identity(
             details=[f"known: {known}"],
             cure="use the deit-pipe that wrote it",
         ) from None
+    if getattr(identity, "format_version", version) != version:
+        raise corrupt_file(place.path, key, "says two different formats")
+    return identity, document
 
 
 def _refuse_foreign(place: Location) -> None:

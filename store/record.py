@@ -10,6 +10,7 @@ from deit_pipe.store.identity import Manifest, TeacherIdentity, canonical_digest
 from deit_pipe.store.layout import Block
 from deit_pipe.store.proof.witness import BlockWitness
 from deit_pipe.store.statistics import BlockStatistics
+from deit_pipe.store.strict.json_values import strict_json
 
 LATER = ("cache", "teacher", "witness")
 """What records have had since format 2."""
@@ -109,7 +110,7 @@ def signed_json(data: Mapping[str, Any]) -> bytes:
 def read_signed(data: bytes) -> dict[str, Any] | None:
     """Read what `signed_json` made; None if it is damaged."""
     try:
-        document: dict[str, Any] = json.loads(data)
+        document: dict[str, Any] = strict_json(data)
         stated = document.pop("sha256")
         return document if canonical_digest(document) == stated else None
     except (ValueError, KeyError, AttributeError, TypeError):

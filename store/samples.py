@@ -3,15 +3,18 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.store.errors import corrupt_file
 from deit_pipe.store.places.location import Location, ObjectMissing
+from deit_pipe.store.strict.json_values import strict_json
+from deit_pipe.store.strict.parquet_bounds import check_decoded_size, most_decoded
 
 SAMPLES = "samples.parquet"
+MOST_NAMES = 64_000_000  # bytes of class names
 
 
 class SampleIndex(NamedTuple):
@@ -50,27 +53,74 @@ def sample_bytes(place: Location) -> bytes | None:
         return None
 
 
-def decode_samples(path: str, data: bytes | None, sha256: str) -> SampleIndex:
-    """What `sample_bytes` gave, checked against its SHA-256 in the manifest; `path` is named in errors.
+def decode_samples(path: str, data: bytes | None, sha256: str, rows: int, classes: int) -> SampleIndex:
+    """What `sample_bytes` gave, checked against its SHA-256 and the counts in the manifest; `path` is named in errors.
 
     Raises:
-        CacheCorrupt: it is damaged or gone.
+        CacheCorrupt: it is damaged or gone, or says what cannot be.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if data is None:
         raise corrupt_file(path, SAMPLES, "is gone")
     if hashlib.sha256(data).hexdigest() != sha256:
         raise corrupt_file(path, SAMPLES, "fails its SHA-256")
-    table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-    names = json.loads(table.schema.metadata[b"class_names"])
-    return SampleIndex(
-        table["key"].to_pylist(),
-        table["label"].to_numpy().astype(np.int64),
-        table["byte_size"].to_numpy().astype(np.int64),
-        tuple(names),
+    try:
+        return _decoded(data, rows, classes)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise corrupt_file(path, SAMPLES, f"says what cannot be: {str(error).splitlines()[0]}") from None
+
+
+def _decoded(data: bytes, rows: int, classes: int) -> SampleIndex:
+    """The table of a file of which nothing is believed."""
+    import pyarrow.compute as pc
+
+    file = _opened(data)
+    if file.metadata.num_rows != rows:
+        raise ValueError(f"{file.metadata.num_rows:,} rows for {rows:,} samples")
+    names = strict_json((file.schema_arrow.metadata or {})[b"class_names"], MOST_NAMES)
+    if not isinstance(names, list) or len(names) != classes or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class names that are not {classes:,} texts")
+    table = file.read(columns=list(_columns()))
+    if any(column.null_count for column in table.columns):
+        raise ValueError("rows without a value")
+    length = sum(
+        pc.sum(pc.take(pc.binary_length(part.dictionary), part.indices)).as_py() or 0 for part in table["key"].chunks
     )
+    if length > most_decoded(len(data)):
+        raise ValueError(f"keys of {length:,} bytes in {len(data):,}")
+    labels, sizes = (np.asarray(table[name].to_numpy(), np.int64) for name in ("label", "byte_size"))
+    if len(labels) != rows or labels.min() < -1 or labels.max() >= classes or sizes.min() < 0:
+        raise ValueError("labels or sizes out of range")
+    return SampleIndex(table["key"].to_pylist(), labels, sizes, tuple(names))
+
+
+def _columns() -> dict[str, Any]:
+    import pyarrow as pa
+
+    return {"key": pa.dictionary(pa.int32(), pa.string()), "label": pa.int64(), "byte_size": pa.int64()}
+
+
+def _opened(data: bytes) -> Any:
+    """The file, once it is known not to decode to more than it may.
+
+    Raises:
+        ValueError, OSError: it cannot be read, or decodes to too much.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(
+        pa.BufferReader(data),
+        read_dictionary=["key"],  # a long text in many rows is there once
+        page_checksum_verification=True,
+        thrift_string_size_limit=MOST_NAMES,
+        thrift_container_size_limit=1 << 20,
+    )
+    schema = file.schema_arrow
+    for name, kind in _columns().items():
+        if schema.field(name).type != kind:
+            raise ValueError(f"column {name} of {schema.field(name).type}")
+    check_decoded_size(data, file.metadata)
+    return file
 
 
 def decode_labels(data: bytes | None) -> NDArray[np.int64] | None:
@@ -79,14 +129,10 @@ def decode_labels(data: bytes | None) -> NDArray[np.int64] | None:
     Returns:
         True classes, int64 [N], -1 for unlabelled samples; None where the table is gone or damaged (verify names it).
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if data is None:
         return None
     try:
-        reader = pa.BufferReader(data)
-        column = pq.read_table(reader, columns=["label"], page_checksum_verification=True)["label"]
-    except (OSError, pa.ArrowException):
+        column = _opened(data).read(columns=["label"])["label"]
+    except (OSError, ValueError, KeyError):
         return None
     return np.asarray(column.to_numpy(), np.int64)

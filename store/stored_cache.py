@@ -68,7 +68,9 @@ class StoredCache:
         Raises:
             CacheCorrupt: it is damaged or gone.
         """
-        return decode_samples(self.place.path, self._sample_bytes, self.manifest_file.files[SAMPLES])
+        manifest, files, _ = self.manifest_file
+        counts = manifest.num_samples, manifest.num_classes
+        return decode_samples(self.place.path, self._sample_bytes, files[SAMPLES], *counts)
 
     @cached_property
     def labels(self) -> NDArray[np.int64] | None:

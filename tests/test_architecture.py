@@ -115,6 +115,7 @@ ROOMS = {
     "inspection": {"console", "machine", "networks", "opened", "options"},
     "comparing": {"console", "machine", "networks", "opened", "options"},
     "checking": {"console", "machine", "opened", "options"},
+    "face": {"console", "machine", "networks", "opened", "options", "training"},
     "pages": {"checking", "comparing", "console", "inspection", "networks", "opened", "options", "training"},
 }
 MOST_FILES = 20

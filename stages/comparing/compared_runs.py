@@ -10,9 +10,10 @@ from typing import Any
 from deit_pipe.pipeline.sources.exclude_list import digest_of
 from deit_pipe.stages.comparing.intervals import Difference, Spread, paired_difference, spread
 from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
-from deit_pipe.stages.networks.file_names import RUN_CONFIG
+from deit_pipe.stages.networks.begun_command import begun_command
+from deit_pipe.stages.networks.file_names import RESULT, RUN_CONFIG
+from deit_pipe.stages.networks.sums import check_sums
 
-RESULT = "result.json"
 HEADS = ("class", "dist", "fused")
 # What of a run does not make it another line of the table: seeds, places, machines, how often it looked.
 NOT_SETTINGS = {
@@ -109,8 +110,9 @@ def read_compared(folder: Path) -> ComparedRun:
     """Read one run folder.
 
     Raises:
-        Missing: no run, not finished, or never measured.
+        Missing: no run, not finished, or never measured. Corrupt: a file is not what was written.
     """
+    check_sums(folder, [name for name in (RUN_CONFIG, RESULT) if (folder / name).is_file()])
     config, result = _read(folder / RUN_CONFIG), _read(folder / RESULT)
     if config is None:
         raise Missing(
@@ -119,7 +121,7 @@ def read_compared(folder: Path) -> ComparedRun:
         )
     if result is None:
         raise Missing(
-            f"{folder} is not finished: {RESULT} is not there", cure=f"go on with it: {config.get('command')}"
+            f"{folder} is not finished: {RESULT} is not there", cure=f"go on with it: {begun_command(folder)}"
         )
     selected = result.get("selected") or ""
     scores = result.get(selected)

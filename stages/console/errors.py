@@ -1,5 +1,7 @@
 """What can go wrong in a stage, grouped by what the reader does next (the exit code)."""
 
+from collections.abc import Sequence
+
 from deit_pipe import DeitPipeError
 
 
@@ -41,3 +43,11 @@ class Terminated(StageError):
     """SIGTERM arrived; a checkpoint was saved. 143 = 128 + SIGTERM, as schedulers expect."""
 
     exit_code = 143
+
+
+class SystemProblem(StageError):
+    """The machine, not the data or the options: full, read-only, forbidden, unreachable. See `system_errors`."""
+
+    def __init__(self, what: str, exit_code: int = 3, *, details: Sequence[str] = (), cure: str | None = None) -> None:
+        super().__init__(what, details=details, cure=cure)
+        self.exit_code = exit_code

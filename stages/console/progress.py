@@ -1,12 +1,13 @@
 """What is said while a command works, on stderr: notes, and progress of long work."""
 
+import contextlib
 import math
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from deit_pipe.stages.console.shown import shown, tell
 from deit_pipe.stages.console.words import human_duration
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def note(message: str) -> None:
     """One line about what is going on, on stderr: never part of a result."""
-    print(message, file=sys.stderr, flush=True)
+    tell(message)
 
 
 class Progress:
@@ -46,18 +47,18 @@ class Progress:
         if not (console.is_terminal or console.is_jupyter):
             return
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=console,
             transient=False,
         )
         self._bar.start()
         self._task = self._bar.add_task(
-            self.title, total=self.total, completed=self.done, unit=self.unit, rate="", detail=""
+            shown(self.title), total=self.total, completed=self.done, unit=self.unit, rate="", detail=""
         )
 
     @property
@@ -69,7 +70,7 @@ class Progress:
     def advance(self, units: int, detail: str = "") -> None:
         """`units` more are done; `detail` is a short text beside the bar, such as the loss."""
         self.done += units
-        self.detail = detail or self.detail
+        self.detail = shown(detail) or self.detail
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, rate=f"{self.rate:.0f}/s", detail=self.detail)
         elif not self.quiet and time.monotonic() - self._last_line >= self.LOG_SECONDS:
@@ -89,7 +90,8 @@ class Progress:
 
     def _close(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                self._bar.stop()
         elif not self.quiet:
             note(
                 f"{self.title}: {self.done}/{self.total} {self.unit} in "

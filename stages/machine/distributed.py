@@ -1,7 +1,7 @@
 """The processes of one run: alone, or started by torchrun (gloo on the CPU, nccl on GPUs)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -46,6 +46,12 @@ class Processes:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return [float(value) for value in total]
+
+    def share(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give every process rank 0's values, in place."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on at least one process."""

@@ -23,6 +23,7 @@ def watched(
     network: str,
     workers: int,
     *,
+    shares_cores: bool = False,
     quiet: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> "Generator[ViewBatch, None, None]":
@@ -32,6 +33,7 @@ def watched(
         views: of `load_views`; closed with this.
         network: what takes them: "teacher" or "student".
         workers: that make them.
+        shares_cores: the network runs on the same cores, so that either is slower than it would be alone.
         quiet: say nothing.
         clock: seconds.
     """
@@ -49,12 +51,12 @@ def watched(
                 seen, left = seen + len(batch), left + batch.left_to_pillow
                 if not said and came - started >= SETTLED:
                     said = True
-                    say_waiting(timed, waited, came - started, network, workers)
+                    say_waiting(timed, waited, came - started, network, workers, shares_cores)
                 yield batch
                 asked = clock()
         finally:
             if not said and seen and asked - started >= SHORTEST:
-                say_waiting(timed, waited, asked - started, network, workers)
+                say_waiting(timed, waited, asked - started, network, workers, shares_cores)
             if left and not quiet:
                 note(
                     f"note: {left:,} of {seen:,} views were left to Pillow, the same but slower: "
@@ -62,14 +64,15 @@ def watched(
                 )
 
 
-def say_waiting(views: int, waited: float, seconds: float, network: str, workers: int) -> None:
+def say_waiting(views: int, waited: float, seconds: float, network: str, workers: int, shares_cores: bool) -> None:
     """The line, where the wait is worth one: what the workers make is what came, the network takes it in the rest."""
     if waited < MUCH * seconds or waited >= seconds:
         return
     rate = views / seconds
     found = Pace(rate, VIEWS, rate, views / (seconds - waited))
+    shared = f"; they share the cores with the {network}" if shares_cores else ""
     note(
         f"note: {waited / seconds:.0%} of the time goes into waiting for views: "
-        f"{limit_line(found, network, worker_words(workers), own_cores())}\n"
+        f"{limit_line(found, network, worker_words(workers), own_cores())}{shared}\n"
         "  deit-pipe bench says what would help here"
     )

@@ -89,10 +89,11 @@ class GivenTargets:
 
 def stepping(trainer: Trainer, schedule: Schedule, views: Iterator[ViewBatch]) -> Callable[[], int]:
     """Stage two's work on a batch: a whole optimiser step."""
-    sizes, targets = schedule.part_sizes(trainer.group), GivenTargets(trainer.facts.num_classes)
+    sizes = schedule.part_sizes(trainer.group)
+    batches = trainer.batches(views, GivenTargets(trainer.facts.num_classes))
 
     def work() -> int:
-        trainer.step(views, targets, sizes, 0)
+        trainer.step(batches, sizes, 0)
         return sum(sizes)
 
     return work

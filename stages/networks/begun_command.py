@@ -4,13 +4,22 @@ import json
 import shlex
 from pathlib import Path
 
+from deit_pipe.stages.networks.durable_files import open_regular
 from deit_pipe.stages.networks.file_names import RUN_CONFIG
 
 
 def begun_command(folder: Path) -> str:
-    """The command that trains into a folder: the one that it was begun with, where that is known."""
+    """The command that trains into a folder: the one that it was begun with, where that is known.
+
+    It is shown to be pasted into a shell, and the folder may be a stranger's: what is no plain train-student command
+    is not shown.
+    """
     try:
-        config = json.loads((folder / RUN_CONFIG).read_text(encoding="utf-8"))
-        return str(config["command"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"deit-pipe train-student --out {shlex.quote(str(folder))}"
+        with open_regular(folder / RUN_CONFIG) as file:
+            command = str(json.loads(file.read())["command"])
+        words = shlex.split(command)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        words = []
+    if words[:2] == ["deit-pipe", "train-student"] and shlex.join(words) == command:
+        return command
+    return f"deit-pipe train-student --out {shlex.quote(str(folder))}"

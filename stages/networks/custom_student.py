@@ -1,6 +1,7 @@
 """How a student of your own sizes is typed: `custom:64x3x2/8` is width x depth x heads, patches of 8 px. No torch."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deit_pipe.stages.console.errors import UsageProblem
@@ -60,3 +61,10 @@ def custom_text(sizes: CustomSizes) -> str:
     own = (sizes.width, sizes.depth, sizes.heads)
     middle = "" if own == (usual.width, usual.depth, usual.heads) else ":" + "x".join(map(str, own))
     return f"{CUSTOM}{middle}" + (f"/{sizes.patch_size}" if sizes.patch_size else "")
+
+
+def custom_sizes(sizes: Mapping[str, int]) -> CustomSizes:
+    """Sizes as `student.json` and exports have them; the usual ones where there are none."""
+    if not sizes:
+        return CustomSizes()
+    return CustomSizes(*(sizes[name] for name in ("embed_dim", "depth", "num_heads", "patch_size")))

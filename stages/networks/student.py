@@ -1,23 +1,29 @@
 """The student: a timm model, usually a ViT with a class and a distillation token, and what a run keeps of it."""
 
 import json
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.layers import DropPath, resample_abs_pos_embed, to_2tuple
+from timm.layers import DropPath, to_2tuple
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
-from deit_pipe.stages.console.errors import Missing, UsageProblem
+from deit_pipe.stages.console.errors import Corrupt, Missing, UsageProblem
 from deit_pipe.stages.networks.begun_command import begun_command
 from deit_pipe.stages.networks.custom_student import CUSTOM
+from deit_pipe.stages.networks.durable_files import open_regular
 from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
-from deit_pipe.stages.networks.weights import classifier_name, load_into, normalisation, resolve_tag
+from deit_pipe.stages.networks.sums import check_sums
+from deit_pipe.stages.networks.two_heads import has_two_heads
+from deit_pipe.stages.networks.weights import load_into, normalisation, resolve_tag
 
+MOST_BYTES = 64_000_000  # of student.json, whose class names may be many
 DEIT3_LAYER_SCALE = 1e-4  # facebookresearch/deit models_v2.py; timm's deit3 models begin at 1e-6
 
 
@@ -109,15 +115,10 @@ def describe_student(
     return StudentFacts(model=CUSTOM, mean=mean, std=std, sizes=sizes, **common)
 
 
-def is_distilled(model: nn.Module) -> bool:
-    """Whether it has a class and a distillation head."""
-    return isinstance(model, VisionTransformerDistilled)
-
-
 def build_student(facts: StudentFacts) -> nn.Module:
     """The network with fresh weights, drawn from torch's global generator (seed it right before).
 
-    A distilled model is set to return both heads in training.
+    One with two heads is set to return both in training.
 
     Raises:
         UsageProblem: the model does not fit the image size.
@@ -143,7 +144,7 @@ def build_student(facts: StudentFacts) -> nn.Module:
             expected=f"a multiple of its {patch} px patches",
             cure="choose another --student, or a cache with another --img-size",
         )
-    if is_distilled(model):
+    if has_two_heads(model):
         model.set_distilled_training(True)  # type: ignore[operator]
     return model
 
@@ -173,6 +174,7 @@ def _create(facts: StudentFacts, settings: dict[str, Any]) -> nn.Module:
             except TypeError:
                 if place == len(tries) - 1:
                     raise
+        _check_size(model, facts.image_size)
     except (AssertionError, TypeError, ValueError) as error:
         raise UsageProblem(
             f"{facts.model} cannot be built for {facts.image_size} px images",
@@ -183,62 +185,39 @@ def _create(facts: StudentFacts, settings: dict[str, Any]) -> nn.Module:
     return model
 
 
-def heads(model: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Logits [B, C] of the class head and of the distillation head (None if it has none), in any mode."""
-    if not is_distilled(model):
-        logits: Tensor = model(pixels)
-        return logits, None
-    tokens = model.forward_features(pixels)  # type: ignore[operator]
-    return model.head(tokens[:, 0]), model.head_dist(tokens[:, 1])  # type: ignore[operator]
+def can_drop_paths(model: str) -> bool:
+    """Whether a student, by timm's name or `custom`, takes a rate of stochastic depth."""
+    if model == CUSTOM:
+        return True
+    try:
+        with torch.device("meta"):
+            timm.create_model(resolve_tag(model).partition(".")[0], pretrained=False, drop_path_rate=0.1)
+    except TypeError:
+        return False
+    except RuntimeError:  # it took the rate, and then asked for numbers that are not there
+        return True
+    return True
 
 
-def start_from(model: nn.Module, facts: StudentFacts, run: Path) -> list[str]:
-    """Load another run's student, resampling position embeddings and replacing heads of other classes.
-
-    Args:
-        model: the new student, changed in place.
-        facts: of the new student.
-        run: a run folder of `train-student`.
-
-    Returns:
-        What was adapted, for the user.
-    """
-    old_facts, state = read_student(run)
-    said = []
-    own = model.state_dict()
-    if "pos_embed" in state and "pos_embed" in own and state["pos_embed"].shape != own["pos_embed"].shape:
-        # DeiT III adds its embeddings before the class token joins, so they have no entry for it
-        prefix = 0 if getattr(model, "no_embed_class", False) else int(getattr(model, "num_prefix_tokens", 1))
-        old_grid, new_grid = _grid(old_facts), _grid(facts)
-        state["pos_embed"] = resample_abs_pos_embed(
-            state["pos_embed"], new_size=[new_grid] * 2, old_size=[old_grid] * 2, num_prefix_tokens=prefix
-        )
-        said.append(
-            f"position embeddings {old_grid}x{old_grid} -> {new_grid}x{new_grid} (bicubic, {prefix} prefix tokens kept)"
-        )
-    if old_facts.class_names != facts.class_names:
-        heads_of = ("head", "head_dist") if is_distilled(model) else (classifier_name(model),)
-        for name in own:
-            if name.startswith(tuple(f"{head}." for head in heads_of)):
-                state[name] = own[name]
-        said.append(f"new heads: {len(old_facts.class_names)} classes -> {len(facts.class_names)} other classes")
-    load_into(model, state, str(run), cure=f"start from the same architecture: --student {old_facts.model}")
-    return said
-
-
-def _grid(facts: StudentFacts) -> int:
-    """Patches along a side."""
-    if facts.model == CUSTOM:
-        return facts.image_size // facts.sizes["patch_size"]
-    probe = timm.create_model(facts.model, pretrained=False, img_size=facts.image_size)
-    return int(probe.patch_embed.grid_size[0])
+def _check_size(model: nn.Module, image_size: int) -> None:
+    """Raises ValueError: a model made for one size of images, which timm builds for any, cannot see another."""
+    config: Any = model.pretrained_cfg
+    if not config.get("fixed_input_size") or image_size == config["input_size"][1]:
+        return
+    shapes = deepcopy(model).to("meta").eval()  # shapes alone: no arithmetic, no random numbers
+    try:
+        shapes(torch.empty(1, 3, image_size, image_size, device="meta"))
+    except NotImplementedError:  # an operation without shapes; then the first step tells
+        return
+    except RuntimeError as error:
+        raise ValueError(f"it takes images of {config['input_size'][1]} px only") from error
 
 
 def read_facts(folder: Path) -> StudentFacts:
     """What a run folder says of its student.
 
     Raises:
-        Missing: it holds none.
+        Missing: it holds none. Corrupt: it is not what was written.
     """
     path = folder / STUDENT_FACTS
     if not path.is_file():
@@ -246,14 +225,23 @@ def read_facts(folder: Path) -> StudentFacts:
             f"{folder} holds no trained student: {path.name} is not there",
             cure=f"train one with: {begun_command(folder)}",
         )
-    return StudentFacts.from_json(json.loads(path.read_text(encoding="utf-8")))
+    check_sums(folder, [STUDENT_FACTS])
+    try:
+        with open_regular(path) as file:
+            return StudentFacts.from_json(json.loads(file.read(MOST_BYTES)))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Corrupt(
+            f"{path} cannot be read: {str(error).splitlines()[0]}",
+            expected="what train-student writes of its student",
+            cure="restore it from a copy, or train again with a new --out",
+        ) from error
 
 
 def read_student(folder: Path, weights: str = STUDENT_WEIGHTS) -> tuple[StudentFacts, dict[str, Tensor]]:
     """Facts and state dict of a run folder.
 
     Raises:
-        Missing: it holds no finished student.
+        Missing: it holds no finished student. Corrupt: it is not what was written.
     """
     facts = read_facts(folder)
     if not (folder / weights).is_file():
@@ -261,7 +249,13 @@ def read_student(folder: Path, weights: str = STUDENT_WEIGHTS) -> tuple[StudentF
             f"{folder} holds no trained student: {weights} is not there",
             cure=f"finish the run with: {begun_command(folder)}",
         )
-    return facts, load_file(folder / weights)
+    check_sums(folder, [weights])
+    try:
+        return facts, load_file(folder / weights)
+    except SafetensorError as error:
+        raise Corrupt(
+            f"{folder / weights} cannot be read: {error}", cure=f"write it again: {begun_command(folder)}"
+        ) from error
 
 
 def load_student(folder: Path, device: torch.device, weights: str = STUDENT_WEIGHTS) -> tuple[StudentFacts, nn.Module]:

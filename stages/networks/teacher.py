@@ -13,6 +13,7 @@ from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import Mismatch, UsageProblem
 from deit_pipe.stages.networks.file_names import RUN_WEIGHTS
+from deit_pipe.stages.networks.sums import check_sums
 from deit_pipe.stages.networks.weights import (
     TeacherRun,
     count_classes,
@@ -138,6 +139,7 @@ def load_teacher(
         head, source = RANDOM, f"random weights, seed {seed}"
     elif facts is not None and run_folder is not None:
         _check_same_model(facts, tag, run_folder)
+        check_sums(run_folder, [RUN_WEIGHTS])
         model = _from_state(tag, read_weights(run_folder / RUN_WEIGHTS), str(run_folder))
         head, source = facts.head, str(run_folder)
     elif weights is not None:

@@ -17,11 +17,16 @@ from urllib.parse import urlparse
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deit_pipe.stages.console.errors import Corrupt, Mismatch, Missing, UsageProblem
+from deit_pipe.stages.networks.durable_files import open_regular, partial_of, write_partial
 from deit_pipe.stages.networks.file_names import RUN_FACTS, RUN_WEIGHTS
+from deit_pipe.stages.networks.sums import check_sums, commit
+from deit_pipe.stages.networks.tensor_file import save_tensors
+
+MOST_BYTES = 64_000_000  # of teacher.json, whose class names may be many
 
 # `regnety_160` is what the DeiT paper and code call their teacher; timm's own default tag of that name is another
 # network, pretrained on ImageNet-12k.
@@ -193,14 +198,18 @@ def classifier_name(model: nn.Module) -> str:
     return names[0]
 
 
-def hub_weights(tag: str) -> nn.Module:
+def hub_weights(tag: str, cure: str | None = None) -> nn.Module:
     """The timm model with its published weights, from the hub or the local hub cache.
+
+    Args:
+        tag: full timm tag.
+        cure: what to say where they cannot be had; None: what a teacher's user can do.
 
     Raises:
         Missing: no weights are published, or they cannot be fetched; the cures are named.
     """
     config = timm.get_pretrained_cfg(tag)
-    cures = (
+    cures = cure or (
         "give a weights file with --teacher-weights FILE, or make a teacher for your classes with:\n"
         f"  deit-pipe train-teacher --teacher {tag.partition('.')[0]}"
     )
@@ -240,13 +249,12 @@ def _can_fetch(hub_id: str | None) -> bool:
 
 
 def write_teacher_run(folder: Path, facts: TeacherRun, model: nn.Module) -> None:
-    """Write weights first, facts last: a folder with facts is whole."""
+    """Write weights and facts at once, with their SHA-256 in SUMS: a folder with facts is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RUN_FACTS).unlink(missing_ok=True)
-    partial = folder / f"{RUN_WEIGHTS}.partial"
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, partial)
-    partial.replace(folder / RUN_WEIGHTS)
-    (folder / RUN_FACTS).write_text(json.dumps(asdict(facts), indent=2) + "\n", encoding="utf-8")
+    save_tensors(model.state_dict(), partial_of(folder / RUN_WEIGHTS))
+    write_partial(folder / RUN_FACTS, (json.dumps(asdict(facts), indent=2) + "\n").encode())
+    commit(folder, [RUN_WEIGHTS, RUN_FACTS], fresh=True)
 
 
 def read_teacher_run(folder: Path) -> TeacherRun | None:
@@ -258,9 +266,11 @@ def read_teacher_run(folder: Path) -> TeacherRun | None:
     path = folder / RUN_FACTS
     if not path.is_file():
         return None
+    check_sums(folder, [RUN_FACTS])
     known = {field.name for field in fields(TeacherRun)}
     try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            facts: dict[str, Any] = json.loads(file.read(MOST_BYTES))
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items() if k in known}
         run = TeacherRun(**values)
         for name in ("mean", "std"):
@@ -269,7 +279,7 @@ def read_teacher_run(folder: Path) -> TeacherRun | None:
                 raise ValueError(f"{name} is no list of three numbers")
         if run.val_top1 is not None and not 0 <= run.val_top1 <= 1:
             raise ValueError("val_top1 is not in 0..1")
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Corrupt(
             f"{path} cannot be read: {str(error).splitlines()[0]}",
             expected="what train-teacher writes: model, head, image_size, mean, std, class_names",

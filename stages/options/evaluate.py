@@ -10,19 +10,27 @@ class EvaluateOptions(CheckedOptions):
     """Accuracy of a trained student: class head, distillation head, and both fused.
 
     Fused by the mean of logits (what timm and the official code do) and by the sum of softmaxes (what the paper says).
-    Images without a label are skipped. A run that started from another one's student is measured at both published crop
-    ratios, 0.875 and 1, unless one is asked for. In --json, top5 is null where there are no more than 5 classes, and
-    by_crop_ratio where one ratio was measured.
+    Images without a label are skipped. Published weights, and a run that started from other weights, are measured at
+    both published crop ratios, 0.875 and 1, unless one is asked for. In --json, top5 is null where there are no more
+    than 5 classes, and by_crop_ratio where one ratio was measured.
 
     Examples:
       deit-pipe evaluate ./student-run
       deit-pipe evaluate runs/ti --split test
       deit-pipe evaluate runs/ti --data imagenet/val --device cuda --json
       deit-pipe evaluate runs/ti --teacher-weights teacher-run
+      deit-pipe evaluate deit_small_distilled_patch16_224 --data imagenet/ --device cuda
     """
 
-    run: str = argument("./student-run", "A run folder of train-student.", metavar="[RUN]")
+    run: str = argument(
+        "./student-run",
+        "A run folder of train-student; or, with --data, an export, a weights file, a Hugging Face folder, a timm tag.",
+        metavar="[RUN]",
+    )
     data: str | None = option(None, "Other images to evaluate on.  [default: the run's own]", metavar="D")
+    student: str | None = option(
+        None, "Whose weights a file holds that does not say so: a timm model or custom:WIDTHxDEPTHxHEADS.", metavar="M"
+    )
     split: str | None = option(
         None,
         "Which split.  [default: val, else test; of other images without either: all]",

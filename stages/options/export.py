@@ -10,7 +10,8 @@ class ExportOptions(CheckedOptions):
     """Write a trained student for use elsewhere, and check the copy's answers against the run's.
 
     timm: a safetensors file that timm.create_model(NAME, checkpoint_path=FILE) loads, with its configuration beside
-    it. onnx: a single-output graph of the fused heads (mean of logits), normalisation not included.
+    it. onnx: a single-output graph of the fused heads (mean of logits), normalisation not included. FILE.sums beside it
+    holds their SHA-256, for sha256sum -c.
 
     Examples:
       deit-pipe export ./student-run --out student.safetensors

@@ -127,6 +127,20 @@ def checked_value(field: "dataclasses.Field[Any]", annotation: Any, value: Any) 
     return plain
 
 
+def checked_as(options: type[CheckedOptions], name: str, value: Any) -> Any:
+    """A value as one field of an options class takes it: what Python callers give is judged as what is typed.
+
+    >>> from deit_pipe.stages.options.bench import BenchOptions
+    >>> checked_as(BenchOptions, "device", "cpu")
+    'cpu'
+
+    Raises:
+        UsageProblem: as the class itself.
+    """
+    field = next(field for field in dataclasses.fields(options) if field.name == name)
+    return checked_value(field, typing.get_type_hints(options)[name], value)
+
+
 def key(name: str) -> str:
     """`img_size` -> `img-size`, as in deit-pipe.toml and in `--set`."""
     return name.replace("_", "-")

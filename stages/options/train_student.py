@@ -37,7 +37,8 @@ class TrainStudentOptions(CheckedOptions):
       deit-pipe train-student --cache cache/ --loss soft --tau 3 --set alpha=0.1
       deit-pipe train-student --loss soft --seeds 3 --out runs/soft
       deit-pipe train-student --epochs 100 --set ema=0.9999 --set clip-grad=1
-      deit-pipe train-student --cache cache384/ --init-from runs/ti224 --student deit_tiny_distilled_patch16_224
+      deit-pipe train-student --cache cache384/ --init-from runs/ti224
+      deit-pipe train-student --cache photos/ --init-from deit_small_distilled_patch16_224
       torchrun --nproc-per-node 8 -m deit_pipe.cli train-student --cache cache/ --out runs/b
     """
 
@@ -76,8 +77,9 @@ class TrainStudentOptions(CheckedOptions):
     )
     init_from: str | None = option(
         None,
-        "Start from another run's student (another resolution or other classes are fine).",
-        metavar="RUN",
+        "Start from these weights; another resolution or other classes are fine: a run, an export, a weights file, a "
+        "Hugging Face DeiT folder, a timm tag, or 'pretrained' (timm's of --student). They say which student it is.",
+        metavar="RUN|FILE|TAG",
         group=STUDENT,
     )
     drop_path: float | None = setting(None, f"Stochastic depth rate. {FROM_PRESET}", minimum=0.0, maximum=0.99)
@@ -115,7 +117,7 @@ class TrainStudentOptions(CheckedOptions):
     # -- run
     preset: str | None = option(
         None,
-        "deit, deit3, finetune, deit3-finetune, transfer (new heads on another run's student), small, few (less data "
+        "deit, deit3, finetune, deit3-finetune, transfer (new heads on trained weights), small, few (less data "
         "than the published settings need), or patient (the one that would be taken, four times as long, to match the "
         "teacher).  [default: by the cache's recipe, number of images, and start]",
         choices=("deit", "deit3", "finetune", "deit3-finetune", "transfer", "small", "few", "patient"),

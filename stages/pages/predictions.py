@@ -11,8 +11,9 @@ from deit_pipe.pipeline.compose import compose, normalise
 from deit_pipe.pipeline.loader import load_views
 from deit_pipe.pipeline.plan import Cells
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.networks.student import heads, load_student
+from deit_pipe.stages.networks.student import load_student
 from deit_pipe.stages.networks.teacher import load_teacher
+from deit_pipe.stages.networks.two_heads import heads
 from deit_pipe.stages.networks.weights import read_teacher_run
 from deit_pipe.stages.opened.plain_views import eval_plan, eval_recipe
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from deit_pipe.stages.console.errors import Missing
 from deit_pipe.stages.console.facts import Facts
+from deit_pipe.stages.networks.file_names import METRICS, RESULT, RUN_CONFIG
+from deit_pipe.stages.networks.sums import check_sums
 
-CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 WAITS = ("data_wait_seconds", "target_wait_seconds", "compute_seconds")
 
 
@@ -195,7 +196,7 @@ def read_run(folder: Path) -> Run:
     """Read a run folder; a line that is still being written is left out.
 
     Raises:
-        Missing: no run there, or no epoch and no step of it yet.
+        Missing: no run there, or no epoch and no step of it yet. Corrupt: a file is not what was written.
     """
     path = folder / METRICS
     if not path.is_file():
@@ -203,6 +204,9 @@ def read_run(folder: Path) -> Run:
             f"{folder} holds no training run: {METRICS} is not there",
             cure=f"make one with: deit-pipe train-student --out {shlex.quote(str(folder))}",
         )
+    # the metrics are vouched for when the run is finished
+    written = [RUN_CONFIG, RESULT, METRICS] if (folder / RESULT).is_file() else [RUN_CONFIG]
+    check_sums(folder, [name for name in written if (folder / name).is_file()])
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -211,7 +215,7 @@ def read_run(folder: Path) -> Run:
             continue
     if not lines:
         raise Missing(f"{path} has no line yet", cure="wait for the end of the run's first epoch")
-    config = _read(folder / CONFIG)
+    config = _read(folder / RUN_CONFIG)
     weights = str(config.get("select", "model"))
     return Run(
         str(folder),

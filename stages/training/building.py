@@ -1,8 +1,7 @@
 """The student with everything that trains it, made from decisions: threads, seeds, optimiser, average, processes."""
 
-from pathlib import Path
-
 import torch
+from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -11,7 +10,10 @@ from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.machine.cost_model import reuse_line
 from deit_pipe.stages.machine.distributed import Processes
-from deit_pipe.stages.networks.student import StudentFacts, build_student, is_distilled, start_from
+from deit_pipe.stages.networks.adapted_weights import start_from
+from deit_pipe.stages.networks.starting_weights import find_start
+from deit_pipe.stages.networks.student import StudentFacts, build_student
+from deit_pipe.stages.networks.two_heads import has_two_heads
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.decisions import Decisions
 from deit_pipe.stages.training.optim import make_optimizer
@@ -23,7 +25,7 @@ TINY_STUDENT = 1_000_000
 def build_trainer(
     options: TrainStudentOptions, decided: Decisions, facts: StudentFacts, recipe: Recipe, group: Processes
 ) -> Trainer:
-    """Seed, make the student, start it from another run where asked for, and wrap it for training.
+    """Seed, make the student, start it from other weights where asked for, and wrap it for training.
 
     A teacher in the loop must be loaded before, so that it cannot change what the student and its drop path draw.
     """
@@ -33,8 +35,9 @@ def build_trainer(
     if threads:
         torch.set_num_threads(threads)
     if options.init_from:
-        for line in start_from(student, facts, Path(options.init_from)):
-            note(line)
+        for line in start_from(student, facts, find_start(options.init_from, options.student)).lines:
+            if group.first:
+                note(line)
     torch.manual_seed((options.seed << 20) + 1 + group.rank)
     return make_trainer(options, decided, student, facts, recipe, group)
 
@@ -62,8 +65,9 @@ def make_trainer(
     if options.channels_last:
         student = student.to(memory_format=torch.channels_last)
     settings, loss = decided.settings, decided.loss
+    student = shared_statistics(student, group)
     optimizer = make_optimizer(student, settings, options.layer_decay)
-    if loss.dist_label and not is_distilled(student):
+    if loss.dist_label and not has_two_heads(student):
         raise UsageProblem(
             f"dist-label needs a distillation head, which {facts.model} has not",
             details=["its only head gets both terms already"],
@@ -77,7 +81,7 @@ def make_trainer(
         ids = [group.device.index] if group.device.type == "cuda" else None
         # one head has no gradient without distillation
         taught = loss.kind != "none" and loss.alpha > 0
-        unused = is_distilled(student) and (loss.alpha == 1 or not (taught or loss.dist_label))
+        unused = has_two_heads(student) and (loss.alpha == 1 or not (taught or loss.dist_label))
         network = nn.parallel.DistributedDataParallel(
             network, device_ids=ids, find_unused_parameters=unused, gradient_as_bucket_view=True
         )
@@ -95,6 +99,22 @@ def make_trainer(
         smoothing=settings.smoothing,
         channels_last=options.channels_last,
     )
+
+
+def shared_statistics(student: nn.Module, group: Processes) -> nn.Module:
+    """A student whose batch normalisation sees the whole step, not a process's share of it.
+
+    GPUs exchange their statistics, so that the step is that of one process. On CPUs torch cannot: each process
+    normalises by its own share, and process 0's running statistics are everyone's.
+    """
+    if group.world == 1 or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in student.modules()):
+        return student
+    if group.device.type == "cuda":
+        converted: nn.Module = convert_sync_batchnorm(student)
+        return converted
+    if group.first:
+        note("note: on CPUs each process's batch normalisation sees its own share of a step, and not all of it")
+    return student
 
 
 def say_start(
@@ -126,5 +146,5 @@ def say_start(
         + f", weight decay {settings.weight_decay:g}, drop path {settings.drop_path:g}, loss {decided.loss.kind}; "
         f"evaluated at crop ratio {facts.crop_ratio:g} (short side {int(facts.image_size / facts.crop_ratio)} px)"
     )
-    if not is_distilled(student) and decided.loss.kind != "none":
-        note(f"note: {facts.model} has no distillation token: both losses go to its only head")
+    if not has_two_heads(student) and decided.loss.kind != "none":
+        note(f"note: {facts.model} has no distillation head: both losses go to its only head")

@@ -31,15 +31,25 @@ def teacher_names(options: TrainStudentOptions, begun: dict[str, Any] | None = N
     The loss `none` learns from none: its views are compared with those of a complete teacher where there is one, its
     order follows the blocks of any. A run goes on with those it was `begun` with.
     """
-    if options.teacher:
-        return options.teacher.split(",")
-    names = list_teachers(options.cache)
-    if loss_kind(options) == "none" and not options.online_teacher:
+    if loss_kind(options) == "none" and not options.online_teacher and not options.teacher:
+        names = list_teachers(options.cache)
         if begun is not None and "teacher" in begun:
             return [name for name in begun["teacher"].split(",") if name]
         return [name for name in names if is_complete(options.cache, name)][:1] or names[:1]
+    return asked_teachers(options.cache, options.teacher)
+
+
+def asked_teachers(cache: str, asked: str | None) -> list[str]:
+    """Names as they are asked for, `a` or `a,b`; else that of the only teacher.
+
+    Raises:
+        CacheMissing, FormatInvalid: there is none, or the choice must be made.
+    """
+    if asked:
+        return asked.split(",")
+    names = list_teachers(cache)
     if len(names) != 1:
-        TargetReader(options.cache)  # raises: there is none, or the choice must be made
+        TargetReader(cache)  # raises
     return names
 
 
@@ -74,7 +84,7 @@ def open_readers(options: TrainStudentOptions, names: list[str], loss: Distillat
         return []
     if loss.kind == "none":
         names = [name for name in names if is_complete(options.cache, name)]
-    return [open_reader(options, name, loss) for name in names]
+    return [open_reader(options.cache, name, loss) for name in names]
 
 
 def check_labelled(table: SampleTable, loss: DistillationLoss) -> None:
@@ -95,20 +105,23 @@ def check_labelled(table: SampleTable, loss: DistillationLoss) -> None:
     )
 
 
-def open_reader(options: TrainStudentOptions, name: str, loss: DistillationLoss) -> TargetReader:
-    """A complete teacher whose targets serve the loss.
+def open_reader(cache: str, name: str, loss: DistillationLoss | None = None) -> TargetReader:
+    """A complete teacher whose targets serve the loss, if there is one yet.
 
     Raises:
-        Mismatch: the soft loss asks for what is not stored.
+        CacheMissing: no such teacher. CacheIncomplete: blocks are missing. CacheCorrupt: they are damaged.
+        Mismatch: the loss asks for what is not stored.
     """
     try:
-        reader = TargetReader(options.cache, name)
+        reader = TargetReader(cache, name)
     except (CacheIncomplete, CacheCorrupt) as error:
         # the store knows neither data nor recipe by name, so its own cure is only a part of the command
         said = str(error).splitlines()[:-1]
-        command = continue_teacher(options.cache, name)
+        command = continue_teacher(cache, name)
         raise type(error)("\n".join([*said, f"continue with: {command}"])) from error
-    check_served(options.cache, name, reader.identity.format, loss)
+    if loss is None:
+        return reader
+    check_served(cache, reader.identity.name, reader.identity.format, loss)
     if line := lumped_line(reader, loss):
         note(line)
     return reader

@@ -1,13 +1,12 @@
-"""Checkpoints of a training run: safetensors and JSON, written aside and made current by one rename.
+"""Checkpoints of a training run: safetensors and JSON, written aside and made current by one commit of the run's SUMS.
 
     RUN/checkpoints/00001200/  model, optimizer, ema, random .safetensors and state.json
-    RUN/checkpoints/last.json  {"folder": "00001200"}: replaced atomically; what it does not name does not count
+    RUN/checkpoints/00000900/  the one before it: what is gone on with when the last one is damaged
+    RUN/checkpoints/last.json  {"folder": "00001200"}; what neither it nor SUMS names does not count
 
 A kill at any instant leaves the previous checkpoint in force. No pickled code is ever read.
 """
 
-import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +14,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deit_pipe.stages.console.errors import Corrupt, TrainingDiverged, UsageProblem
 from deit_pipe.stages.console.progress import note
-from deit_pipe.stages.training.run_folder import CHECKPOINTS, POINTER, write_json
+from deit_pipe.stages.networks.durable_files import partial_of, replace_durably, write_partial
+from deit_pipe.stages.networks.file_names import CHECKPOINTS, METRICS, POINTER, RESULT, STUDENT_WEIGHTS
+from deit_pipe.stages.networks.settled_run import (
+    POINTED,
+    TENSORBOARD,
+    checkpoint_of,
+    cure,
+    kept_checkpoints,
+    last_checkpoint,
+)
+from deit_pipe.stages.networks.sums import commit
+from deit_pipe.stages.networks.tensor_file import save_tensors
+from deit_pipe.stages.training.run_folder import json_bytes, read_json
+
+KEPT = 2
+STATE = "state.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,23 +58,37 @@ class Checkpoint:
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint, name: str) -> None:
-    """Write a checkpoint and make it the last one; older ones are removed afterwards."""
+    """Write a checkpoint and make it the last one; of the older ones the last is kept.
+
+    Raises:
+        OSError: it cannot be written; the checkpoints before are as they were.
+    """
     root = run / CHECKPOINTS
-    folder, partial = root / name, root / f"{name}.partial"
+    folder, partial = root / name, partial_of(root / name)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     tensors, plain = _flatten(checkpoint.optimizer)
-    _save(checkpoint.model, partial / "model.safetensors")
-    _save(tensors, partial / "optimizer.safetensors")
-    _save(checkpoint.random, partial / "random.safetensors")
+    save_tensors(checkpoint.model, partial / "model.safetensors")
+    save_tensors(tensors, partial / "optimizer.safetensors")
+    save_tensors(checkpoint.random, partial / "random.safetensors")
     if checkpoint.ema is not None:
-        _save(checkpoint.ema, partial / "ema.safetensors")
-    write_json(partial / "state.json", {**checkpoint.state, "threads": torch.get_num_threads(), "optimizer": plain})
+        save_tensors(checkpoint.ema, partial / "ema.safetensors")
+    state = {**checkpoint.state, "threads": torch.get_num_threads(), "optimizer": plain}
+    write_partial(partial / STATE, json_bytes(state))
+    replace_durably(partial / STATE)
     shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-    write_json(root / POINTER, {"folder": name})
+    replace_durably(folder)
+    before = [one for one in kept_checkpoints(run) if one < name][1 - KEPT :]
+    kept = {name, *before}
+    write_partial(root / POINTER, json_bytes({"folder": name}))
+    commit(
+        run,
+        [POINTED],
+        placed=[f"{CHECKPOINTS}/{name}/{path.name}" for path in folder.iterdir()],
+        dropped=lambda file: checkpoint_of(file) not in {None, *kept},
+    )
     for other in root.iterdir():
-        if other.is_dir() and other != folder:
+        if other.is_dir() and other.name not in kept:
             shutil.rmtree(other, ignore_errors=True)
 
 
@@ -70,12 +98,14 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
     Raises:
         Corrupt: it is there but cannot be read.
     """
-    pointer = run / CHECKPOINTS / POINTER
-    if not pointer.is_file():
+    name = last_checkpoint(run)
+    if name is None:
         return None
+    folder = run / CHECKPOINTS / name
     try:
-        folder = run / CHECKPOINTS / json.loads(pointer.read_text(encoding="utf-8"))["folder"]
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = read_json(folder / STATE)
+        if state is None:
+            raise FileNotFoundError(f"{STATE} is not there")
         plain = state.pop("optimizer")
         ema = folder / "ema.safetensors"
         return Checkpoint(
@@ -89,21 +119,22 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
         raise Corrupt(
             f"the last checkpoint of {run} cannot be read",
             details=[f"{type(error).__name__}: {error}"],
-            cure=f"remove {run / CHECKPOINTS} to train again from the start",
+            cure=cure(run, f"{CHECKPOINTS}/{name}/{STATE}"),
         ) from error
 
 
-def save_weights(path: Path, model: dict[str, Tensor]) -> None:
-    """Replace a weights file atomically."""
-    partial = path.with_name(path.name + ".partial")
-    _save(model, partial)
-    partial.replace(path)
+def save_weights(run: Path, name: str, model: Mapping[str, Tensor]) -> None:
+    """Replace a weights file of a run, at once with its line in SUMS."""
+    save_tensors(model, partial_of(run / name))
+    commit(run, [name])
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def finish_run(run: Path, model: Mapping[str, Tensor], result: dict[str, Any]) -> None:
+    """End a run: its student, its result and its metrics are vouched for at once."""
+    save_tensors(model, partial_of(run / STUDENT_WEIGHTS))
+    write_partial(run / RESULT, json_bytes(result))
+    events = [path.relative_to(run).as_posix() for path in (run / TENSORBOARD).glob("*") if path.is_file()]
+    commit(run, [STUDENT_WEIGHTS, RESULT], placed=[METRICS, *events])
 
 
 def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,13 +1,20 @@
 """Which student a run trains: its name and sizes, as asked for or as the views suggest."""
 
 from dataclasses import asdict
-from pathlib import Path
 
 import timm
 
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.networks.custom_student import CUSTOM, CustomSizes, custom_text, is_custom, read_custom
-from deit_pipe.stages.networks.student import StudentFacts, describe_student, read_facts
+from deit_pipe.stages.networks.custom_student import (
+    CUSTOM,
+    CustomSizes,
+    custom_sizes,
+    custom_text,
+    is_custom,
+    read_custom,
+)
+from deit_pipe.stages.networks.starting_weights import find_start
+from deit_pipe.stages.networks.student import StudentFacts, describe_student
 from deit_pipe.stages.networks.weights import resolve_tag
 from deit_pipe.stages.opened.plain_views import default_crop_ratio
 from deit_pipe.stages.options.train_student import TrainStudentOptions
@@ -16,7 +23,7 @@ from deit_pipe.store.manifest import Manifest
 
 
 def chosen_student(options: TrainStudentOptions, image_size: int) -> tuple[str, CustomSizes]:
-    """Name and custom sizes: as asked; of the run this one starts from; else DeiT-Ti, or custom for small images.
+    """Name and custom sizes: as asked; of the weights this one starts from; else DeiT-Ti, or custom for small images.
 
     Raises:
         UsageProblem: custom sizes that cannot be read.
@@ -25,16 +32,14 @@ def chosen_student(options: TrainStudentOptions, image_size: int) -> tuple[str, 
         return options.student, CustomSizes()
     model, sizes = ("deit_tiny_distilled_patch16_224" if image_size >= 160 else CUSTOM), CustomSizes()
     if options.init_from:
-        old = read_facts(Path(options.init_from))
+        old = find_start(options.init_from, options.student)
         model = old.model
-        if old.model == CUSTOM:
-            names = ("embed_dim", "depth", "num_heads", "patch_size")
-            sizes = CustomSizes(*(old.sizes[name] for name in names))
+        sizes = custom_sizes(old.sizes)
     return (CUSTOM, read_custom(options.student, sizes)) if options.student else (model, sizes)
 
 
 def student_text(options: TrainStudentOptions, image_size: int) -> str:
-    """The student as `--student` takes it; sizes that are those of another run are left out."""
+    """The student as `--student` takes it; sizes that are those of the weights it starts from are left out."""
     model, _ = chosen_student(options, image_size)
     return model if model != CUSTOM else custom_text(read_custom(options.student or CUSTOM))
 

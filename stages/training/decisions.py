@@ -1,7 +1,7 @@
 """What a run will do, decided before anything heavy is opened: preset, settings, loss, teachers, the whole config."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,9 @@ from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.machine.distributed import Processes
-from deit_pipe.stages.networks.student import read_facts
+from deit_pipe.stages.networks.starting_weights import find_start
+from deit_pipe.stages.networks.student import can_drop_paths
+from deit_pipe.stages.networks.weights import digest
 from deit_pipe.stages.opened.cache import OpenedCache
 from deit_pipe.stages.opened.images import absolute
 from deit_pipe.stages.options.train_student import TrainStudentOptions
@@ -41,6 +43,8 @@ DERIVED = (
     "data_choice",
     "command",
     "samples_digest",
+    "init_tag",
+    "init_sha256",
 )
 
 
@@ -95,6 +99,7 @@ def decide(options: TrainStudentOptions, cache: OpenedCache, group: Processes) -
         data_choice=cache.choice.to_json(),
         command=own_command(options),
         samples_digest=cache.manifest.samples_digest,
+        **start_record(options),
     )
     return Decisions(names=names, preset=preset, settings=settings, loss=loss, precision=precision, config=config)
 
@@ -126,6 +131,10 @@ def settings_of(
         image_size=manifest.image_size,
         by_size=start.by_size,
     )
+    if settings.drop_path and options.drop_path is None and not can_drop_paths(student):
+        settings = replace(settings, drop_path=0.0)
+        if group.first:
+            note(f"note: {student} has no stochastic depth: the drop path of preset {preset.name} is left out")
     if not adapts and settings.batch_size > plan.num_slots and group.world > 1:
         raise UsageProblem(
             f"{options.out} was begun with a batch of more than the {plan.num_slots} views of an "
@@ -145,11 +154,19 @@ def rules_of(begun: dict[str, Any] | None) -> int:
 
 
 def start_of(options: TrainStudentOptions, cache: OpenedCache, *, by_size: bool) -> Start:
-    """Whether the student is another run's, and whether that run knew other classes."""
+    """Whether the student starts from other weights, and whether those knew other classes."""
     if not options.init_from:
         return Start(by_size=by_size)
-    known = read_facts(Path(options.init_from)).class_names
-    return Start(tuned=True, new_heads=known != cache.stored.samples.class_names, by_size=by_size)
+    start = find_start(options.init_from, options.student)
+    return Start(tuned=True, new_heads=not start.knows(cache.stored.samples.class_names), by_size=by_size)
+
+
+def start_record(options: TrainStudentOptions) -> dict[str, str]:
+    """Which weights the student starts from, for the run's config: tag and digest; nothing where they are random."""
+    if not options.init_from:
+        return {}
+    start = find_start(options.init_from, options.student)
+    return {"init_tag": start.tag, "init_sha256": digest(start.read())}
 
 
 def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers: int) -> DistillationLoss:

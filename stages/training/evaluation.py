@@ -12,8 +12,9 @@ from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Missing
 from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.machine.distributed import Processes
-from deit_pipe.stages.networks.student import StudentFacts, heads, is_distilled
+from deit_pipe.stages.networks.student import StudentFacts
 from deit_pipe.stages.networks.teacher import Teacher
+from deit_pipe.stages.networks.two_heads import has_two_heads, heads
 from deit_pipe.stages.opened.plain_views import eval_cells, eval_plan, eval_recipe
 from deit_pipe.stages.training.losses import DistillationLoss
 
@@ -93,8 +94,9 @@ def evaluate_student(
         )
     training = model.training
     model.eval()
+    group.share(model.buffers())  # batch normalisation as it is kept, not as this process's last part left it
     recipe = eval_recipe(facts.crop_ratio if crop_ratio is None else crop_ratio)
-    names = DISTILLED_HEADS if is_distilled(model) else ("class",)
+    names = DISTILLED_HEADS if has_two_heads(model) else ("class",)
     counts = {name: HeadCounts() for name in names}
     seen = labelled = 0
     cells = eval_cells(len(table), batch_size)[group.rank :: group.world]
@@ -115,8 +117,7 @@ def evaluate_student(
             labelled += int((views.labels >= 0).sum())
             bar.advance(len(views))
     model.train(training)
-    flat = [float(seen), float(labelled)]
-    flat += [value for c in counts.values() for value in (c.top1, c.top5, c.agree)]
+    flat = [float(seen), float(labelled), *(value for c in counts.values() for value in (c.top1, c.top5, c.agree))]
     images, known, *values = group.sum(flat)
     result: Scores = {}
     for place, name in enumerate(names):
@@ -164,6 +165,6 @@ def best_answer(model: nn.Module, loss: DistillationLoss, labelled: bool = True)
     Without a single labelled image nothing trains the class head.
     """
     taught = loss.kind != "none" and loss.alpha > 0
-    if not is_distilled(model) or not (taught or loss.dist_label):
+    if not has_two_heads(model) or not (taught or loss.dist_label):
         return "class"
     return "dist" if taught and (loss.alpha == 1 or not labelled) else "fused"

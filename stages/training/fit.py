@@ -11,18 +11,18 @@ from typing import Any
 
 import torch
 
-from deit_pipe.pipeline.loader import load_views, named_worker_death
-from deit_pipe.pipeline.proof.recheck import rechecked
+from deit_pipe.pipeline.loader import named_worker_death
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Terminated
 from deit_pipe.stages.console.progress import Progress, progress
 from deit_pipe.stages.machine.interrupts import StopRequest, deferred_stop
 from deit_pipe.stages.machine.watched_views import watched
-from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
+from deit_pipe.stages.networks.file_names import BEST_WEIGHTS, STUDENT_FACTS
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.checkpoint import (
     Checkpoint,
     check_finite,
+    finish_run,
     load_checkpoint,
     random_states,
     restore_optimizer,
@@ -34,8 +34,9 @@ from deit_pipe.stages.training.checkpoint import (
 from deit_pipe.stages.training.evaluation import Scores, best_answer, by_crop_ratio, evaluate_student
 from deit_pipe.stages.training.optim import learning_rate, make_schedule
 from deit_pipe.stages.training.outcome import outcome
+from deit_pipe.stages.training.proven_batches import ProvenBatches, checked_views
 from deit_pipe.stages.training.published import TrainingSettings
-from deit_pipe.stages.training.run_folder import BEST_WEIGHTS, RESULT, Metrics, write_json
+from deit_pipe.stages.training.run_folder import Metrics, put_json
 from deit_pipe.stages.training.target_sources import CachedTargets, NoTargets, OnlineTargets
 from deit_pipe.stages.training.trainer import Position, Schedule, StepTimes, Trainer
 
@@ -71,7 +72,7 @@ class Fit:
     position: Position = field(default_factory=Position, init=False)
     best: dict[str, Any] | None = field(default=None, init=False)
     metrics: Metrics | None = field(default=None, init=False)
-    metrics_bytes: int = field(default=0, init=False)
+    metrics_mark: tuple[int, str | None] = field(default=(0, None), init=False)
     saved: tuple[int, int] | None = field(default=None, init=False)
     saved_at: float = field(default=-math.inf, init=False)
     stop_every: int = field(default=1, init=False)
@@ -90,49 +91,45 @@ class Fit:
         self._restore()
         position, group = self.position, self.trainer.group
         if group.first:
-            write_json(self.run_folder / STUDENT_FACTS, self.trainer.facts.to_json())
+            put_json(self.run_folder, STUDENT_FACTS, self.trainer.facts.to_json())
         scores: dict[str, Any] = {}
         with named_worker_death(), ExitStack() as stack:
             stop = stack.enter_context(deferred_stop())
             if group.first:
                 self.metrics = Metrics(
                     self.run_folder,
-                    self.metrics_bytes,
+                    *self.metrics_mark,
                     tensorboard=self.options.tensorboard,
                     step=position.total,
                 )
                 stack.callback(self.metrics.close)
             cells = self.schedule.cells(group, position.epoch, position.step)
-            loaded = load_views(
+            checked = checked_views(
                 self.table,
                 self.trainer.recipe,
                 self.schedule.plan,
                 cells,
                 image_size=self.image_size,
                 workers=self.workers,
-                pin_memory=group.device.type == "cuda",
+                device=group.device,
             )
-            checked = rechecked(loaded, self.schedule.plan.seed)
-            views = watched(checked, "student", self.workers, quiet=not group.first)
+            shared, quiet = group.device.type == "cpu", not group.first
+            views = watched(checked, "student", self.workers, shares_cores=shared, quiet=quiet)
             stack.callback(views.close)  # ends its workers
             targets = stack.enter_context(closing(self.make_targets(position.epoch, position.step)))
+            batches = self.trainer.batches(views, targets)
+            steps = self.settings.epochs * self.schedule.steps
             shown = stack.enter_context(
-                progress(
-                    "training",
-                    self.settings.epochs * self.schedule.steps,
-                    "steps",
-                    done=position.total,
-                    quiet=not group.first,
-                )
+                progress("training", steps, "steps", done=position.total, quiet=not group.first)
             )
             while position.epoch < self.settings.epochs:
-                self._train_epoch(views, targets, shown, stop)
+                self._train_epoch(batches, shown, stop)
                 scores = self._end_epoch() or scores
                 if self._due():
                     self._save()
         return self._finish(scores)
 
-    def _train_epoch(self, views: Any, targets: Any, shown: Progress, stop: StopRequest) -> None:
+    def _train_epoch(self, batches: ProvenBatches, shown: Progress, stop: StopRequest) -> None:
         """The rest of the current epoch."""
         position, trainer = self.position, self.trainer
         self.rates.step(position.epoch)
@@ -140,7 +137,7 @@ class Fit:
         sizes = self.schedule.part_sizes(trainer.group)
         since, since_started, since_steps = StepTimes(), time.perf_counter(), 0
         while position.step < self.schedule.steps:
-            times = trainer.step(views, targets, sizes, position.epoch)
+            times = trainer.step(batches, sizes, position.epoch)
             since.add(times)
             self.step_seconds = times.data + times.targets + times.compute
             position.step += 1
@@ -196,7 +193,7 @@ class Fit:
             if self.best is None or chosen > self.best["top1"]:
                 self.best = {"top1": chosen, "epoch": position.epoch - 1}
                 if group.first:
-                    save_weights(self.run_folder / BEST_WEIGHTS, dict(self._selected_model.state_dict()))
+                    save_weights(self.run_folder, BEST_WEIGHTS, dict(self._selected_model.state_dict()))
         if self.metrics is not None:
             self.metrics.write("epoch", position.total, line)
         return scores
@@ -280,7 +277,7 @@ class Fit:
                 "total": position.total,
                 "best": self.best,
                 "sums": all_sums,
-                "metrics_bytes": self.metrics.size,
+                **self.metrics.mark(),
                 "scaler": trainer.scaler.state_dict(),
             }
             save_checkpoint(
@@ -317,7 +314,7 @@ class Fit:
             trainer.scaler.load_state_dict(state["scaler"])
         self.saved = (state["epoch"], state["total"])
         self.position = Position(state["epoch"], state["step"], state["total"])
-        self.best, self.metrics_bytes = state["best"], state["metrics_bytes"]
+        self.best, self.metrics_mark = state["best"], (state["metrics_bytes"], state.get("metrics_sha256"))
 
     def _finish(self, scores: dict[str, Any]) -> dict[str, Any]:
         """Write the student and the result."""
@@ -344,7 +341,6 @@ class Fit:
         both = by_crop_ratio(self._selected_model, self.trainer.facts, measured, group, known, source)
         result |= ({"by_crop_ratio": both} if both else {}) | outcome(result, measured)
         if group.first:
-            save_weights(self.run_folder / STUDENT_WEIGHTS, dict(self._selected_model.state_dict()))
-            write_json(self.run_folder / RESULT, result)
+            finish_run(self.run_folder, self._selected_model.state_dict(), result)
         group.barrier()
         return result

@@ -16,13 +16,21 @@ class head. A view counts in the label term by its labelled share: with unlabell
 with nothing labelled in it not at all, and then only the teacher's term is left. Both terms stay means over all views.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deit_pipe.stages.console.errors import Mismatch
+from deit_pipe.stages.options.fields import checked_as
+from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.training.proven_batches import Batch
 from deit_pipe.stages.training.targets import TensorTargets, log_probabilities
+
+# Of a loss: which option of train-student each value is.
+OPTIONS = {"kind": "loss", "alpha": "alpha", "tau": "tau", "reduction": "kd_reduction", "label": "label_loss"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +65,15 @@ class DistillationLoss:
     teacher_weights: tuple[float, ...] = (1.0,)
     dist_label: bool = False
 
+    def __post_init__(self) -> None:
+        """Check the values, as the command line does.
+
+        Raises:
+            UsageProblem: names the option that cannot be.
+        """
+        for name, option in OPTIONS.items():
+            checked_as(TrainStudentOptions, option, getattr(self, name))
+
     def __call__(
         self,
         class_logits: Tensor,
@@ -79,13 +96,34 @@ class DistillationLoss:
             label = label + label_term(dist_logits.float(), soft_labels, self.label, labelled)
         if self.kind == "none":
             return LossParts(total=label, label=label, distillation=torch.zeros_like(label))
-        terms = [
-            weight * self._distillation(dist_logits.float(), one)
-            for weight, one in zip(self.teacher_weights, targets, strict=True)
-        ]
-        distillation = torch.stack(terms).sum()
+        distillation = self._of_teachers(dist_logits, targets, self.teacher_weights)
         total = (1 - self.alpha) * label + self.alpha * distillation
         return LossParts(total=total, label=label, distillation=distillation)
+
+    def of(self, output: Tensor | tuple[Tensor, Tensor], batch: Batch) -> LossParts:
+        """Loss of a student's output for a batch.
+
+        Args:
+            output: both heads' logits [B, C], or those of the only one, which then gets both terms.
+            batch: what the student was given.
+        """
+        class_logits, dist_logits = output if isinstance(output, tuple) else (output, output)
+        return self(class_logits, dist_logits, batch.labels, batch.targets, batch.labelled)
+
+    def distillation(self, dist_logits: Tensor, batch: Batch) -> Tensor:
+        """The teachers' term by itself, their mean where there are several: a scalar.
+
+        Args:
+            dist_logits: [B, C].
+            batch: what the student was given.
+        """
+        return self._of_teachers(dist_logits, batch.targets, [1 / len(batch.teachers)] * len(batch.teachers))
+
+    def _of_teachers(self, dist_logits: Tensor, targets: list[TensorTargets], weights: Sequence[float]) -> Tensor:
+        terms = [
+            weight * self._distillation(dist_logits.float(), one) for weight, one in zip(weights, targets, strict=True)
+        ]
+        return torch.stack(terms).sum()
 
     def _distillation(self, logits: Tensor, targets: TensorTargets) -> Tensor:
         if self.kind == "hard":
@@ -123,8 +161,18 @@ def soft_term(logits: Tensor, targets: TensorTargets, tau: float, reduction: str
 
 
 def mse_term(logits: Tensor, targets: TensorTargets) -> Tensor:
-    """Mean over batch and classes of the squared differences of centred logits [B, C]; needs all logits."""
-    assert targets.logits is not None
+    """Mean over batch and classes of the squared differences of centred logits [B, C].
+
+    Raises:
+        Mismatch: not all logits are stored.
+    """
+    if targets.logits is None:
+        raise Mismatch(
+            "these targets cannot serve the loss mse, which compares the logits of all classes",
+            expected="--logits dense or dense8",
+            got=targets.kind,
+            cure="use --loss hard, or make a cache with --logits dense8",
+        )
     difference = logits - targets.logits
     return (difference - difference.mean(dim=-1, keepdim=True)).square().mean()
 

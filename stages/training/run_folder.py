@@ -1,6 +1,7 @@
 """A run folder: names of its files, config, metrics; and the rule that a run goes on only as it was begun. No torch."""
 
 import fcntl
+import hashlib
 import json
 import os
 import shlex
@@ -9,17 +10,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deit_pipe.stages.console.errors import Mismatch, Missing
+from deit_pipe.stages.console.errors import Corrupt, Mismatch, Missing
+from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.networks.begun_command import begun_command
 from deit_pipe.stages.networks.custom_student import CUSTOM, CustomSizes, custom_text
-from deit_pipe.stages.networks.file_names import RUN_CONFIG, STUDENT_FACTS, STUDENT_WEIGHTS
+from deit_pipe.stages.networks.durable_files import naming, no_link, open_regular, write_partial
+from deit_pipe.stages.networks.file_names import (
+    BEST_WEIGHTS,
+    CHECKPOINTS,
+    METRICS,
+    RESULT,
+    RUN_CONFIG,
+    STUDENT_FACTS,
+    STUDENT_WEIGHTS,
+)
+from deit_pipe.stages.networks.settled_run import POINTED, TENSORBOARD, is_begun, last_checkpoint, settle
+from deit_pipe.stages.networks.sums import check_sums, commit
 
 CONFIG = RUN_CONFIG
-METRICS = "metrics.jsonl"
-RESULT = "result.json"
-BEST_WEIGHTS = "best.safetensors"
-CHECKPOINTS = "checkpoints"
-POINTER = "last.json"
+MOST_BYTES = 64_000_000
 LOCK = ".lock"
 
 # What may change between the parts of one run without changing its weights.
@@ -46,14 +55,27 @@ FREE = {
 def begun_config(run: Path) -> dict[str, Any] | None:
     """The config of a run that has something to go on with, else None.
 
-    A run that failed before its first checkpoint left nothing to protect.
+    Raises:
+        Corrupt: it is not what was written.
     """
-    there = (run / CHECKPOINTS / POINTER).is_file() or (run / RESULT).is_file()
-    config = read_json(run / CONFIG) if there else None
+    if not is_begun(run):
+        return None
+    config = read_config(run) or None
     if config is not None and "width" in config and config.get("student") == CUSTOM:  # as it was said before
         sizes = CustomSizes(*(config[name] for name in ("width", "depth", "heads", "patch_size")))
         config["student"] = custom_text(sizes)
     return config
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """Every option of a run; empty where its folder says none, as one that only holds a student.
+
+    Raises:
+        Corrupt: it is not what was written.
+    """
+    if (run / CONFIG).is_file():
+        check_sums(run, [CONFIG])
+    return read_json(run / CONFIG) or {}
 
 
 def begin(run: Path, config: dict[str, Any], given: Collection[str] = ()) -> None:
@@ -67,11 +89,14 @@ def begin(run: Path, config: dict[str, Any], given: Collection[str] = ()) -> Non
 
     Raises:
         Mismatch: the folder holds another run; every differing option is named.
+        Corrupt: a file of it is not what was written; what cures that is said.
     """
+    settle(run)
     there = begun_config(run)
     if there is None:
         run.mkdir(parents=True, exist_ok=True)
-        write_json(run / CONFIG, config)
+        write_partial(run / CONFIG, json_bytes(config))
+        commit(run, [CONFIG], fresh=not is_begun(run))
         return
     different = [
         name
@@ -93,7 +118,7 @@ def only_writer(run: Path) -> Iterator[None]:
         Missing: another process is training into this folder.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with (run / LOCK).open("w") as file:
+    with open(run / LOCK, "w", opener=no_link) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -126,39 +151,70 @@ def weights_file(run: Path, which: str) -> str:
         )
     if which != "last":
         return STUDENT_WEIGHTS if which == "result" else BEST_WEIGHTS
-    pointer = read_json(run / CHECKPOINTS / POINTER)
-    if pointer is None:
+    folder = last_checkpoint(run)
+    if folder is None:
         raise Missing(f"{run} has no checkpoint", cure=f"train with: {begun}")
-    return f"{CHECKPOINTS}/{pointer['folder']}/model.safetensors"
+    check_sums(run, [POINTED])
+    return f"{CHECKPOINTS}/{folder}/model.safetensors"
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON file, None where there is none."""
+    """A JSON file, None where there is none.
+
+    Raises:
+        Corrupt: it is no JSON object.
+    """
     if not path.is_file():
         return None
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    said, data = "no JSON object", None
+    try:
+        with open_regular(path) as file:
+            data = json.loads(file.read(MOST_BYTES))
+    except (ValueError, RecursionError) as error:
+        said = str(error)
+    if not isinstance(data, dict):
+        raise Corrupt(f"{path} cannot be read: {said}", cure="restore it from a copy, or train again with a new --out")
     return data
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Replace a JSON file atomically and durably."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(data, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def json_bytes(data: dict[str, Any]) -> bytes:
+    """A JSON file's content."""
+    return (json.dumps(data, indent=2) + "\n").encode()
+
+
+def put_json(run: Path, name: str, data: dict[str, Any]) -> None:
+    """Replace a JSON file of a run, at once with its line in SUMS."""
+    write_partial(run / name, json_bytes(data))
+    commit(run, [name])
 
 
 class Metrics:
     """`metrics.jsonl`, one JSON object a line; TensorBoard events beside it where asked for."""
 
-    def __init__(self, run: Path, size: int, *, tensorboard: bool = False, step: int = 0) -> None:
-        """Append from byte `size` on: lines written after the checkpoint that a run resumes from are cut off."""
+    def __init__(
+        self, run: Path, size: int, sha256: str | None = None, *, tensorboard: bool = False, step: int = 0
+    ) -> None:
+        """Append from byte `size` on: lines written after the checkpoint that a run resumes from are cut off.
+
+        Raises:
+            Corrupt: what stands before is not what has the SHA-256; a file that was removed is begun anew.
+        """
+        path = run / METRICS
+        before = path.read_bytes()[:size] if path.exists() else b""
+        self._digest = hashlib.sha256(before)
+        if size and not path.exists():
+            note(f"{path} was removed: the run goes on without its lines up to step {step}")
+        elif size and sha256 not in (None, self._digest.hexdigest()):
+            raise Corrupt(
+                f"{path} is not the file that was written",
+                expected=f"{size:,} bytes of sha256 {sha256}",
+                got=f"{len(before):,} bytes of sha256 {self._digest.hexdigest()}",
+                cure=f"restore it from a copy; or go on without the lines so far: rm {shlex.quote(str(path))}",
+            )
         # a line at a time, so that a report can be made while the run goes on
-        self._file = (run / METRICS).open("a", encoding="utf-8", buffering=1)
-        self._file.truncate(min(size, (run / METRICS).stat().st_size))
+        handle = no_link(str(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._file, self._path = os.fdopen(handle, "a", encoding="utf-8", buffering=1), path
+        self._file.truncate(len(before))
         self._writer: Any = None
         if tensorboard:
             try:
@@ -168,17 +224,26 @@ class Metrics:
                     f"--set tensorboard=true needs {error.name or 'tensorboard'}",
                     cure="install it with: pip install 'deit-pipe[tensorboard]'",
                 ) from error
-            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+            self._writer = SummaryWriter(str(run / TENSORBOARD), purge_step=step + 1)
 
     @property
     def size(self) -> int:
-        """Bytes written so far."""
-        self._file.flush()
-        return Path(self._file.name).stat().st_size
+        """Bytes written so far, durable."""
+        with naming(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return self._path.stat().st_size
+
+    def mark(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the lines so far: bytes and SHA-256."""
+        return {"metrics_bytes": self.size, "metrics_sha256": self._digest.hexdigest()}
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Add a line `{"kind": ..., "step": ..., **values}`."""
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        line = json.dumps({"kind": kind, "step": step, **values}) + "\n"
+        with naming(self._path):
+            self._file.write(line)
+        self._digest.update(line.encode())
         if self._writer is not None:
             for name, value in _flat(values).items():
                 self._writer.add_scalar(f"{kind}/{name}", value, step)

@@ -23,8 +23,8 @@ class Start:
     """Where a student starts from.
 
     Attributes:
-        tuned: whether it is another run's.
-        new_heads: whether that run knew other classes, so that its heads are replaced.
+        tuned: whether it starts from trained weights.
+        new_heads: whether those knew other classes, so that its heads are replaced.
         by_size: whether published numbers are taken by size and start, as they are since settings rules 3.
     """
 
@@ -70,11 +70,11 @@ def choose_preset(
     family = preset_name(recipe).partition("-")[0]
     if start.tuned and start.by_size:
         if start.new_heads:
-            return ChosenPreset("transfer", "it starts from another run, which knows other classes: its heads are new")
+            return ChosenPreset("transfer", "it starts from trained weights of other classes: its heads are new")
         if family == "deit3":
-            return ChosenPreset("deit3-finetune", "it starts from another run, and the cache's recipe is of DeiT III")
+            return ChosenPreset("deit3-finetune", "it starts from trained weights, with a recipe of DeiT III")
     if start.tuned:
-        return ChosenPreset("finetune", "it starts from another run")
+        return ChosenPreset("finetune", "it starts from trained weights")
     by_recipe = BY_RECIPE.get(family)
     if by_recipe is None:
         by_recipe = "small" if image_size < 160 else "deit"

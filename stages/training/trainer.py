@@ -11,17 +11,16 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deit_pipe.pipeline.compose import compose, labelled_share, mixed_labels, normalise
 from deit_pipe.pipeline.loader import ViewBatch
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.stages.console.errors import TrainingDiverged
+from deit_pipe.stages.machine.arriving import Arriving
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.student import StudentFacts
-from deit_pipe.stages.opened.proof import StudentInput
-from deit_pipe.stages.training.arriving import Arriving
 from deit_pipe.stages.training.losses import DistillationLoss, LossParts
-from deit_pipe.stages.training.targets import TargetSource, TensorTargets
+from deit_pipe.stages.training.proven_batches import Batch, InputForm, ProvenBatches
+from deit_pipe.stages.training.targets import TargetSource
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SUMS = ("views", "loss", "label_loss", "distillation_loss", "agreement")
@@ -113,7 +112,7 @@ class Verdict(NamedTuple):
 
     finite: Arriving
     """1 or 0 for each part here, then whether they all were, in all processes."""
-    seen: list[ViewBatch]
+    seen: list[Cells]
     epoch: int
 
 
@@ -158,8 +157,19 @@ class Trainer:
         # fp16 needs loss scaling, which waits for the device in every step; for the others the scaler is a no-op
         self.scaler = torch.amp.GradScaler(self.group.device.type, enabled=self.precision == "fp16")
 
-    def step(self, views: Iterator[ViewBatch], targets: TargetSource, parts: list[int], epoch: int) -> StepTimes:
-        """One optimiser step over one batch of views per part, of those sizes.
+    def batches(self, views: Iterator[ViewBatch], targets: TargetSource) -> ProvenBatches:
+        """Views and targets of the same cells as this student's steps take them."""
+        form = InputForm(
+            mean=tuple(self.facts.mean),
+            std=tuple(self.facts.std),
+            num_classes=self.facts.num_classes,
+            smoothing=self.smoothing,
+            channels_last=self.channels_last,
+        )
+        return ProvenBatches(views, targets, self.recipe, form, self.group.device)
+
+    def step(self, batches: ProvenBatches, parts: list[int], epoch: int) -> StepTimes:
+        """One optimiser step over one batch per part, of those sizes.
 
         Raises:
             TrainingDiverged: the loss of this step is not finite, and nothing was changed by it; or, read late, that
@@ -168,25 +178,11 @@ class Trainer:
         """
         times = StepTimes()
         totals: list[Tensor] = []
-        seen: list[ViewBatch] = []
+        seen: list[Cells] = []
         self.optimizer.zero_grad(set_to_none=True)
         for part in range(len(parts)):
             started = time.perf_counter()
-            on_host = next(views)
-            arrived = time.perf_counter()
-            times.data += arrived - started
-            batch = on_host.to(self.group.device, non_blocking=True)
-            mixed = compose(batch, self.recipe)
-            composed = time.perf_counter()
-            answers = targets.next(on_host, mixed)
-            answered = time.perf_counter()
-            times.targets += answered - composed
-            if self.channels_last:
-                mixed = mixed.to(memory_format=torch.channels_last)
-            inputs = normalise(mixed, self.facts.mean, self.facts.std)
-            labels = mixed_labels(batch, self.facts.num_classes, self.smoothing)
-            labelled = labelled_share(batch)
-            targets.watch(on_host, self._given(inputs, labels, labelled))
+            batch = batches.take()
             last = part == len(parts) - 1
             if isinstance(self.network, nn.parallel.DistributedDataParallel):
                 self.network.require_backward_grad_sync = last
@@ -195,18 +191,24 @@ class Trainer:
                 dtype=AMP_DTYPES.get(self.precision, torch.bfloat16),
                 enabled=self.precision in AMP_DTYPES,
             ):
-                out = self.network(inputs)
-            class_logits, dist_logits = out if isinstance(out, tuple) else (out, out)
-            terms = self.loss(class_logits, dist_logits, labels, answers, labelled)
+                out = self.network(batch.images)
+            terms = self.loss.of(out, batch)
             totals.append(terms.total.detach())
-            seen.append(on_host)
+            seen.append(Cells(batch.epoch, batch.slots))
             self.scaler.scale(terms.total * (len(batch) / sum(parts))).backward()  # type: ignore[no-untyped-call]
-            self._count(len(batch), terms, dist_logits, answers)
-            times.compute += time.perf_counter() - answered + composed - arrived
+            self._count(terms, out[1] if isinstance(out, tuple) else out, batch)
+            waited = batches.view_seconds + batches.target_seconds
+            times.add(
+                StepTimes(
+                    data=batches.view_seconds,
+                    targets=batches.target_seconds,
+                    compute=time.perf_counter() - started - waited,
+                )
+            )
         started = time.perf_counter()
         verdict = self._verdict(totals, seen, epoch)
         if not self.late:
-            targets.confirm()
+            batches.confirm()
             self._read(verdict)
         if self.clip_grad:
             self.scaler.unscale_(self.optimizer)
@@ -215,12 +217,12 @@ class Trainer:
         self.scaler.update()
         if self.late:
             earlier, self.unread = self.unread, verdict
-            targets.confirm()  # what is compared left the device before the passes that were asked for since
+            batches.confirm()  # what is compared left the device before the passes that were asked for since
             self._read(earlier)
         times.compute += time.perf_counter() - started
         return times
 
-    def _verdict(self, totals: list[Tensor], seen: list[ViewBatch], epoch: int) -> Verdict:
+    def _verdict(self, totals: list[Tensor], seen: list[Cells], epoch: int) -> Verdict:
         """All processes must agree, or the others would wait for ever: they tell each other on the device."""
         finite = torch.isfinite(torch.stack(totals)).double()
         everywhere = finite.min()[None]
@@ -248,25 +250,14 @@ class Trainer:
         return Arriving(self.sums).read()
 
     @torch.no_grad()
-    def _count(self, views: int, terms: LossParts, dist_logits: Tensor, answers: list[TensorTargets]) -> None:
+    def _count(self, terms: LossParts, dist_logits: Tensor, batch: Batch) -> None:
         """Add a part of a step to the sums; all of it stays on the device."""
         same = self.sums.new_zeros(1)
         if self.taught:
-            same = (dist_logits.argmax(dim=-1) == answers[0].teacher_label).sum().double()[None]
-        parts_of = torch.stack([terms.total, terms.label, terms.distillation]).double() * views
+            same = (dist_logits.argmax(dim=-1) == batch.teacher.label).sum().double()[None]
+        parts_of = torch.stack([terms.total, terms.label, terms.distillation]).double() * len(batch)
         # filled on the device: a number of the host would be copied there
-        self.sums += torch.cat([self.sums.new_full((1,), views), parts_of, same])
-
-    def _given(self, inputs: Tensor, labels: Tensor, labelled: Tensor) -> StudentInput:
-        """What the network and the loss get, and what is said of it."""
-        return StudentInput(
-            inputs=inputs,
-            mean=tuple(self.facts.mean),
-            std=tuple(self.facts.std),
-            labels=labels,
-            labelled=labelled,
-            smoothing=self.smoothing,
-        )
+        self.sums += torch.cat([self.sums.new_full((1,), len(batch)), parts_of, same])
 
     def update_ema(self, global_step: int) -> None:
         """Average the weights in; timm's warm-up keeps the untrained start from dominating a short run.
@@ -285,7 +276,7 @@ class Trainer:
         return means
 
 
-def diverged(views: ViewBatch, epoch: int, precision: str) -> str:
+def diverged(views: Cells, epoch: int, precision: str) -> str:
     """The message when the loss of these views is not finite."""
     cure = "use --set precision=bf16 or fp32" if precision == "fp16" else "lower --lr, or --set clip-grad=1"
     return (

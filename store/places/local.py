@@ -10,8 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deit_pipe.store.errors import DiskFull
+from deit_pipe.store.places.inside import check_inside, not_followed, read_regular
 from deit_pipe.store.places.location import PARTIAL, FreeSpace, Location, ObjectExists, ObjectMissing
+from deit_pipe.store.places.strays import is_stray
+from deit_pipe.store.strict.json_values import MOST_BYTES as MOST_JSON
 
+MOST_BYTES = 4_000_000_000  # of an object; a block is a few megabytes
+_CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -26,18 +31,18 @@ class LocalDirectory(Location):
 
     def get(self, key: str) -> bytes:
         try:
-            return (self.root / key).read_bytes()
+            return read_regular(check_inside(self.root, key), MOST_JSON if key.endswith(".json") else MOST_BYTES)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise ObjectMissing(key) from None
 
     def put(self, key: str, data: bytes) -> None:
-        target = self.root / key
+        target = check_inside(self.root, key)
         with self._temporary(target, data) as temporary:
             temporary.replace(target)
         _sync_folder(target.parent)
 
     def create(self, key: str, data: bytes) -> None:
-        target = self.root / key
+        target = check_inside(self.root, key)
         with self._temporary(target, data) as temporary:
             try:
                 os.link(temporary, target)  # atomic, and refuses an existing name, which a rename does not
@@ -64,7 +69,8 @@ class LocalDirectory(Location):
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         found: dict[str, int] = {}
-        _scan(str(self.root / prefix) if prefix else str(self.root), f"{prefix}/" if prefix else "", found)
+        folder = check_inside(self.root, prefix) if prefix else self.root
+        _scan(str(folder), f"{prefix}/" if prefix else "", found)
         return found
 
     def size(self, key: str) -> int | None:
@@ -119,6 +125,10 @@ def _scan(folder: str, prefix: str, found: dict[str, int]) -> None:
         return
     with entries:
         for entry in entries:
+            if is_stray(entry.name):
+                continue
+            if entry.is_symlink():
+                raise not_followed(entry.path)
             if entry.is_dir(follow_symlinks=False):
                 _scan(entry.path, f"{prefix}{entry.name}/", found)
             elif not entry.name.endswith(PARTIAL):
@@ -141,6 +151,9 @@ def _sync_folder(folder: Path) -> None:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in _CANNOT_SYNC:  # some network file systems cannot; what they wrote is verified
+                raise
         finally:
             os.close(handle)
 

@@ -1,15 +1,17 @@
 """The quickstart as a new user types it, and again with other seeds: how long it takes, what distillation gains.
 
-    python tests/benchmarks/bench_quickstart.py [--seeds 0 3 6] [--write]
+    python tests/benchmarks/bench_quickstart.py [--seeds 0 3 6] [--work quickstarts] [--write]
 
-Each run is a fresh folder and process; six minutes each on two cores. The first run's own output is kept word for word.
+Each run is a fresh folder and process; finished ones are kept in the work folder with the time they took and the load
+meanwhile. The first run's own output is kept word for word.
 """
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -30,22 +32,26 @@ def quickstart(seed: int, folder: str, *words: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 3, 6], help="first seed of each run")
+    parser.add_argument("--work", type=Path, default=Path("quickstarts"))
     parser.add_argument("--write", action="store_true", help="replace this section of RESULTS.md")
     args = parser.parse_args()
     output = ""
-    lines = [
-        "| seeds | time | gain of all images over the labels alone | of the same images |",
-        "| --- | --: | --: | --: |",
-    ]
+    lines = ["| seeds | time | load | gain of all images over the labels alone | of the same images |"]
+    lines.append("| --- | --: | --: | --: | --: |")
     for seed in args.seeds:
-        with tempfile.TemporaryDirectory() as folder:
+        folder = args.work / str(seed)
+        kept = folder / "measured.json"
+        if not kept.exists():
+            shutil.rmtree(folder, ignore_errors=True)
             started = time.monotonic()
-            text = quickstart(seed, folder)
-            taken = time.monotonic() - started
-            found = json.loads(quickstart(seed, folder, "--json"))
-        output = output or text.partition("\n\neverything is in")[0]
+            text = quickstart(seed, str(folder))
+            taken = {"seconds": time.monotonic() - started, "load": os.getloadavg()[1], "text": text}
+            kept.write_text(json.dumps(taken))
+        measured, found = json.loads(kept.read_text()), json.loads(quickstart(seed, str(folder), "--json"))
+        output = output or measured["text"].partition("\n\neverything is in")[0]
         gains = [difference_words(Difference(**found[name])) for name in ("gain", "gain_same_images")]
-        lines.append(f"| {seed} to {seed + 2} | {human_duration(taken)} | {gains[0]} | {gains[1]} |")
+        cells = [f"{seed} to {seed + 2}", human_duration(measured["seconds"]), f"{measured['load']:.1f}", *gains]
+        lines.append(f"| {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     text = "\n\n".join([environment_line(("torch", "timm")), "\n".join(lines), f"The first:\n\n```\n{output}\n```"])
     print(text)

@@ -26,7 +26,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]
 
     data = write_idx(tmp_path_factory.mktemp("bench"), train=100)
     options = BenchOptions(data=str(data), teacher="test_resnet", student="custom:16x2x2", device="cpu")
-    result = bench.run(options, seconds=0.2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "SECONDS", 0.2)
+        result = bench.run(options)
     return result.text, json.loads(json.dumps(result.data, allow_nan=False))
 
 

@@ -23,7 +23,7 @@ EVERYTHING_ON: dict[str, Any] = {
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    pointer = sorted((run / "checkpoints").iterdir())[0]
+    pointer = sorted((run / "checkpoints").iterdir())[-2]  # the last is last.json
     return load_file(run / "student.safetensors") | {
         f"ema.{name}": value for name, value in load_file(pointer / "ema.safetensors").items()
     }

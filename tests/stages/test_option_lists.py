@@ -55,7 +55,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "",
     ),
     "evaluate": (
-        "batch-size data device eval-crop-ratio json split teacher-weights weights workers",
+        "batch-size data device eval-crop-ratio json split student teacher-weights weights workers",
         "",
     ),
     "export": (

@@ -13,7 +13,7 @@ from deit_pipe.stages import train_student
 from deit_pipe.stages.console.errors import TrainingDiverged, UsageProblem
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.options.train_student import TrainStudentOptions
-from deit_pipe.stages.training import trainer
+from deit_pipe.stages.training import proven_batches
 from deit_pipe.stages.training.fit import Fit
 from deit_pipe.stages.training.settings import resolve_alpha, resolve_settings
 from deit_pipe.stages.training.trainer import Schedule
@@ -95,7 +95,7 @@ def test_a_loss_that_is_not_finite_stops_names_the_cells_and_keeps_the_checkpoin
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    original = trainer.compose
+    original = proven_batches.compose
     calls = 0
 
     def poisoned(*args: Any) -> torch.Tensor:
@@ -103,7 +103,7 @@ def test_a_loss_that_is_not_finite_stops_names_the_cells_and_keeps_the_checkpoin
         calls += 1
         return original(*args) * (torch.nan if calls == 9 else 1)
 
-    monkeypatch.setattr(trainer, "compose", poisoned)
+    monkeypatch.setattr(proven_batches, "compose", poisoned)
     with pytest.raises(TrainingDiverged) as error:
         train_student.run(student_options(cache, run))
     assert error.value.exit_code == 7

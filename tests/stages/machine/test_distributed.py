@@ -1,12 +1,7 @@
 """Two processes on the CPU (gloo) do what one does."""
 
-import contextlib
-import multiprocessing
 import os
-import socket
 import threading
-from collections.abc import Callable
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -15,49 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from stage_fakes import cache_options, student_options
+from two_processes import run_on_two
 
 from deit_pipe.stages import cache_teacher, train_student
 from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.machine.distributed import choose_device
 from deit_pipe.store.reader import TargetReader
-
-
-def rank_main(rank: int, port: int, run: Callable[[Any], Any], options: Any) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    run(options)
-
-
-def free_port() -> int:
-    """A port below those that the system hands out by itself, so that nobody takes it before rank 0 does."""
-    for port in range(20_000 + os.getpid() % 10_000, 32_000):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError("no free port")
-
-
-def run_on_two(run: Callable[[Any], Any], options: Any) -> None:
-    port = free_port()
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["deit_pipe.stages.cache_teacher", "deit_pipe.stages.train_student"])
-    ranks = [context.Process(target=rank_main, args=(rank, port, run, options)) for rank in range(2)]
-    for process in ranks:
-        process.start()
-    going = {process.sentinel: process for process in ranks}
-    while going:  # until both ended, or one failed: the other would wait for it for ever
-        for sentinel in wait(list(going)):
-            if going.pop(sentinel).exitcode != 0:  # type: ignore[call-overload]
-                for other in going.values():
-                    other.kill()
-    for process in ranks:
-        process.join()
-    assert [process.exitcode for process in ranks] == [0, 0]
 
 
 def test_two_processes_write_the_cache_of_one(cache: Path, data: Path, recipe: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Clock:
         return self.now
 
 
-def run(count: int, making: float, using: float, quiet: bool = False) -> None:
+def run(count: int, making: float, using: float, quiet: bool = False, shares_cores: bool = False) -> None:
     clock = Clock()
 
     def slow() -> Iterator[Batch]:
@@ -37,7 +37,7 @@ def run(count: int, making: float, using: float, quiet: bool = False) -> None:
             yield batch
             clock.now += making
 
-    for _ in watched(slow(), "student", 3, quiet=quiet, clock=clock):
+    for _ in watched(slow(), "student", 3, shares_cores=shares_cores, quiet=quiet, clock=clock):
         clock.now += using
 
 
@@ -53,6 +53,14 @@ def test_waiting_is_said_once(count: int, lines: int, capsys: pytest.CaptureFixt
     if count == 100:
         assert "note: 75% of the time" in said
         assert " make 8/s, this student takes 32/s" in said
+
+
+@pytest.mark.parametrize("shares_cores", [True, False])
+def test_where_views_and_network_share_the_cores_it_is_said(
+    shares_cores: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(100, 0.75, 0.25, shares_cores=shares_cores)
+    assert ("; they share the cores with the student" in capsys.readouterr().err) == shares_cores
 
 
 def test_who_hardly_waits_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:

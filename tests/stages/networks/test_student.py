@@ -7,15 +7,15 @@ import torch
 from safetensors.torch import save_file
 
 from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
+from deit_pipe.stages.networks.adapted_weights import start_from
 from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.networks.student import (
     StudentFacts,
     build_student,
     describe_student,
-    heads,
     load_student,
-    start_from,
 )
+from deit_pipe.stages.networks.two_heads import heads
 
 CLASSES = tuple("abcd")
 THOUSAND = tuple(str(number) for number in range(1000))
@@ -95,7 +95,7 @@ def test_higher_resolution_keeps_both_prefix_tokens(tmp_path: Path) -> None:
         old.pos_embed[0, 2:] = waves.reshape(196, 192)  # type: ignore[operator, index]
     run = write_run(tmp_path / "run", small, old)
     new = build_student(large)
-    said = start_from(new, large, run)
+    said = start_from(new, large, run).lines
     before, after = old.state_dict()["pos_embed"], new.state_dict()["pos_embed"]
     assert before.shape[1] == 14 * 14 + 2
     assert after.shape[1] == 24 * 24 + 2
@@ -118,7 +118,7 @@ def test_other_classes_get_new_heads(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", old_facts, build_student(old_facts))
     student = build_student(new_facts)
     fresh = student.state_dict()["head.weight"].clone()
-    said = start_from(student, new_facts, run)
+    said = start_from(student, new_facts, run).lines
     assert torch.equal(student.state_dict()["head.weight"], fresh)
     assert any("new heads" in line for line in said)
 
@@ -168,7 +168,7 @@ def test_deit3_embeddings_without_class_entry_are_resampled(tmp_path: Path) -> N
     small, large = facts("deit3_small_patch16_224", 32), facts("deit3_small_patch16_224", 64)
     run = write_run(tmp_path / "run", small, build_student(small))
     model = build_student(large)
-    assert any("2x2 -> 4x4" in line for line in start_from(model, large, run))
+    assert any("2x2 -> 4x4" in line for line in start_from(model, large, run).lines)
 
 
 def test_another_architecture_is_refused_with_the_cure(tmp_path: Path) -> None:

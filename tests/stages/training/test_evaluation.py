@@ -11,7 +11,8 @@ from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.stages import evaluate, export, train_student
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.machine.distributed import Processes
-from deit_pipe.stages.networks.student import heads, load_student
+from deit_pipe.stages.networks.student import load_student
+from deit_pipe.stages.networks.two_heads import heads
 from deit_pipe.stages.opened.plain_views import default_crop_ratio
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.options.export import ExportOptions

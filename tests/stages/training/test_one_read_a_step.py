@@ -1,7 +1,6 @@
 """A step asks its device one thing, and on a GPU it does not wait for the answer."""
 
 import traceback
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,12 +12,13 @@ from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.pipeline.recipe import PRESETS
 from deit_pipe.pipeline.samples import ArraySamples
 from deit_pipe.stages.console.errors import TrainingDiverged
+from deit_pipe.stages.machine.arriving import Arriving
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.measuring.networks import GivenTargets
 from deit_pipe.stages.measuring.subject import open_student
 from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.options.train_student import TrainStudentOptions
-from deit_pipe.stages.training.arriving import Arriving
+from deit_pipe.stages.training.proven_batches import ProvenBatches
 from deit_pipe.stages.training.trainer import Schedule, Trainer
 
 # What makes the host wait for a GPU, or would copy to it from memory that is not page-locked.
@@ -55,9 +55,10 @@ def trained(accumulate: int = 1, **settings: Any) -> tuple[Trainer, ViewSource, 
     return trainer, source, schedule
 
 
-def batches(trainer: Trainer, source: ViewSource, schedule: Schedule) -> Iterator[ViewBatch]:
+def batches(trainer: Trainer, source: ViewSource, schedule: Schedule) -> ProvenBatches:
     cells = schedule.cells(trainer.group, 0, 0)
-    return load_views(source.table, source.recipe, source.plan, cells, image_size=source.image_size)
+    views = load_views(source.table, source.recipe, source.plan, cells, image_size=source.image_size)
+    return trainer.batches(views, GivenTargets(5))
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -65,7 +66,7 @@ def batches(trainer: Trainer, source: ViewSource, schedule: Schedule) -> Iterato
 def test_a_step_reads_its_device_once(late: bool, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, source, schedule = trained(**settings)
     trainer.late = late
-    views = batches(trainer, source, schedule)
+    given = batches(trainer, source, schedule)
     real = ViewBatch.to
 
     def to_device(batch: ViewBatch, *given: Any, **named: Any) -> ViewBatch:
@@ -76,11 +77,11 @@ def test_a_step_reads_its_device_once(late: bool, settings: dict[str, Any], monk
         return moved
 
     monkeypatch.setattr(ViewBatch, "to", to_device)
-    targets, sizes = GivenTargets(5), schedule.part_sizes(trainer.group)
-    trainer.step(views, targets, sizes, 0)
+    sizes = schedule.part_sizes(trainer.group)
+    trainer.step(given, sizes, 0)
     for _ in range(2):
         OnDevice.reads.clear()
-        trainer.step(views, targets, sizes, 0)
+        trainer.step(given, sizes, 0)
         trainer.update_ema(1)
         assert OnDevice.reads == [("tolist", "arriving.py:read")]
     OnDevice.reads.clear()
@@ -93,18 +94,18 @@ def test_reading_late_changes_no_weight() -> None:
     for late in (False, True):
         trainer, source, schedule = trained()
         trainer.late = late
-        views = batches(trainer, source, schedule)
+        given = batches(trainer, source, schedule)
         for _ in range(4):
-            trainer.step(views, GivenTargets(5), schedule.part_sizes(trainer.group), 0)
+            trainer.step(given, schedule.part_sizes(trainer.group), 0)
         weights.append((trainer.student.state_dict(), trainer.means()))
     (first, means), (second, late_means) = weights
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     assert means == late_means
 
 
-def spoiled(views: Iterator[ViewBatch], trainer: Trainer, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def spoiled(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the loss of one step not finite."""
-    from deit_pipe.stages.training import trainer as module
+    from deit_pipe.stages.training import proven_batches as module
 
     real, calls = module.compose, []
 
@@ -121,23 +122,23 @@ def test_a_loss_that_is_not_finite_is_found_late_but_before_anything_is_kept(
 ) -> None:
     trainer, source, schedule = trained()
     trainer.late = True
-    views, targets, sizes = batches(trainer, source, schedule), GivenTargets(5), schedule.part_sizes(trainer.group)
-    spoiled(views, trainer, 2, monkeypatch)
-    trainer.step(views, targets, sizes, 0)
-    trainer.step(views, targets, sizes, 0)
+    given, sizes = batches(trainer, source, schedule), schedule.part_sizes(trainer.group)
+    spoiled(2, monkeypatch)
+    trainer.step(given, sizes, 0)
+    trainer.step(given, sizes, 0)
     with pytest.raises(TrainingDiverged, match=r"epoch 0: cells of cached epoch 0, slots 16\.\.31"):
-        trainer.step(views, targets, sizes, 0) if end == "step" else getattr(trainer, end)()
+        trainer.step(given, sizes, 0) if end == "step" else getattr(trainer, end)()
 
 
 def test_on_a_cpu_it_is_found_before_the_weights_are_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, source, schedule = trained()
     assert not trainer.late
-    views, targets, sizes = batches(trainer, source, schedule), GivenTargets(5), schedule.part_sizes(trainer.group)
-    spoiled(views, trainer, 2, monkeypatch)
-    trainer.step(views, targets, sizes, 0)
+    given, sizes = batches(trainer, source, schedule), schedule.part_sizes(trainer.group)
+    spoiled(2, monkeypatch)
+    trainer.step(given, sizes, 0)
     before = {name: value.clone() for name, value in trainer.student.state_dict().items()}
     with pytest.raises(TrainingDiverged, match=r"slots 16\.\.31"):
-        trainer.step(views, targets, sizes, 0)
+        trainer.step(given, sizes, 0)
     assert all(torch.equal(value, before[name]) for name, value in trainer.student.state_dict().items())
 
 

@@ -19,7 +19,7 @@ from deit_pipe.pipeline.errors import ViewChanged
 from deit_pipe.pipeline.loader import ViewBatch
 from deit_pipe.stages import cache_teacher, train_student
 from deit_pipe.stages.console.errors import Mismatch
-from deit_pipe.stages.training import fit, trainer
+from deit_pipe.stages.training import proven_batches
 from deit_pipe.store.errors import CacheCorrupt
 from deit_pipe.store.ledger import read_ledger
 from deit_pipe.store.manifest import list_teachers
@@ -30,11 +30,11 @@ ONLINE = {"online_teacher": True, "teacher_weights": "random"}
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[Any], Any]], None]:
-    """Let a function that the trainer calls give something else."""
+    """Let a function that batches are made with give something else."""
 
     def change(name: str, what: Callable[[Any], Any]) -> None:
-        kept = getattr(trainer, name)
-        monkeypatch.setattr(trainer, name, lambda *args: what(kept(*args)))
+        kept = getattr(proven_batches, name)
+        monkeypatch.setattr(proven_batches, name, lambda *args: what(kept(*args)))
 
     return change
 
@@ -90,7 +90,7 @@ def test_other_labels_are_refused(
 def test_nothing_is_learnt_in_a_step_that_is_refused(cache: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """A fault from the fourth step on: the optimiser has taken three."""
     steps: list[int] = []
-    kept_step, kept = torch.optim.AdamW.step, trainer.compose
+    kept_step, kept = torch.optim.AdamW.step, proven_batches.compose
 
     def counted(self: Any, *args: Any, **options: Any) -> Any:
         steps.append(1)
@@ -100,7 +100,7 @@ def test_nothing_is_learnt_in_a_step_that_is_refused(cache: Path, tmp_path: Path
         return kept(batch, recipe) * (0.9 if len(steps) >= 3 else 1.0)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", counted)
-    monkeypatch.setattr(trainer, "compose", failing)
+    monkeypatch.setattr(proven_batches, "compose", failing)
     with pytest.raises(Mismatch, match="witness differs: epoch 0"):
         train(cache, tmp_path / "run")
     witnessed = TargetReader(cache).witnesses(0).slots
@@ -211,10 +211,10 @@ def test_the_loader_that_exchanges_two_views_is_refused(cache: Path, tmp_path: P
     monkeypatch.setattr(loader, "to_batch", exchanged)
     with pytest.raises(ViewChanged, match="changed between its worker and the batch"):
         train(cache, tmp_path / "run")
-    monkeypatch.setattr(fit, "rechecked", lambda views, seed: views)
+    monkeypatch.setattr(proven_batches, "rechecked", lambda views, seed: views)
     with pytest.raises(Mismatch, match="witness differs"):
         train(cache, tmp_path / "run")
 
 
 def test_compose_is_what_both_stages_call() -> None:
-    assert trainer.compose is composing.compose is cache_teacher.compose
+    assert proven_batches.compose is composing.compose is cache_teacher.compose

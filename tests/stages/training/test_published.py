@@ -183,7 +183,7 @@ def test_new_heads_take_the_transfer_preset_and_learn(
     capsys.readouterr()
     settings: dict[str, Any] = {"init_from": str(tmp_path / "first"), "student": None, "epochs": 8, **plain}
     done = train_student.run(student_options(other_classes, tmp_path / "second", **settings)).data
-    assert "preset transfer (it starts from another run, which knows other classes" in capsys.readouterr().err
+    assert "preset transfer (it starts from trained weights of other classes" in capsys.readouterr().err
     tuned = [
         train_student.run(student_options(other_classes, tmp_path / f"lr{lr}", lr=lr, **settings)).data
         for lr in (3e-4, 3e-3)

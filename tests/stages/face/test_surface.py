@@ -1,0 +1,89 @@
+"""What users import, frozen: a name or argument that goes, or comes, shows here."""
+
+import doctest
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import deit_pipe
+from deit_pipe.cli import COMMANDS, _resolve
+
+SURFACE = Path(__file__).with_name("surface.txt")
+
+
+def arguments(function: Any) -> str:
+    """Names, kinds and defaults; types are mypy's to watch, and their texts change with the libraries."""
+    plain = [one.replace(annotation=inspect.Parameter.empty) for one in inspect.signature(function).parameters.values()]
+    return str(inspect.Signature(plain))
+
+
+def shown(name: str) -> list[str]:
+    """A name with its arguments; of a class also those of its public methods, and its properties."""
+    value = getattr(deit_pipe, name)
+    if isinstance(value, str):
+        return [f"{name}: str"]
+    if not inspect.isclass(value):
+        return [f"{name}{arguments(value)}"]
+    if name.endswith("Options"):
+        return [name]  # tests/stages/test_option_lists.py has them word for word
+    lines = [f"class {name}{arguments(value)}"]
+    for member, found in sorted(vars(value).items()):
+        if member.startswith("_"):
+            continue
+        if isinstance(found, property | staticmethod):
+            lines.append(f"  {member}")
+        elif isinstance(found, classmethod):
+            lines.append(f"  {member}{arguments(found.__func__)}")
+        elif inspect.isfunction(found):
+            lines.append(f"  {member}{arguments(found)}")
+    return lines
+
+
+def surface() -> str:
+    return "\n".join(line for name in deit_pipe.__all__ for line in shown(name)) + "\n"
+
+
+def test_the_surface_is_what_was_agreed() -> None:
+    """To change it on purpose: `python tests/stages/face/test_surface.py`, and a line in CHANGELOG.md."""
+    assert surface() == SURFACE.read_text(encoding="utf-8")
+
+
+def test_every_command_is_a_function_of_its_options() -> None:
+    for name, command in COMMANDS.items():
+        function, options = getattr(deit_pipe, name.replace("-", "_")), _resolve(command.options)
+        assert function is _resolve(command.run)
+        assert getattr(deit_pipe, options.__name__) is options
+        (argument,) = inspect.signature(function).parameters.values()
+        assert argument.annotation is options
+        assert inspect.signature(function).return_annotation is deit_pipe.CommandResult
+
+
+def test_importing_it_costs_nothing() -> None:
+    program = (
+        "import sys\nimport deit_pipe\n"
+        "heavy = {'torch', 'timm', 'zarr', 'numpy', 'PIL', 'pyarrow', 'click', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert 'open_cache' in dir(deit_pipe)\n"
+        "deit_pipe.TrainStudentOptions()\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_its_examples_are_true() -> None:
+    found = doctest.testmod(deit_pipe)
+    assert found.attempted >= 3
+    assert found.failed == 0
+
+
+def test_other_names_are_not_there() -> None:
+    with pytest.raises(AttributeError, match="module 'deit_pipe' has no attribute 'open_caches'"):
+        deit_pipe.open_caches  # type: ignore[attr-defined]  # noqa: B018
+
+
+if __name__ == "__main__":
+    SURFACE.write_text(surface(), encoding="utf-8")
