@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -11,6 +12,8 @@ from deit_pipe.pipeline.plan import MAX_SEED
 
 # Held out where the data has neither a validation nor a test split.
 DEFAULT_VAL_FRACTION = 0.1
+# Bytes of the names of excluded images: a cache's manifest, which records them, is read up to twice that.
+MOST_EXCLUDED = 2_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,12 @@ class DataChoice:
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
             raise ChoiceError(f"the excluded images are no list of names: {names!r}")
         object.__setattr__(self, "excluded", tuple(sorted(set(self.excluded))))
+        if sum(len(json.dumps(name)) for name in self.excluded) > MOST_EXCLUDED:
+            raise ChoiceError(
+                f"{len(self.excluded):,} excluded images are too many to be recorded with a cache",
+                expected=f"names of {MOST_EXCLUDED / 1e6:g} MB together",
+                cure="move such images out of the data",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values of every field; what came later only where it says something, as older programs wrote."""

@@ -22,7 +22,7 @@ from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.pipeline.sources.left_out import listed, printable
 from deit_pipe.pipeline.sources.split_names import Kind
 
-MOST_BYTES = 64 << 20  # of a list
+MOST_BYTES = 16 << 20  # of a list
 NEARBY = 2000  # names that a misspelt one is compared with
 
 

@@ -179,3 +179,10 @@ def test_a_choice_without_a_list_is_written_as_before_and_read_from_then() -> No
 def test_positions_of_the_excluded_are_those_of_the_whole_split(data: Path) -> None:
     found = without(data, "ant/002.jpg", "bee/000.jpg")
     np.testing.assert_array_equal(found.train.selected_positions, [0, 1, 3, 5, 6, 7])
+
+
+def test_a_list_that_a_manifest_could_not_hold_is_refused() -> None:
+    names = tuple(f"train/a folder with a long name/{i:08}.jpg" for i in range(60_000))
+    assert len(DataChoice(excluded=names[:40_000]).excluded) == 40_000
+    with pytest.raises(ChoiceError, match="60,000 excluded images are too many"):
+        DataChoice(excluded=names)
