@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from deit_pipe.pipeline.data_choice import DataChoice
 from deit_pipe.pipeline.data_set import data_set_of
 from deit_pipe.pipeline.data_splits import DataSplits, open_splits
@@ -12,7 +14,7 @@ from deit_pipe.stages.checking.check_text import check_text, class_counts
 from deit_pipe.stages.checking.findings import Finding, excludable, exit_code
 from deit_pipe.stages.checking.images import CheckedImages, checked_images
 from deit_pipe.stages.checking.same_images import same_findings
-from deit_pipe.stages.checking.scan import scan
+from deit_pipe.stages.checking.scan import Scan, scan
 from deit_pipe.stages.checking.scan_state import ScanState
 from deit_pipe.stages.checking.structure import class_findings, name_findings
 from deit_pipe.stages.console.command_lines import command_line
@@ -37,8 +39,13 @@ def run(options: CheckDataOptions) -> CommandResult:
     splits = open_splits(options.data, choice, refuse=False)
     found = data_set_of(options.data, choice, splits)
     images = checked_images(found, splits)
-    findings = [*class_findings(images), *image_findings(images, options, state), *name_findings(images)]
-    text = check_text(found.lines, images, findings, deep=options.deep)
+    scanned = scan(images, ScanState(state, images), options.workers or own_cores()) if options.deep else None
+    findings = [
+        *class_findings(images),
+        *(same_files(images) if scanned is None else scanned.findings(images)),
+        *name_findings(images),
+    ]
+    text = check_text(found.lines, images, findings, scanned)
     if page is not None:
         from deit_pipe.stages.pages.check_page import write_check_page  # pictures: only where they are asked for
 
@@ -48,16 +55,14 @@ def run(options: CheckDataOptions) -> CommandResult:
         text += f"\n{write_list(listed, options, choice, excludable(images, findings))}"
     if not options.deep or listed is not None:
         text += f"\nnext: {next_line(options)}"
-    data = facts(options.data, images, findings, splits, deep=options.deep)
+    data = facts(options.data, images, findings, splits, scanned)
     return CommandResult(text, data, exit_code(findings))
 
 
-def image_findings(images: CheckedImages, options: CheckDataOptions, state: Path) -> list[Finding]:
-    """Of every image where that is asked for; else what links to one file say."""
-    if options.deep:
-        return scan(images, ScanState(state, images), options.workers or own_cores()).findings(images)
+def same_files(images: CheckedImages) -> list[Finding]:
+    """What links to one file say; no image is read."""
     identities = images.identities()
-    return same_findings(images, identities[:, None], identities == identities)
+    return same_findings(images, identities[:, None], np.ones(len(images), dtype=np.bool_))
 
 
 def write_list(file: Path, options: CheckDataOptions, choice: DataChoice, names: Sequence[tuple[str, str]]) -> str:
@@ -77,7 +82,7 @@ def next_line(options: CheckDataOptions) -> str:
 
 
 def facts(
-    data: str, images: CheckedImages, findings: Sequence[Finding], splits: DataSplits, *, deep: bool
+    data: str, images: CheckedImages, findings: Sequence[Finding], splits: DataSplits, scanned: Scan | None
 ) -> dict[str, object]:
     """The same as JSON values."""
     kinds = [split.kind for split in images.splits]
@@ -97,8 +102,9 @@ def facts(
             {"kind": kind, "count": count, "first": first.encode("utf-8", "backslashreplace").decode()}
             for kind, count, first in splits.left_out.kinds()
         ],
-        "deep": deep,
-        "images_read": len(images) if deep else 0,
+        "deep": scanned is not None,
+        "images_read": 0 if scanned is None else len(images),
+        "not_compared": 0 if scanned is None else scanned.not_compared,
         "findings": [one.to_json() for one in findings],
         "exit_code": exit_code(findings),
     }

@@ -89,7 +89,7 @@ class TarSamples(SampleTable):
             raise DataMissing(
                 f"no image of the tar files of {name} has a label",
                 expected=f"a member 0001.cls beside 0001.{IMAGES[0]}, or 0001.json with {asked}",
-                cure="name the key of the .json members: --label-column NAME",
+                cure="name the key of the .json members: --label-column NAME; class folders in a tar file: unpack it",
             )
         labels, classes, self.labels_are = numbered_labels(words, f"the tar files of {name}")
         if len(set(keys)) < len(keys):

@@ -7,16 +7,20 @@ import numpy as np
 from deit_pipe.pipeline.sources.left_out import printable
 from deit_pipe.stages.checking.findings import KINDS, Finding, by_kind
 from deit_pipe.stages.checking.images import CheckedImages
+from deit_pipe.stages.checking.one_image import SMALLEST
+from deit_pipe.stages.checking.scan import Scan
 
 SHOWN = 10  # findings of a kind, and names of a finding
 CLASSES = 30  # classes in the table; of more the largest and the smallest
 
 
-def check_text(lines: Sequence[str], images: CheckedImages, findings: Sequence[Finding], *, deep: bool) -> str:
-    """What was found, the counts, and every kind of finding with the first of it."""
+def check_text(lines: Sequence[str], images: CheckedImages, findings: Sequence[Finding], scanned: Scan | None) -> str:
+    """What was found, the counts, and every kind of finding with the first of it; `scanned`: None, nothing was read."""
     parts = ["\n".join(lines), "\n".join(class_lines(images))]
     parts += ["\n".join(finding_lines(kind, found)) for kind, found in by_kind(findings).items()]
-    what = f"all {len(images):,} images decoded" if deep else "no image was read"
+    what = "no image was read" if scanned is None else f"all {len(images):,} images decoded"
+    if scanned is not None and scanned.not_compared:
+        parts.append(f"{scanned.not_compared:,} images are under {SMALLEST} px: too small to say which look alike")
     if not findings:
         parts.append(f"nothing is wrong ({what})")
     else:

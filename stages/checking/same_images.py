@@ -78,7 +78,7 @@ def alike_findings(
                 Finding(
                     "alike",
                     tuple(images.name(image) for image in group),
-                    f"{furthest.get(root, 0)} of 64 bits differ{_where(images, group)}",
+                    f"{furthest.get(root, 0)} of 64 bits differ{_classes(images, group)}{_where(images, group)}",
                     group,
                 )
             )
@@ -116,15 +116,20 @@ def bit_counts(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _judged(images: CheckedImages, group: Sequence[int]) -> Finding:
-    labels = sorted({int(label) for label in images.labels[list(group)] if label >= 0})
+    classes = _classes(images, group)
     splits = {int(place) for place in images.split_of[list(group)]}
     names = tuple(images.name(image) for image in group)
-    if len(labels) > 1:
-        note = " and ".join(images.class_names[label] for label in labels)
-        return Finding("labels", names, note + _where(images, group), tuple(group))
+    if classes:
+        return Finding("labels", names, classes.removeprefix(", ") + _where(images, group), tuple(group))
     if len(splits) > 1:
         return Finding("leak", names, _where(images, group).removeprefix(", "), tuple(group))
     return Finding("copies", names, f"{len(group)} times", tuple(group))
+
+
+def _classes(images: CheckedImages, group: Sequence[int]) -> str:
+    """`, labelled ant and bee`, where it is more than one class."""
+    labels = sorted({int(label) for label in images.labels[list(group)] if label >= 0})
+    return f", labelled {' and '.join(images.class_names[label] for label in labels)}" if len(labels) > 1 else ""
 
 
 def _where(images: CheckedImages, group: Sequence[int]) -> str:

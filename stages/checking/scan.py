@@ -59,6 +59,11 @@ class Scan:
         if facts.odd:
             self.odd[image] = facts.odd
 
+    @property
+    def not_compared(self) -> int:
+        """How many decoded images are too small for their looks to say anything."""
+        return int((self.read & ~self.compared).sum()) - len(self.bad)
+
     def findings(self, images: CheckedImages) -> list[Finding]:
         """Bad and odd images, the same ones, and those that look alike."""
         bad, odd = (

@@ -115,13 +115,21 @@ def test_fourteen_planted_defects_are_found_in_one_run_and_nothing_else(data: Pa
     assert notes["train/ant/print.jpg"].startswith("CMYK")
     assert notes["train/bee/palette.png"].startswith("palette with alpha")
     assert notes["train/bee/moving.gif"] == "animated: the first of 2 is used"
-    assert notes["train/bee/other.jpg"] == "ant and bee"
+    assert notes["train/bee/other.jpg"] == "labelled ant and bee"
     assert notes["val/bee/seen.jpg"] == "in train and val"
     assert "of 64 bits differ" in notes["train/ant/small.jpg"]
     text = check(data, "--deep").stdout
     assert "images that cannot be decoded: 3" in text
     assert all(name in text for _, names in planted for name in names)
     assert f"cat  {0:9}{0:9}{0:9}\n" in text
+
+
+def test_a_look_alike_under_another_label_or_in_another_split_is_said(data: Path) -> None:
+    for file, quality in (("train/ant/x.jpg", 95), ("test/bee/y.jpg", 60)):
+        write(data / file, encoded(photo(950, 96, 96), quality=quality))
+    (one,) = facts(data, "--deep")[1]["findings"]
+    assert (one["kind"], one["names"]) == ("alike", ["train/ant/x.jpg", "test/bee/y.jpg"])
+    assert one["note"].endswith("bits differ, labelled ant and bee, in train and test")
 
 
 def test_the_gravest_finding_decides_the_exit_code(data: Path) -> None:
@@ -271,7 +279,16 @@ def test_the_state_of_other_images_is_not_used(data: Path, monkeypatch: pytest.M
     assert "is no state of a check" in result.output
 
 
-@pytest.mark.parametrize("option", ["--report", "--state"])
+def test_images_that_are_too_small_to_be_compared_are_counted(data: Path) -> None:
+    for place, side in enumerate((31, 31, 32, 32)):
+        write(data / "train" / "ant" / f"small{place}.png", encoded(photo(960, side, 40 + place), "PNG"))
+    code, said = facts(data, "--deep")
+    assert (code, said["not_compared"]) == (0, 2)
+    assert [one["names"] for one in said["findings"]] == [["train/ant/small2.png", "train/ant/small3.png"]]
+    assert "2 images are under 32 px" in check(data, "--deep").stdout
+
+
+@pytest.mark.parametrize("option", ["--report", "--state", "--write-exclude"])
 def test_files_that_cannot_be_written_are_refused_first(data: Path, option: str) -> None:
     result = check(data, "--deep", option, "nowhere/x")
     assert result.exit_code == 2
