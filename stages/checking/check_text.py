@@ -18,7 +18,7 @@ def check_text(lines: Sequence[str], images: CheckedImages, findings: Sequence[F
     """What was found, the counts, and every kind of finding with the first of it; `scanned`: None, nothing was read."""
     parts = ["\n".join(lines), "\n".join(class_lines(images))]
     parts += ["\n".join(finding_lines(kind, found)) for kind, found in by_kind(findings).items()]
-    what = "no image was read" if scanned is None else f"all {len(images):,} images decoded"
+    what = "no image was read" if scanned is None else f"all {len(images):,} images were read"
     if scanned is not None and scanned.not_compared:
         parts.append(f"{scanned.not_compared:,} images are under {SMALLEST} px: too small to say which look alike")
     if not findings:

@@ -34,7 +34,7 @@ def write_check_page(
 ) -> int:
     """Write the page; its size in bytes."""
     tiles = [
-        Tile(f"{len(images):,}", "", "images, all decoded" if deep else "images, none decoded"),
+        Tile(f"{len(images):,}", "", "images, all of them read" if deep else "images, none of them read"),
         Tile(f"{len(images.class_names):,}", "", "classes"),
         *(Tile(f"{len(found):,}", "", KINDS[kind].heading) for kind, found in by_kind(findings).items()),
     ]
