@@ -157,7 +157,6 @@ def _read_shard(file: Path, label_name: str | None, left_out: LeftOut) -> dict[s
     """Return the samples of one file by their keys."""
     found: dict[str, _Member] = {}
     try:
-        size = file.stat().st_size
         with tarfile.open(file, "r:") as shard:
             for member in shard:
                 name = member.name.removeprefix("./")
@@ -170,8 +169,6 @@ def _read_shard(file: Path, label_name: str | None, left_out: LeftOut) -> dict[s
                 if not stem or not dot:
                     left_out.add(HIDDEN if not stem else NO_IMAGE, f"{file.name}/{name}")
                     continue
-                if member.offset_data + member.size > size:
-                    raise tarfile.ReadError("unexpected end of data")
                 _take(found.setdefault(folder + slash + stem, _Member()), shard, member, kind.lower(), file, label_name)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise DataCorrupt(f"not a whole tar file: {file}: {error}", cure="fetch the file again") from error

@@ -122,6 +122,8 @@ def test_the_same_images_are_the_same_samples_in_every_form(forms: dict[str, Pat
     if form != "raw":
         assert image_bytes(found.train) == image_bytes(expected.train)
         assert found.train.byte_sizes.tolist() == expected.train.byte_sizes.tolist()
+    if form == "tar":
+        assert opened(forms[form], val_fraction=0).train.keys[:2] == ["0000", "0001"]
     again = pickle.loads(pickle.dumps(found.train))
     assert image_bytes(again) == image_bytes(found.train)
 

@@ -8,11 +8,13 @@ from stage_fakes import cache_options, student_options
 from view_images import encoded, photo
 
 from deit_pipe.cli import main
+from deit_pipe.pipeline.data_set import DataChoice, open_data
 from deit_pipe.pipeline.errors import BadImage, PipelineError
 from deit_pipe.stages import cache_teacher, evaluate, inspect_cache, train_student
 from deit_pipe.stages.comparing.compared_runs import images_words
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.opened.cache import open_cache
+from deit_pipe.stages.opened.images import with_other_validation
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 from deit_pipe.store.errors import CacheMismatch
@@ -79,6 +81,16 @@ def test_another_list_is_another_choice_and_another_cache(photos: Path, tmp_path
     assert error.value.exit_code == 4
     assert "--exclude: cached 3 images (sha256 " in str(error.value)
     assert "given 2 images (sha256 " in str(error.value)
+
+
+def test_what_is_excluded_of_training_stays_so_beside_other_validation_images(photos: Path, tmp_path: Path) -> None:
+    (photos / "test" / "ant").mkdir(parents=True)
+    (photos / "test" / "ant" / "seen.png").hardlink_to(photos / "train" / "ant" / "3.png")
+    (tmp_path / "other" / "bee").mkdir(parents=True)
+    (tmp_path / "other" / "bee" / "0.png").write_bytes((photos / "val/bee/0.png").read_bytes())
+    found = open_data(str(photos), DataChoice(excluded=("train/ant/3.png", "val/ant/0.png")))
+    other = with_other_validation(found, str(tmp_path / "other"))
+    assert (len(other.train), len(other.val or ()), len(other.test or ())) == (19, 1, 1)
 
 
 def test_a_list_joins_what_was_excluded_before(photos: Path) -> None:

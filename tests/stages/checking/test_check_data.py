@@ -220,14 +220,14 @@ def test_one_class_is_said(tmp_path: Path) -> None:
     assert found(tmp_path) == [("classes", ("ant",))]
 
 
-def interrupted_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C once so many images were read, while the check is at work."""
+def interrupted_after(count: int, monkeypatch: pytest.MonkeyPatch, how: int = signal.SIGINT) -> None:
+    """Ctrl-C, or another signal, once so many images were read, while the check is at work."""
     read: list[int] = []
 
     def reading(images: CheckedImages, image: int) -> ImageFacts:
         read.append(image)
         if len(read) == count:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), how)
         return read_facts(images, image)
 
     monkeypatch.setattr(scanning, "read_facts", reading)
@@ -245,12 +245,15 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return read
 
 
-def test_an_interrupted_check_goes_on_and_finds_the_same(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_check_goes_on_and_finds_the_same(
+    how: int, code: int, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     planted = plant(data)
     monkeypatch.setattr(scanning, "AT_ONCE", 1)
-    interrupted_after(12, monkeypatch)
+    interrupted_after(12, monkeypatch, how)
     result = check(data, "--deep", "--workers", 1)
-    assert result.exit_code == 130
+    assert result.exit_code == code
     state = Path("check-data.state")
     kept = state.read_text().splitlines()
     assert 1 < len(kept) <= 13
@@ -277,6 +280,12 @@ def test_the_state_of_other_images_is_not_used(data: Path, monkeypatch: pytest.M
     result = check(data, "--deep", "--state", "s")
     assert (result.exit_code, Path("s").read_text()) == (2, "my diary\n")
     assert "is no state of a check" in result.output
+
+
+def test_images_without_anything_on_them_do_not_look_alike(data: Path) -> None:
+    for name, colour in (("red", (250, 0, 0)), ("night", (9, 9, 30))):
+        write(data / "train" / "ant" / f"{name}.png", encoded(Image.new("RGB", (SIDE, SIDE), colour), "PNG"))
+    assert found(data, "--deep") == []
 
 
 def test_images_that_are_too_small_to_be_compared_are_counted(data: Path) -> None:
