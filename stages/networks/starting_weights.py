@@ -182,7 +182,7 @@ def _file(path: Path, student: str | None) -> StartingWeights:
     said = _json(beside)
     if said is not None and "architecture" in said:
         return _export(str(path), said, path)
-    if said is not None and beside.name == STUDENT_FACTS and path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" and "model" in (_json(path.parent / STUDENT_FACTS) or {}):  # one of a run's
         return _run(path.parent, read_facts(path.parent), path)
     stem = path.stem
     named = [name for name in (stem, stem.partition("-")[0], stem.partition(".")[0]) if _is_timm(name)]

@@ -70,7 +70,7 @@ class CacheTeacherOptions(DataOptions):
         group=CACHE,
     )
     cache: str = option(
-        "./teacher-cache", "Where the cache lies: a folder, or an fsspec URL.", metavar="C", group=CACHE
+        "./teacher-cache", "Where the cache lies: a folder, or a URL (s3://, gs://, az://).", metavar="C", group=CACHE
     )
     recipe: str | None = option(
         None,
@@ -105,6 +105,11 @@ class CacheTeacherOptions(DataOptions):
     plan_only: bool = option(
         False,
         "Write the cache's identity, run nothing: enough for --loss none and for online-teacher baselines.",
+        group=CACHE,
+    )
+    wait: bool = option(
+        False,
+        "Where other jobs make all that is left: stay until it is there, and take over what a dead job left.",
         group=CACHE,
     )
     estimate: bool = option(False, "Say views, time, bytes and free disk, then stop.", group=CACHE)

@@ -418,3 +418,24 @@ def test_all_of_the_bits_are_covered(whole: Path, tmp_path: Path) -> None:
                 check_sums(run, ["config.json"])
         (run / name).write_bytes(before)
     check_sums(run, ["config.json"])
+
+
+def test_metrics_that_grow_again_after_a_run_was_finished_are_no_damage(
+    cache: Path, whole: Path, tmp_path: Path
+) -> None:
+    """Its end and its last checkpoint were removed: it goes on, is stopped, and goes on again."""
+    run = shutil.copytree(whole, tmp_path / "run")
+    for name in ("student.safetensors", "result.json"):
+        (run / name).unlink()
+    shutil.rmtree(run / "checkpoints" / "00000012")
+    stop_in_step(cache, run, 3)
+    assert "metrics.jsonl" not in (read_sums(run) or {})
+    train(cache, run)
+    assert file_sha256(run / "student.safetensors") == file_sha256(whole / "student.safetensors")
+
+
+def test_a_new_start_vouches_for_nothing_of_the_old_run(cut: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(cut, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    begin(run, {"lr": 1.0})
+    assert set(read_sums(run) or {}) == {"config.json"}
