@@ -21,6 +21,7 @@ from deit_pipe.stages.machine.engine_words import engine_line
 from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.measuring.estimate import estimate
 from deit_pipe.stages.measuring.planned_cost import planned_cost
+from deit_pipe.stages.measuring.usual_epochs import usual_epochs
 from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
@@ -65,8 +66,12 @@ def run(options: CacheTeacherOptions) -> CommandResult:
         if options.batch_size is None:
             say(batch_lines(len(table), identity.block_slots, identity.batch_size))
         views_of = ViewSource(table, recipe, plan, image_size)
+        epochs = options.epochs
+        if epochs is None:
+            epochs, why = usual_epochs(there, identity.name, views_of)
+            say([f"{epochs} epochs: {why}"])
         if options.estimate:
-            return estimate(options.cache, views_of, teacher, identity, options.epochs, workers, group)
+            return estimate(options.cache, views_of, teacher, identity, epochs, workers, group)
         if there is not None:
             check_same_program(options.cache, there.provenance, recipe, teacher.mean, teacher.std, group.device)
         gate = None
@@ -90,7 +95,7 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                 Recipe.later_defaults(),
                 data.choice.to_json(),
             )
-        writer = open_writer(options, group, teacher, identity)
+        writer = open_writer(options, group, teacher, identity, epochs)
         with writer:
             total = len(writer.blocks)
             todo = len(writer.missing)
@@ -101,7 +106,7 @@ def run(options: CacheTeacherOptions) -> CommandResult:
             left = writer.left()
             holders = writer.holders() if left and not options.plan_only else []
         group.barrier()
-        return summary(options, identity, teacher, (total, todo, writer.written, len(left)), holders)
+        return summary(options, identity, teacher, epochs, (total, todo, writer.written, len(left)), holders)
 
 
 def open_for_cache(options: CacheTeacherOptions, there: OpenedCache | None) -> DataSet:
@@ -175,7 +180,7 @@ def recipe_name(options: CacheTeacherOptions, recipe: Recipe) -> str:
 
 
 def open_writer(
-    options: CacheTeacherOptions, group: Processes, teacher: Teacher, identity: TeacherIdentity
+    options: CacheTeacherOptions, group: Processes, teacher: Teacher, identity: TeacherIdentity, epochs: int
 ) -> TargetWriter:
     """Rank 0 creates the cache; then each opens it for itself, as if it were alone."""
     group.barrier()
@@ -188,7 +193,7 @@ def open_writer(
     return TargetWriter.open(
         options.cache,
         identity,
-        epochs=options.epochs,
+        epochs=epochs,
         rank=group.rank,
         world=group.world,
         provenance=provenance,
@@ -233,6 +238,7 @@ def summary(
     options: CacheTeacherOptions,
     identity: TeacherIdentity,
     teacher: Teacher,
+    epochs: int,
     counts: tuple[int, int, int, int],
     holders: list[str],
 ) -> CommandResult:
@@ -245,7 +251,7 @@ def summary(
         "cache": options.cache,
         "teacher": identity.name,
         "model": identity.model,
-        "epochs": options.epochs,
+        "epochs": epochs,
         "blocks": total,
         "written": written,
         "left": left,

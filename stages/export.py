@@ -15,7 +15,7 @@ from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.networks.custom_student import CUSTOM
 from deit_pipe.stages.networks.durable_files import PARTIAL, replace_durably, sync_file, write_partial
-from deit_pipe.stages.networks.student import StudentFacts, load_student
+from deit_pipe.stages.networks.student import StudentFacts, load_student, takes
 from deit_pipe.stages.networks.sums import write_beside
 from deit_pipe.stages.networks.tensor_file import save_tensors
 from deit_pipe.stages.options.export import ExportOptions
@@ -76,18 +76,21 @@ def run(options: ExportOptions) -> CommandResult:
 def write_timm(model: nn.Module, facts: StudentFacts, out: Path, pixels: Tensor, expected: Tensor) -> float:
     """Weights under timm's names; the largest difference of a logit."""
     save_tensors(model.state_dict(), out)
-    settings: dict[str, Any] = {"num_classes": facts.num_classes, "img_size": facts.image_size, **facts.sizes}
     copy: nn.Module
     if facts.model == CUSTOM:
-        copy = VisionTransformerDistilled(**settings)
+        copy = VisionTransformerDistilled(**settings_of(facts))
         timm.models.load_checkpoint(copy, str(out))
     else:
-        if not hasattr(model, "patch_embed"):
-            settings.pop("img_size")
-        copy = timm.create_model(facts.model, checkpoint_path=str(out), **settings)
+        copy = timm.create_model(facts.model, checkpoint_path=str(out), **settings_of(facts))
     with torch.inference_mode():
         answers: Tensor = copy.eval()(pixels)
     return float((answers - expected).abs().max())
+
+
+def settings_of(facts: StudentFacts) -> dict[str, Any]:
+    """What timm builds the network with; convolutional ones take any image and no size of it."""
+    sized = {"img_size": facts.image_size}
+    return {"num_classes": facts.num_classes, **(sized if takes(facts.model, **sized) else {}), **facts.sizes}
 
 
 def describe(facts: StudentFacts, out: Path) -> Path:
@@ -95,7 +98,8 @@ def describe(facts: StudentFacts, out: Path) -> Path:
     described = out.with_suffix(".json")
     data = {
         "architecture": "VisionTransformerDistilled" if facts.model == CUSTOM else facts.model,
-        "model_args": {"num_classes": facts.num_classes, "img_size": facts.image_size, **facts.sizes},
+        "model_args": settings_of(facts),
+        "image_size": facts.image_size,
         "class_names": facts.class_names,
         "mean": facts.mean,
         "std": facts.std,
@@ -139,10 +143,10 @@ def usage(facts: StudentFacts, kind: str, out: Path) -> str:
     """How to load the file."""
     if kind == "onnx":
         return f'use: onnxruntime.InferenceSession("{out}").run(["logits"], {{"pixels": ...}})'
+    settings = ", ".join(f"{name}={value}" for name, value in settings_of(facts).items())
     if facts.model == CUSTOM:
-        sizes = ", ".join(f"{name}={value}" for name, value in facts.sizes.items())
         return (
-            f"use: timm.models.deit.VisionTransformerDistilled(img_size={facts.image_size}, {sizes}, "
-            f'num_classes={facts.num_classes}), then timm.models.load_checkpoint(model, "{out}")'
+            f"use: timm.models.deit.VisionTransformerDistilled({settings}), "
+            f'then timm.models.load_checkpoint(model, "{out}")'
         )
-    return f'use: timm.create_model("{facts.model}", num_classes={facts.num_classes}, checkpoint_path="{out}")'
+    return f'use: timm.create_model("{facts.model}", {settings}, checkpoint_path="{out}")'

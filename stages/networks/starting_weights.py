@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors.torch import load_file
 from torch import Tensor
 
 from deit_pipe.stages.console.errors import Corrupt, Missing, UsageProblem
@@ -16,6 +15,7 @@ from deit_pipe.stages.networks.custom_student import CUSTOM, is_custom
 from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.networks.hugging_face import DeitConfig, read_config, read_hugging_face
 from deit_pipe.stages.networks.student import StudentFacts, read_facts, read_student
+from deit_pipe.stages.networks.sums import check_beside
 from deit_pipe.stages.networks.weights import PUBLISHED_TAGS, hub_weights, read_weights, resolve_tag
 
 PRETRAINED = "pretrained"
@@ -64,8 +64,10 @@ class StartingWeights:
 
 
 def is_run(place: str) -> bool:
-    """Whether this is, or was meant as, a folder of train-student."""
+    """Whether this is, or by its look was meant as, a folder of train-student."""
     folder = Path(place)
+    if not folder.exists():
+        return "/" in place
     return folder.is_dir() and _exported(folder) is None and read_config(folder) is None
 
 
@@ -109,7 +111,7 @@ def _run(folder: Path, facts: StudentFacts, source: Path | None = None) -> Start
         source=str(source or folder),
         tag=f"run, {facts.model}",
         model=facts.model,
-        read=lambda: load_file(source) if source else read_student(folder)[1],
+        read=lambda: read_student(folder, source.name if source else STUDENT_WEIGHTS)[1],
         sizes=facts.sizes,
         image_size=facts.image_size,
         class_names=facts.class_names,
@@ -131,6 +133,7 @@ def _exported(folder: Path) -> tuple[dict[str, Any], Path] | None:
 def _export(source: str, said: dict[str, Any], weights: Path) -> StartingWeights:
     if not weights.is_file():
         raise Missing(f"{source} holds no weights: {weights.name} is not there", cure="export it again")
+    check_beside(weights)
     model = str(said["architecture"])
     settings = dict(said.get("model_args") or {})
     custom = model == "VisionTransformerDistilled"
@@ -139,13 +142,13 @@ def _export(source: str, said: dict[str, Any], weights: Path) -> StartingWeights
         sizes = (
             {name: int(settings[name]) for name in ("patch_size", "embed_dim", "depth", "num_heads")} if custom else {}
         )
-        size = settings.get("img_size")
+        size = settings.get("img_size", said.get("image_size"))
         classes = settings.get("num_classes", said.get("num_classes"))
         return StartingWeights(
             source=source,
             tag=f"export, {CUSTOM if custom else model}",
             model=CUSTOM if custom else model,
-            read=lambda: load_file(weights),
+            read=lambda: read_weights(weights),
             sizes=sizes,
             image_size=None if size is None else int(size),
             class_names=tuple(map(str, names)) if names else None,
@@ -211,7 +214,7 @@ def _published(source: str, student: str | None) -> StartingWeights:
     elif not _is_timm(source.partition(".")[0]):
         near = get_close_matches(source.partition(".")[0], timm.list_models(), n=3, cutoff=0.6)
         raise Missing(
-            f"--init-from {source}: no such file or folder, and timm has no model of that name",
+            f"no weights {source}: no such file or folder, and timm has no model of that name",
             expected="a run folder, an export, a weights file, a Hugging Face folder, a timm tag, or 'pretrained'",
             details=[f"nearest in timm: {', '.join(near)}"] if near else [],
             cure="give an existing path, or list timm's models with: deit-pipe list-models --role student",

@@ -172,20 +172,22 @@ def write_beside(file: Path, others: Iterable[Path] = ()) -> Path:
 
 
 def check_beside(file: Path) -> None:
-    """Refuse an exported file that is not what was written, where a `FILE.sums` says what that is.
+    """Refuse an exported file, or what describes it, that is not what was written, where `FILE.sums` says what was.
 
     Raises:
         Corrupt: it differs, or the sums are damaged.
     """
-    name = f"{file.name}.sums"
-    sums = read_sums(file.parent, name)
-    if sums is not None and (problem := _problem(file.parent, file.name, sums)) is not None:
-        raise Corrupt(
-            f"{file} is not the file that was written",
-            expected=problem[0],
-            got=problem[1],
-            cure=f"export it again; or use it as it is, unchecked: {unchecked(file.with_name(name))}",
-        )
+    listed = f"{file.name}.sums"
+    sums = read_sums(file.parent, listed) or {}
+    for one in [file.name, *(name for name in sums if (file.parent / name).exists())] if sums else []:
+        problem = _problem(file.parent, one, sums)
+        if problem is not None:
+            raise Corrupt(
+                f"{file.parent / one} is not the file that was written",
+                expected=problem[0],
+                got=problem[1],
+                cure=f"export it again; or use it as it is, unchecked: {unchecked(file.with_name(listed))}",
+            )
 
 
 def _problem(folder: Path, name: str, sums: Mapping[str, str]) -> tuple[str, str] | None:

@@ -78,8 +78,12 @@ class CacheTeacherOptions(DataOptions):
         metavar="R",
         group=CACHE,
     )
-    epochs: int = option(
-        30, "Passes over the data to cache; longer training reuses them in turn.", minimum=1, group=CACHE
+    epochs: int | None = option(
+        None,
+        "Passes over the data to cache; longer training reuses them in turn.  [default: those that are there; else a "
+        "third of what a student of these images would train]",
+        minimum=1,
+        group=CACHE,
     )
     img_size: int | None = option(
         None,

@@ -37,7 +37,7 @@ def teacher_names(options: TrainStudentOptions, begun: dict[str, Any] | None = N
     """
     if options.teacher or options.online_teacher:
         return asked_teachers(options.cache, options.teacher)
-    if begun is not None and begun.get("loss") == options.loss and "teacher" in begun:
+    if begun is not None and begun.get("loss") == loss_kind(options) and "teacher" in begun:
         return [name for name in begun["teacher"].split(",") if name]
     names = list_teachers(options.cache)
     whole = [name for name in names if is_complete(options.cache, name)]

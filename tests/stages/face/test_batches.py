@@ -54,7 +54,7 @@ def test_they_are_what_train_student_trains_on(cache: Path, tmp_path: Path, monk
 
 
 def test_what_it_says_of_the_cache(cache: Path) -> None:
-    opened = deit_pipe.open_cache(str(cache))
+    opened = deit_pipe.open_cache(cache)  # a path will do
     assert (opened.epochs, opened.image_size, len(opened.class_names)) == (2, 32, 4)
     assert opened.plan.batch_count(16) == 6
     assert opened.recipe.mix_group == 4

@@ -292,3 +292,17 @@ def test_as_many_other_classes_get_new_heads(run: Path) -> None:
     assert not torch.equal(new["head.weight"], old["head.weight"])
     assert torch.equal(new["blocks.1.mlp.fc1.weight"], old["blocks.1.mlp.fc1.weight"])
     assert "new heads: 4 classes -> 4 other classes" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("./student-run", "holds no trained student: student.json is not there"),
+        ("deit_tinny_distilled_patch16_224", f"nearest in timm: {DEIT}"),
+    ],
+)
+def test_evaluate_says_what_is_not_there(name: str, says: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Missing) as error:
+        evaluate.run(EvaluateOptions(run=name, data="digits", device="cpu"))
+    assert says in str(error.value)

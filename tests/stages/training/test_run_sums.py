@@ -158,12 +158,26 @@ def test_a_flipped_bit_in_what_a_command_reads_is_refused_by_it(command: str, wh
     assert refused == needed | {SUMS}
 
 
-def test_another_run_does_not_start_from_flipped_weights(cache: Path, whole: Path, tmp_path: Path) -> None:
-    for name in ("student.safetensors", "student.json"):
-        run = shutil.copytree(whole, tmp_path / name)
-        flip(run / name)
+def test_another_run_does_not_start_from_flipped_weights(cache: Path, data: Path, whole: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(whole, tmp_path / "source")
+    export.run(ExportOptions(run=str(source)))
+    for place, name in (
+        ("", "student.safetensors"),
+        ("", "student.json"),
+        ("best.safetensors", "best.safetensors"),
+        ("student.safetensors", "student.safetensors"),
+        ("export", "export/student.safetensors"),
+        ("export", "export/student.json"),
+        ("export/student.safetensors", "export/student.safetensors"),
+        ("export/student.safetensors", "export/student.safetensors.sums"),
+    ):
+        run = shutil.copytree(source, tmp_path / "run")
+        flip(run / name, 0.9)
         with pytest.raises(Corrupt, match=name):
-            train(cache, tmp_path / "next", init_from=str(run))
+            train(cache, tmp_path / "next", init_from=str(run / place))
+        with pytest.raises(Corrupt, match=name):
+            evaluate.run(EvaluateOptions(run=str(run / place), data=str(data), device="cpu", workers=0, split="test"))
+        shutil.rmtree(run)
 
 
 def test_a_damaged_last_checkpoint_is_said_and_the_one_before_gives_the_same_student(
