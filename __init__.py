@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deit_pipe.pipeline.recipe import Recipe
     from deit_pipe.stages.bench import run as bench
     from deit_pipe.stages.cache_teacher import run as cache_teacher
+    from deit_pipe.stages.check_data import run as check_data
     from deit_pipe.stages.compare import run as compare
     from deit_pipe.stages.console.result import CommandResult
     from deit_pipe.stages.evaluate import run as evaluate
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from deit_pipe.stages.options.bench import BenchOptions
     from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
     from deit_pipe.stages.options.compare import CompareOptions
+    from deit_pipe.stages.options.data import CheckDataOptions
     from deit_pipe.stages.options.evaluate import EvaluateOptions
     from deit_pipe.stages.options.export import ExportOptions
     from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
@@ -66,6 +68,7 @@ __all__ = [
     "Cache",
     "CacheTeacherOptions",
     "CachedDistillationTask",
+    "CheckDataOptions",
     "CommandResult",
     "CompareOptions",
     "DeitPipeError",
@@ -89,6 +92,7 @@ __all__ = [
     "__version__",
     "bench",
     "cache_teacher",
+    "check_data",
     "compare",
     "evaluate",
     "export",
@@ -111,6 +115,7 @@ _PLACES = {
     "Batch": "stages.training.proven_batches",
     "Cache": "stages.face.cache",
     "CachedDistillationTask": "stages.face.timm_task",
+    "CheckDataOptions": "stages.options.data",
     "CommandResult": "stages.console.result",
     "DistillationLoss": "stages.training.losses",
     "LossParts": "stages.training.losses",
@@ -122,6 +127,7 @@ _PLACES = {
 _COMMANDS = [
     "bench",
     "cache_teacher",
+    "check_data",
     "compare",
     "evaluate",
     "export",
@@ -139,7 +145,7 @@ _COMMANDS = [
 for _command in _COMMANDS:
     _options = "run_report" if _command == "report" else _command
     _PLACES[_command] = f"stages.{_command}:run"
-    _PLACES["".join(map(str.capitalize, _options.split("_"))) + "Options"] = f"stages.options.{_options}"
+    _PLACES.setdefault("".join(map(str.capitalize, _options.split("_"))) + "Options", f"stages.options.{_options}")
 
 
 if not TYPE_CHECKING:  # a checker would take every name for one of the face

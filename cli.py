@@ -49,6 +49,11 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
     },
     "Look and prove": {
+        "check-data": Command(
+            "options.data:CheckDataOptions",
+            "check_data:run",
+            "What is in your images, and what is wrong with them.",
+        ),
         "inspect-cache": Command(
             "options.inspect_cache:InspectCacheOptions",
             "inspect_cache:run",

@@ -241,7 +241,8 @@ def decode_sample(table: SampleTable, sample: int) -> Decoded:
             raise
         raise BadImage(
             f"cannot decode image: sample {sample} ({table.keys[sample]}) of {table.name}: {error}",
-            cure="repair or remove the image; a view is never made from another one instead",
+            cure="repair or remove the image; a view is never made from another one instead\n"
+            "to list all such images and leave them away: deit-pipe check-data DATA --deep --write-exclude FILE",
         ) from error
 
 

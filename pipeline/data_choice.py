@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from deit_pipe.pipeline.errors import ChoiceError
@@ -11,6 +12,8 @@ from deit_pipe.pipeline.plan import MAX_SEED
 
 # Held out where the data has neither a validation nor a test split.
 DEFAULT_VAL_FRACTION = 0.1
+# Bytes of the names of excluded images: a cache's manifest, which records them, is read up to twice that.
+MOST_EXCLUDED = 2_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,9 @@ class DataChoice:
         labelled_fraction: part of the labelled training images that keeps its label, 0..1, stratified; the others
             become unlabelled.
         subset_seed: of all three draws, 0..2**63-1.
+        exclude: the file that named the images that are left away; where it was, no part of the choice.
+        excluded: their names, of all splits, as `exclude_list` reads them; so the file is not needed again.
+        labels: a table of labels for a folder of images; None: the one in the folder, where there is one.
 
     Raises:
         ChoiceError: a value out of its range.
@@ -43,22 +49,42 @@ class DataChoice:
     fraction: float = 1.0
     labelled_fraction: float = 1.0
     subset_seed: int = 0
+    exclude: str | None = field(default=None, compare=False)
+    excluded: tuple[str, ...] = ()
+    labels: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("train_split", "val_split", "image_column", "label_column", "val_data"):
+        for name in ("train_split", "val_split", "image_column", "label_column", "val_data", "exclude", "labels"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value):
-                raise ChoiceError(f"{_option(name)} {value!r} is no name")
+                raise ChoiceError(f"{_option(name)} {value!r} is no name: expected a text that is not empty")
         if self.val_fraction is not None:
             _check_part("val_fraction", self.val_fraction, "0 <= part < 1", lambda part: 0 <= part < 1)
         _check_part("fraction", self.fraction, "0 < part <= 1", lambda part: 0 < part <= 1)
         _check_part("labelled_fraction", self.labelled_fraction, "0 <= part <= 1", lambda part: 0 <= part <= 1)
         if type(self.subset_seed) is not int or not 0 <= self.subset_seed <= MAX_SEED:
             raise ChoiceError(f"{_option('subset_seed')} {self.subset_seed!r} is not in 0..{MAX_SEED}")
+        names: object = self.excluded
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            raise ChoiceError(f"the excluded images are no list of names: {names!r}")
+        object.__setattr__(self, "excluded", tuple(sorted(set(self.excluded))))
+        if sum(len(json.dumps(name)) for name in self.excluded) > MOST_EXCLUDED:
+            raise ChoiceError(
+                f"{len(self.excluded):,} excluded images are too many to be recorded with a cache",
+                expected=f"names of {MOST_EXCLUDED / 1e6:g} MB together",
+                cure="move such images out of the data",
+            )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values of every field."""
-        return asdict(self)
+        """Plain JSON values of every field; what came later only where it says something, as older programs wrote."""
+        values = asdict(self)
+        if self.labels is None:
+            del values["labels"]
+        if not self.excluded:
+            del values["exclude"], values["excluded"]
+        else:
+            values["excluded"] = list(self.excluded)
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deit_pipe.pipeline.data_choice import DEFAULT_VAL_FRACTION, DataChoice
 from deit_pipe.pipeline.data_splits import DataSplits, NamedSplit, open_splits, path_name
 from deit_pipe.pipeline.errors import DataAmbiguous
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.pipeline.selected_samples import SelectedSamples
+from deit_pipe.pipeline.sources.exclude_list import digest_of
 from deit_pipe.pipeline.sources.left_out import printable
 from deit_pipe.pipeline.sources.split_names import is_exact
 from deit_pipe.pipeline.subsets import Draw, draw_part, part_of
@@ -48,8 +50,8 @@ class DataSet:
 def open_data(data: str, choice: DataChoice | None = None) -> DataSet:
     """Open all splits of `data`.
 
-    In this order: the splits as they are found, other validation images, images held out, the part that is used, the
-    part that keeps its labels. Each draw depends on `subset_seed` and on nothing the others drew.
+    In this order: the splits as they are found, other validation images, what is excluded, images held out, the part
+    that is used, the part that keeps its labels. Each draw depends on `subset_seed` and on nothing the others drew.
 
     Raises:
         DataMissing: nothing there, no training images, or a split or column that was named is not there.
@@ -59,15 +61,25 @@ def open_data(data: str, choice: DataChoice | None = None) -> DataSet:
         DataCorrupt: files that are not what they say they are.
     """
     choice = choice or DataChoice()
-    splits = open_splits(data, choice)
+    return data_set_of(data, choice, open_splits(data, choice))
+
+
+def data_set_of(data: str, choice: DataChoice, splits: DataSplits) -> DataSet:
+    """Draw what is held out, used and labelled of opened splits.
+
+    Raises:
+        DataAmbiguous: validation images twice.
+    """
     choice = replace(choice, val_fraction=_val_fraction(data, choice, splits))
     whole = splits.train.opened.table
-    train, held_out = _draw(whole, choice)
+    train, held_out = _draw(whole, splits.trained_on(), choice)
     val = held_out if splits.val is None else splits.val.opened.table
     test = None if splits.test is None else splits.test.opened.table
     lines = [_train_line(splits, choice, train, held_out), _val_line(splits, held_out)]
     if splits.test is not None:
         lines.append(f"test {_size(splits.test)}, not used in training or selection")
+    if choice.excluded:
+        lines.append(_excluded_line(splits, choice))
     lines += splits.left_out.lines()
     return DataSet(
         data=data,
@@ -92,12 +104,12 @@ def _val_fraction(data: str, choice: DataChoice, splits: DataSplits) -> float:
     return float(choice.val_fraction)
 
 
-def _draw(whole: SampleTable, choice: DataChoice) -> tuple[SampleTable, SampleTable | None]:
-    """Return the training samples that are used, and those held out, if any."""
+def _draw(whole: SampleTable, there: NDArray[np.int64], choice: DataChoice) -> tuple[SampleTable, SampleTable | None]:
+    """Return the training samples that are used of those `there` (positions), and those held out, if any."""
     labels, seed = whole.labels, choice.subset_seed
-    labelled = np.flatnonzero(labels >= 0)
+    used = there
+    labelled = used[labels[used] >= 0]
     held_out: SampleTable | None = None
-    used = np.arange(len(whole), dtype=np.int64)
     # Every class keeps an image to train on.
     spare = len(labelled) - len(np.unique(labels[labelled]))
     if choice.val_fraction and spare > 0:
@@ -136,6 +148,11 @@ def _train_line(splits: DataSplits, choice: DataChoice, train: SampleTable, held
         about.append(f"called {printable(splits.train.name)}")
     without = f", {unlabelled:,} of them unlabelled" if unlabelled else ""
     return f"train {_images(train)} in {len(train.class_names):,} classes{without} ({', '.join(about)})"
+
+
+def _excluded_line(splits: DataSplits, choice: DataChoice) -> str:
+    counts = [f"{len(gone):,} of {kind}" for kind, gone in splits.excluded.items() if len(gone)]
+    return f"excluded {', '.join(counts)} (list sha256 {digest_of(choice.excluded)[:12]})"
 
 
 def _val_line(splits: DataSplits, held_out: SampleTable | None) -> str:

@@ -11,7 +11,7 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from deit_pipe.pipeline.errors import BadImage
 
@@ -49,6 +49,8 @@ def decode(image: bytes | NDArray[np.uint8]) -> Decoded:
         return _decode_any(image)
     except BadImage:
         raise
+    except UnidentifiedImageError as error:  # its text names a buffer in memory
+        raise BadImage("an empty file" if not image else "no image, or of a format that is not known") from error
     except Exception as error:  # the plugins of Pillow raise almost anything on broken files
         raise BadImage(f"{type(error).__name__}: {error}") from error
 

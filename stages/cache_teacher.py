@@ -26,7 +26,7 @@ from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
 from deit_pipe.stages.opened.gate_result import GateResult, gate_lines
-from deit_pipe.stages.opened.images import absolute, given_choice, open_images, say
+from deit_pipe.stages.opened.images import absolute, choice_words, given_choice, open_images, say
 from deit_pipe.stages.opened.plain_views import default_image_size, is_small
 from deit_pipe.stages.opened.same_program import PROBE, check_same_program
 from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for, sample_index
@@ -118,7 +118,7 @@ def open_for_cache(options: CacheTeacherOptions, there: OpenedCache | None) -> D
     given = given_choice(options)
     found = open_images(options.data, there.choice if there and given == DataChoice() else given)
     if there is not None and found.choice != there.choice:
-        was, now = there.choice.to_json(), found.choice.to_json()
+        was, now = choice_words(there.choice), choice_words(found.choice)
         known = {item.name: item for item in fields(options)}
         lines = [
             f"{spoken(known[name])}: cached {was[name]}   given {now[name]}" for name in was if was[name] != now[name]

@@ -114,8 +114,9 @@ ROOMS = {
     "measuring": {"console", "machine", "networks", "opened", "options", "teaching", "training"},
     "inspection": {"console", "machine", "networks", "opened", "options"},
     "comparing": {"console", "machine", "networks", "opened", "options"},
+    "checking": {"console", "machine", "opened", "options"},
     "face": {"console", "machine", "networks", "opened", "options", "training"},
-    "pages": {"comparing", "console", "inspection", "networks", "opened", "options", "training"},
+    "pages": {"checking", "comparing", "console", "inspection", "networks", "opened", "options", "training"},
 }
 MOST_FILES = 20
 MOST_LINES = 65

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -85,8 +86,9 @@ def refuse_label_table(root: Path, places: Iterable[str]) -> None:
     if table is not None:
         raise DataAmbiguous(
             f"{root} holds one folder of images and a table: {printable(table)}",
-            expected="one folder per class; labels in a table are not read",
-            cure="sort the images into class folders, or move the table away if all images are of one class",
+            expected="one folder per class, or a table that is called labels.csv or named with --labels",
+            cure=f"name the table, as CSV or Parquet: --labels {shlex.quote(str(root / table))}\n"
+            "or move it away if all images are of one class",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from deit_pipe.pipeline.sources.folder_shape import (
 from deit_pipe.pipeline.sources.folder_walk import FolderWalk
 from deit_pipe.pipeline.sources.found_splits import NO_WORD, WHOLE, Columns, FoundData, FoundSplit
 from deit_pipe.pipeline.sources.image_folder import is_unlabelled, open_class_folders
-from deit_pipe.pipeline.sources.left_out import LOOSE, LeftOut, listed, printable
+from deit_pipe.pipeline.sources.left_out import LOOSE, LeftOut, listed
 from deit_pipe.pipeline.sources.opened_split import OpenedSplit
 from deit_pipe.pipeline.sources.split_names import is_exact, kinds_of, names_only_a_split
 
@@ -64,7 +65,8 @@ def _whole(path: Path) -> FoundSplit:
 
 def _opener(path: Path) -> Callable[[FoundSplit, Columns], OpenedSplit]:
     def open_split(split: FoundSplit, columns: Columns) -> OpenedSplit:
-        opened = open_class_folders(split.files[0], any_name=split.name == WHOLE)
+        whole = split.name == WHOLE
+        opened = open_class_folders(split.files[0], any_name=whole, empty_classes=columns.empty_classes)
         classes = opened.table.class_names
         # A single class is nothing special in validation images, whose classes must be those of training.
         if len(classes) == 1 and not split.kinds & {"val", "test"}:
@@ -93,11 +95,11 @@ def _unclear(data: str, splits: list[str], flat: list[str], others: list[str]) -
 
 def _no_classes(path: Path, flat: list[str]) -> DataMissing:
     table = find_label_table(path, ("", *flat))
-    about = f"labels in a table ({printable(table)}) are not read: " if table else ""
+    named = f"name the table, as CSV or Parquet: --labels {shlex.quote(str(path / table))}\nor " if table else ""
     return DataMissing(
         f"the images of {path / flat[0]} are in no class folder",
         expected=f"{path / flat[0]}/CLASS/*.jpg",
-        cure=f"{about}sort the images into one folder per class",
+        cure=f"{named}sort the images into one folder per class",
     )
 
 

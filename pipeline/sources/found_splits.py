@@ -18,17 +18,19 @@ NOT_CHOSEN = "splits that are not used (--train-split NAME or --val-split NAME t
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of Parquet files to read.
+    """How a split is read: which columns of Parquet files, and what is refused.
 
     Attributes:
         image: as the user named it; None: by the usual names.
         label: likewise.
         must_have_labels: False: without any such column the images are unlabelled, as is usual of test splits.
+        empty_classes: True: a class folder without images is kept, for a command that lists what is wrong.
     """
 
     image: str | None = None
     label: str | None = None
     must_have_labels: bool = True
+    empty_classes: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from deit_pipe.pipeline.errors import BadImage, DataMissing
 from deit_pipe.pipeline.samples import KeyList, SampleTable
 from deit_pipe.pipeline.sources.folder_shape import is_image, refuse_splits_below
 from deit_pipe.pipeline.sources.folder_walk import FolderWalk, FoundFile, joined
-from deit_pipe.pipeline.sources.left_out import LOOSE, NO_IMAGE, LeftOut
+from deit_pipe.pipeline.sources.left_out import LOOSE, NO_IMAGE, LeftOut, listed, printable
 from deit_pipe.pipeline.sources.opened_split import OpenedSplit
 
 UNLABELLED = ("unlabelled", "unlabeled")
@@ -29,6 +29,7 @@ class _Found:
     keys: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     identities: list[int] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)  # class folders without images
 
 
 class FolderSamples(SampleTable):
@@ -53,12 +54,13 @@ class FolderSamples(SampleTable):
         return np.asarray([(self.root / key).stat().st_size for key in self.keys], dtype=np.int64)
 
 
-def open_class_folders(root: Path, *, any_name: bool = False) -> OpenedSplit:
+def open_class_folders(root: Path, *, any_name: bool = False, empty_classes: bool = False) -> OpenedSplit:
     """Open all classes below `root`.
 
     Args:
         root: holds one folder per class.
         any_name: a folder called train or test is a class too; the user said so.
+        empty_classes: keep class folders without images instead of refusing them.
 
     Raises:
         DataMissing: no classes, a class without images, or a folder that cannot be listed.
@@ -73,9 +75,12 @@ def open_class_folders(root: Path, *, any_name: bool = False) -> OpenedSplit:
     found = _Found()
     for name in sorted(top.folders, key=lambda name: (is_unlabelled(name), name)):
         label = -1 if is_unlabelled(name) else len(found.classes)
-        _scan_class(walk, name, label, found)
+        if not _scan_class(walk, name, label, found):
+            found.empty.append(name)
         if label >= 0:
             found.classes.append(name)
+    if found.empty and not empty_classes:
+        raise _empty_classes(root, found.empty)
     if not found.classes:
         raise DataMissing(f"no class folders in {root}", cure="sort the images into one folder per class")
     table = FolderSamples(root, found.keys, found.labels, found.classes)
@@ -88,21 +93,27 @@ def is_unlabelled(folder: str) -> bool:
     return folder.lower() in UNLABELLED
 
 
-def _scan_class(walk: FolderWalk, name: str, label: int, found: _Found) -> None:
-    """Append the images below a class folder, sorted by their paths."""
+def _scan_class(walk: FolderWalk, name: str, label: int, found: _Found) -> int:
+    """Append the images below a class folder, sorted by their paths; how many there are."""
     images: list[tuple[str, int]] = []
     for listing in walk.walk(name):
         refuse_splits_below(walk.root, listing.below, listing.folders)
         images += [(joined(listing.below, file.name), file.identity) for file in listing.files if is_image(file.name)]
         _count_others(listing.files, listing.below, walk.left_out)
-    if not images:
-        raise DataMissing(
-            f"no images in the class folder {walk.root / name}", cure="remove the folder or put images into it"
-        )
     images.sort()
     found.keys += [key for key, _ in images]
     found.identities += [identity for _, identity in images]
     found.labels += [label] * len(images)
+    return len(images)
+
+
+def _empty_classes(root: Path, names: list[str]) -> DataMissing:
+    others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    return DataMissing(
+        f"no images in the class folder {printable(str(root / names[0]))}{others}",
+        details=[f"empty     {listed(names)}"] if others else (),
+        cure="remove the folder or put images into it",
+    )
 
 
 def _count_others(files: tuple[FoundFile, ...], below: str, left_out: LeftOut, images: str | None = None) -> None:

@@ -33,11 +33,13 @@ class LeftOut:
         """Return how many of a kind there were."""
         return self._found.get(kind, (0, ""))[0]
 
+    def kinds(self) -> list[tuple[str, int, str]]:
+        """Return (kind, count, name of the first) of everything."""
+        return [(kind, count, first) for kind, (count, first) in self._found.items()]
+
     def lines(self) -> list[str]:
         """Return one line per kind."""
-        return [
-            f"left out: {kind}: {count:,}, the first {printable(first)}" for kind, (count, first) in self._found.items()
-        ]
+        return [f"left out: {kind}: {count:,}, the first {printable(first)}" for kind, count, first in self.kinds()]
 
 
 def printable(text: str) -> str:

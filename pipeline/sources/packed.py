@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from deit_pipe.pipeline.decode import decode
+from deit_pipe.pipeline.cells import decode_sample
 from deit_pipe.pipeline.errors import DataAmbiguous, DataCorrupt
 from deit_pipe.pipeline.samples import KeyList, SampleTable
 from deit_pipe.pipeline.sources.found_splits import Columns, FoundData, FoundSplit
@@ -114,7 +114,7 @@ def pack_samples(
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for start in range(0, len(table), ROWS):
             rows = range(start, min(start + ROWS, len(table)))
-            images = [_stored(table.read(row), raw) for row in rows]
+            images = [_stored(table, row, raw) for row in rows]
             columns = {
                 "image": [data for data, _ in images],
                 "label": table.labels[rows.start : rows.stop],
@@ -155,11 +155,12 @@ def _open_split(split: FoundSplit, columns: Columns) -> OpenedSplit:
     return opened_from_files(PackedSamples(split.files[0]), split.files, "named numbers")
 
 
-def _stored(image: bytes | NDArray[np.uint8], raw: bool) -> tuple[bytes, tuple[int, int, int]]:
+def _stored(table: SampleTable, sample: int, raw: bool) -> tuple[bytes, tuple[int, int, int]]:
     """Return the bytes to store, and height, width, channels (zeros for encoded bytes)."""
+    image = table.read(sample)
     if isinstance(image, bytes):
         if not raw:
             return image, (0, 0, 0)
-        image = np.asarray(decode(image))
+        image = np.asarray(decode_sample(table, sample))
     height, width = image.shape[:2]
     return image.tobytes(), (height, width, image.shape[2] if image.ndim == 3 else 1)

@@ -82,9 +82,10 @@ def choose_column(schemas: Sequence[Any], files: Sequence[Path], asked: str | No
         if not meant or meant[0] not in schema.names:
             problem = DataCorrupt if asked is None else DataMissing
             raise problem(
-                f"no {rule.what} column {f'{meant[0]} ' if meant else ''}in {file}\n"
-                f"  expected  {'that column' if meant else f'one of {listed(rule.names)}'}\n"
-                f"  got       {listed(schema.names)}\n  name it: {option}"
+                f"no {rule.what} column {f'{meant[0]} ' if meant else ''}in {file}",
+                expected="that column" if meant else f"one of {listed(rule.names)}",
+                got=listed(schema.names),
+                cure=f"name it: {option}",
             )
         kind = schema.field(meant[0]).type
         if not rule.can_hold(kind):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deit_pipe.pipeline.sources.exclude_list import digest_of
 from deit_pipe.stages.comparing.intervals import Difference, Spread, paired_difference, spread
 from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
 from deit_pipe.stages.networks.begun_command import begun_command
@@ -199,9 +200,12 @@ def differing(lines: Sequence[Line]) -> list[str]:
 
 
 def images_words(choice: Mapping[str, Any]) -> str:
-    """Which part of the images a run saw, and of their labels: `all`, `3.5% used`, `3.5% labelled`."""
+    """Which part of the images a run saw, and of their labels: `all`, `3.5% used`, `2 excluded (a1b2)`."""
     parts = [(choice.get("fraction", 1.0), "used"), (choice.get("labelled_fraction", 1.0), "labelled")]
-    return ", ".join(f"{part * 100:.3g}% {word}" for part, word in parts if part < 1) or "all"
+    said = [f"{part * 100:.3g}% {word}" for part, word in parts if part < 1]
+    if gone := choice.get("excluded"):
+        said.append(f"{len(gone):,} excluded ({digest_of(gone)[:4]})")
+    return ", ".join(said) or "all"
 
 
 def measured_words(run: ComparedRun) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.pipeline.selected_samples import SelectedSamples
+from deit_pipe.pipeline.sources.exclude_list import digest_of, read_exclude_list
 from deit_pipe.stages.console.errors import Missing
 from deit_pipe.stages.console.progress import note
 
@@ -19,7 +20,21 @@ def given_choice(options: Any) -> DataChoice:
     """The choice that a command's options make; options that the command does not have keep their default."""
     names = [field.name for field in fields(DataChoice) if hasattr(options, field.name)]
     choice = DataChoice(**{name: getattr(options, name) for name in names})
-    return replace(choice, val_data=absolute(choice.val_data)) if choice.val_data else choice
+    if choice.val_data:
+        choice = replace(choice, val_data=absolute(choice.val_data))
+    if choice.labels:
+        choice = replace(choice, labels=absolute(choice.labels))
+    if choice.exclude:
+        choice = replace(choice, exclude=absolute(choice.exclude), excluded=read_exclude_list(choice.exclude))
+    return choice
+
+
+def choice_words(choice: DataChoice) -> dict[str, Any]:
+    """A choice by the names of its options, to be compared: of an exclude list how much it names, and its digest."""
+    values = {field.name: getattr(choice, field.name) for field in fields(DataChoice) if field.name != "excluded"}
+    names = choice.excluded
+    values["exclude"] = f"{len(names):,} images (sha256 {digest_of(names)[:12]})" if names else None
+    return values
 
 
 def open_images(data: str, choice: DataChoice) -> DataSet:
@@ -42,8 +57,10 @@ def with_other_validation(found: DataSet, val_data: str) -> DataSet:
         train_split=found.choice.train_split,
         image_column=found.choice.image_column,
         label_column=found.choice.label_column,
+        labels=found.choice.labels,
         val_data=absolute(val_data),
         val_fraction=0.0,
+        excluded=tuple(name for name in found.choice.excluded if not name.startswith("val/")),
     )
     other = open_data(found.data, elsewhere)
     say([f"validation images instead: {len(other.val or ()):,} of {val_data}"])

@@ -15,7 +15,7 @@ def training_command(model: str, data: DataSet, *, image_size: int) -> str:
     out = TEACHER_RUN
     while read_teacher_run(out) is not None:
         out = Path(f"{out}-{Path(data.data).name}")
-    choice = {name: getattr(data.choice, name) for name in FIELDS}
+    choice = {name: getattr(data.choice, name) for name in FIELDS if name != "excluded"}  # `exclude` says which
     usual = default_image_size(data.train) == image_size
     choice["val_fraction"] = choice["val_fraction"] or None
     return command_line(

@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(
 
 
 @pytest.mark.parametrize(
-    "table", ["labels.csv", "images/metadata.jsonl", "anything.tsv", "train_labels.txt", "annotations.json"]
+    "table", ["mine_labels.csv", "images/metadata.jsonl", "anything.tsv", "train_labels.txt", "annotations.json"]
 )
 def test_a_table_of_labels_beside_a_single_folder_is_refused(tmp_path: Path, table: str) -> None:
     data = write_tree(tmp_path, {"images": 5})
@@ -143,7 +143,7 @@ def test_a_table_in_parquet_is_no_data_set(tmp_path: Path) -> None:
 def test_a_table_beside_splits_without_classes_is_named(tmp_path: Path) -> None:
     data = write_tree(tmp_path, {"train": 5, "test": 2})
     (data / "train.csv").write_text("000.jpg,cat\n")
-    with pytest.raises(DataMissing, match=r"labels in a table \(train\.csv\) are not read"):
+    with pytest.raises(DataMissing, match=r"as CSV or Parquet: --labels .*train\.csv"):
         everything(data)
 
 

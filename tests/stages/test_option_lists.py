@@ -14,9 +14,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "",
     ),
     "cache-teacher": (
-        "accept-teacher batch-size cache data device epochs estimate fit-head fraction image-column "
-        "img-size json label-column labelled-fraction logits name plan-only precision recipe samples seed set "
-        "teacher teacher-weights train-split val-data val-fraction val-split workers",
+        "accept-teacher batch-size cache data device epochs estimate exclude fit-head fraction "
+        "image-column img-size json label-column labelled-fraction labels logits name plan-only precision "
+        "recipe samples seed set teacher teacher-weights train-split val-data val-fraction val-split "
+        "workers",
         "block subset-seed teacher-rate",
     ),
     "train-student": (
@@ -26,6 +27,11 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "eval-crop-ratio eval-every grad-checkpointing kd-reduction label-loss layer-decay log-steps lr-batch min-lr "
         "online-teacher optimizer order-seed precision select smoothing teacher-loss-weights "
         "teacher-weights tensorboard threads warmup-epochs warmup-lr weight-decay",
+    ),
+    "check-data": (
+        "deep exclude image-column json label-column labels report state train-split val-data val-split workers "
+        "write-exclude",
+        "",
     ),
     "inspect-cache": (
         "cell data device diff json png replay report sample teacher teacher-weights verify",
@@ -44,7 +50,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "",
     ),
     "show-views": (
-        "image-column img-size json label-column original out recipe samples seed train-split val-split views",
+        "exclude image-column img-size json label-column labels original out recipe samples seed train-split "
+        "val-split views",
         "",
     ),
     "evaluate": (
@@ -56,9 +63,9 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "",
     ),
     "train-teacher": (
-        "batch-size data device epochs fit-head fraction image-column img-size init json label-column "
-        "labelled-fraction lr out precision recipe seed set teacher train-split val-data val-fraction "
-        "val-split workers",
+        "batch-size data device epochs exclude fit-head fraction image-column img-size init json "
+        "label-column labelled-fraction labels lr out precision recipe seed set teacher train-split val-data "
+        "val-fraction val-split workers",
         "smoothing subset-seed weight-decay",
     ),
     "list-models": (
@@ -70,7 +77,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "",
     ),
     "pack": (
-        "data image-column json label-column out raw train-split val-split",
+        "data exclude image-column json label-column labels out raw train-split val-split",
         "",
     ),
     "remove-teacher": (
@@ -95,6 +102,6 @@ def test_the_two_stages_show_at_most_these_many() -> None:
     """Of them --set, --json and, in train-student, --print-config serve all others."""
     assert {name: len(OPTIONS[name][0].split()) for name in ("train-student", "cache-teacher", "train-teacher")} == {
         "train-student": 20,
-        "cache-teacher": 29,
-        "train-teacher": 24,
+        "cache-teacher": 31,
+        "train-teacher": 26,
     }
