@@ -71,7 +71,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "evaluate": Command(
             "options.evaluate:EvaluateOptions", "evaluate:run", "Accuracy of a trained student's heads."
         ),
-        "export": Command("options.export:ExportOptions", "export:run", "Write a student as a timm or ONNX file."),
+        "export": Command(
+            "options.export:ExportOptions", "export:run", "Write a student for timm, transformers or ONNX."
+        ),
     },
     "Models and recipes": {
         "train-teacher": Command(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from deit_pipe.stages.networks.custom_student import CUSTOM, is_custom
 from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
 from deit_pipe.stages.networks.hugging_face import DeitConfig, read_config, read_hugging_face
 from deit_pipe.stages.networks.student import StudentFacts, read_facts, read_student
+from deit_pipe.stages.networks.sums import SUMS, check_sums
 from deit_pipe.stages.networks.weights import PUBLISHED_TAGS, hub_weights, read_weights, resolve_tag
 
 PRETRAINED = "pretrained"
@@ -38,6 +39,7 @@ class StartingWeights:
         class_names: in the order of its outputs, where known.
         num_classes: C, where it is known before they are read.
         mean: normalisation they were trained with, where another than the model's is known; `std` likewise.
+        crop_ratio: of the images they were measured on, where an export says it.
         read: gives the state dict under timm's names.
     """
 
@@ -51,6 +53,7 @@ class StartingWeights:
     num_classes: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    crop_ratio: float | None = None
 
     def knows(self, class_names: tuple[str, ...]) -> bool:
         """Whether its heads answer with these classes; where it names none, as many are taken to be these."""
@@ -97,6 +100,8 @@ def head_rows(state: Mapping[str, Tensor]) -> int | None:
 def _folder(folder: Path) -> StartingWeights:
     exported = _exported(folder)
     if exported is not None:
+        if (folder / SUMS).is_file():
+            check_sums(folder, [TIMM_CONFIG, exported[1].name])
         return _export(str(folder), *exported)
     config = read_config(folder)
     if config is not None:
@@ -116,6 +121,7 @@ def _run(folder: Path, facts: StudentFacts, source: Path | None = None) -> Start
         num_classes=facts.num_classes,
         mean=facts.mean,
         std=facts.std,
+        crop_ratio=facts.crop_ratio,
     )
 
 
@@ -131,27 +137,28 @@ def _exported(folder: Path) -> tuple[dict[str, Any], Path] | None:
 def _export(source: str, said: dict[str, Any], weights: Path) -> StartingWeights:
     if not weights.is_file():
         raise Missing(f"{source} holds no weights: {weights.name} is not there", cure="export it again")
-    model = str(said["architecture"])
-    settings = dict(said.get("model_args") or {})
-    custom = model == "VisionTransformerDistilled"
-    names = said.get("class_names") or said.get("label_names")
     try:
-        sizes = (
-            {name: int(settings[name]) for name in ("patch_size", "embed_dim", "depth", "num_heads")} if custom else {}
-        )
-        size = settings.get("img_size")
+        model, settings = str(said["architecture"]), dict(said.get("model_args") or {})
+        # timm's folders keep these apart; an export of an earlier version was a file with all of it in one
+        pixels = {**said, **dict(said.get("pretrained_cfg") or {})}
+        # one of timm's distilled ones with sizes of its own
+        custom = model == "VisionTransformerDistilled" or (model == USUAL and set(SIZES) <= settings.keys())
+        names = said.get("class_names") or said.get("label_names")
+        size = settings.get("img_size") or (pixels.get("input_size") or [None])[-1]
         classes = settings.get("num_classes", said.get("num_classes"))
+        ratio = pixels.get("crop_ratio") or pixels.get("crop_pct")
         return StartingWeights(
             source=source,
             tag=f"export, {CUSTOM if custom else model}",
             model=CUSTOM if custom else model,
             read=lambda: load_file(weights),
-            sizes=sizes,
+            sizes={name: int(settings[name]) for name in SIZES} if custom else {},
             image_size=None if size is None else int(size),
             class_names=tuple(map(str, names)) if names else None,
             num_classes=None if classes is None else int(classes),
-            mean=tuple(said["mean"]) if said.get("mean") else None,
-            std=tuple(said["std"]) if said.get("std") else None,
+            mean=tuple(pixels["mean"]) if pixels.get("mean") else None,
+            std=tuple(pixels["std"]) if pixels.get("std") else None,
+            crop_ratio=None if ratio is None else float(ratio),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Corrupt(
@@ -173,11 +180,14 @@ def _hugging_face(folder: Path, config: DeitConfig) -> StartingWeights:
         num_classes=config.num_classes,
         mean=config.mean,
         std=config.std,
+        crop_ratio=config.crop_ratio,
     )
 
 
 def _file(path: Path, student: str | None) -> StartingWeights:
     """A weights file; what lies beside it may say whose it is, else its name, else `--student`."""
+    if path.name == TIMM_WEIGHTS and not is_run(str(path.parent)):  # of an export, or of Hugging Face's
+        return replace(_folder(path.parent), source=str(path))
     beside = path.with_suffix(".json")
     said = _json(beside)
     if said is not None and "architecture" in said:

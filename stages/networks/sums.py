@@ -163,31 +163,6 @@ def check_sums(folder: Path, names: Collection[str], cure: Callable[[str], str] 
             )
 
 
-def write_beside(file: Path, others: Iterable[Path] = ()) -> Path:
-    """Write `FILE.sums`, which vouches for an exported file and others beside it; its path."""
-    path = file.with_name(f"{file.name}.sums")
-    write_partial(path, sums_text({one.name: file_sha256(one) for one in (file, *others)}).encode())
-    replace_durably(path)
-    return path
-
-
-def check_beside(file: Path) -> None:
-    """Refuse an exported file that is not what was written, where a `FILE.sums` says what that is.
-
-    Raises:
-        Corrupt: it differs, or the sums are damaged.
-    """
-    name = f"{file.name}.sums"
-    sums = read_sums(file.parent, name)
-    if sums is not None and (problem := _problem(file.parent, file.name, sums)) is not None:
-        raise Corrupt(
-            f"{file} is not the file that was written",
-            expected=problem[0],
-            got=problem[1],
-            cure=f"export it again; or use it as it is, unchecked: {unchecked(file.with_name(name))}",
-        )
-
-
 def _problem(folder: Path, name: str, sums: Mapping[str, str]) -> tuple[str, str] | None:
     """What was expected of a file and what is there; None when it is whole."""
     if name not in sums:
