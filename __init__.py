@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from deit_pipe.stages.options.show_views import ShowViewsOptions
     from deit_pipe.stages.options.train_student import TrainStudentOptions
     from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
+    from deit_pipe.stages.options.use.predict import PredictOptions
     from deit_pipe.stages.pack import run as pack
+    from deit_pipe.stages.predict import run as predict
     from deit_pipe.stages.quickstart import run as quickstart
     from deit_pipe.stages.remove_teacher import run as remove_teacher
     from deit_pipe.stages.report import run as report
@@ -76,6 +78,7 @@ __all__ = [
     "ListModelsOptions",
     "LossParts",
     "PackOptions",
+    "PredictOptions",
     "QuickstartOptions",
     "Recipe",
     "RemoveTeacherOptions",
@@ -96,6 +99,7 @@ __all__ = [
     "list_models",
     "open_cache",
     "pack",
+    "predict",
     "quickstart",
     "remove_teacher",
     "report",
@@ -128,6 +132,7 @@ _COMMANDS = [
     "inspect_cache",
     "list_models",
     "pack",
+    "predict",
     "quickstart",
     "remove_teacher",
     "report",
@@ -139,7 +144,8 @@ _COMMANDS = [
 for _command in _COMMANDS:
     _options = "run_report" if _command == "report" else _command
     _PLACES[_command] = f"stages.{_command}:run"
-    _PLACES["".join(map(str.capitalize, _options.split("_"))) + "Options"] = f"stages.options.{_options}"
+    _room = "options.use" if _command in ("features", "predict") else "options"
+    _PLACES["".join(map(str.capitalize, _options.split("_"))) + "Options"] = f"stages.{_room}.{_options}"
 
 
 def __getattr__(name: str) -> Any:

@@ -68,6 +68,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
     },
     "Use a student": {
+        "predict": Command("options.use.predict:PredictOptions", "predict:run", "What a student says of images."),
         "evaluate": Command(
             "options.evaluate:EvaluateOptions", "evaluate:run", "Accuracy of a trained student's heads."
         ),

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,19 +12,17 @@ from deit_pipe import DeitPipeError
 from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
 from deit_pipe.pipeline.errors import ChoiceError
 from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.answering.any_student import from_weights
 from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import processes
 from deit_pipe.stages.machine.workers import choose_workers
-from deit_pipe.stages.networks.adapted_weights import start_from
-from deit_pipe.stages.networks.custom_student import custom_sizes
 from deit_pipe.stages.networks.starting_weights import find_start, is_run
-from deit_pipe.stages.networks.student import StudentFacts, build_student, describe_student, load_student
+from deit_pipe.stages.networks.student import StudentFacts, load_student
 from deit_pipe.stages.networks.teacher import load_teacher
 from deit_pipe.stages.networks.weights import read_teacher_run
 from deit_pipe.stages.opened.images import open_images, pick_split, say, with_other_validation
-from deit_pipe.stages.opened.plain_views import VIEW, default_crop_ratio
 from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.training.evaluation import by_crop_ratio, evaluate_student
@@ -139,27 +136,8 @@ def of_weights(options: EvaluateOptions, device: torch.device) -> Measured:
     split, table = measured_images(options, {})
     if start.class_names is not None:
         check_same_classes(table, start.class_names, options.run)
-    size = start.image_size or VIEW
-    facts = describe_student(
-        start.model,
-        image_size=size,
-        class_names=table.class_names,
-        crop_ratio=default_crop_ratio(size, start.model),
-        drop_path=0.0,
-        **asdict(custom_sizes(start.sizes)),
-    )
-    facts = replace(facts, mean=start.mean or facts.mean, std=start.std or facts.std)
-    model = build_student(facts)
-    taken = start_from(model, facts, start)
-    if taken.new_heads:
-        raise Mismatch(
-            f"{options.run} does not answer with the classes of {table.name}",
-            expected=f"{len(table.class_names):,} classes, as in the images",
-            got="no head" if not start.count() else f"{start.count():,} classes",
-            cure="give images of its own classes, or fine-tune it with: deit-pipe train-student --init-from",
-        )
-    say(taken.lines)
-    return Measured(facts, model.to(device).eval(), split, table, options.run)
+    facts, model = from_weights(start, table.class_names, device, table.name)
+    return Measured(facts, model, split, table, options.run)
 
 
 def measured_images(options: EvaluateOptions, config: Mapping[str, Any]) -> tuple[str, SampleTable]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_pipe import DeitPipeError
+from deit_pipe.pipeline.recipe import preset_name
 from deit_pipe.stages.networks.student import StudentFacts
 from deit_pipe.stages.opened.cache import open_if_there
 
@@ -65,7 +66,7 @@ def card(
         *(line for line in use),
         "```",
         "",
-        f"Images: RGB, short side resized to {round(facts.image_size / facts.crop_ratio)} px (bicubic), the "
+        f"Images: RGB, short side resized to {int(facts.image_size / facts.crop_ratio)} px (bicubic), the "
         f"{facts.image_size} px in the centre cut out, divided by 255, mean {_plain(facts.mean)}, "
         f"std {_plain(facts.std)}.",
         "",
@@ -130,7 +131,7 @@ def views_of(config: Mapping[str, Any]) -> list[str]:
     if opened is None or opened.manifest.digest != config.get("cache_digest"):
         return []
     manifest = opened.manifest
-    return [f"recipe sha256 {_short(manifest.recipe_digest)}", f"{manifest.image_size} px", f"seed {manifest.seed}"]
+    return [f"recipe {preset_name(opened.recipe)}", f"{manifest.image_size} px", f"seed {manifest.seed}"]
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> list[str]:

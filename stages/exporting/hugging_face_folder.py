@@ -104,7 +104,7 @@ def processor_config(facts: StudentFacts) -> dict[str, Any]:
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": round(facts.image_size / facts.crop_ratio)},
+        "size": {"shortest_edge": int(facts.image_size / facts.crop_ratio)},
         "resample": BICUBIC,
         "do_center_crop": True,
         "crop_size": {"height": facts.image_size, "width": facts.image_size},

@@ -1,6 +1,7 @@
 """DeiT as Hugging Face keeps it: what its config says, its weights under timm's names; without transformers."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,9 @@ def _crop_ratio(pixels: Mapping[str, Any]) -> float | None:
     resized, cut = pixels.get("size"), pixels.get("crop_size")
     if not (isinstance(resized, dict) and isinstance(cut, dict) and resized.get("shortest_edge") and cut.get("height")):
         return None
-    return min(1.0, float(cut["height"]) / float(resized["shortest_edge"]))
+    side, short = int(cut["height"]), int(resized["shortest_edge"])
+    ratio = side / short
+    return min(1.0, ratio if int(side / ratio) == short else math.nextafter(ratio, 0.0))  # 9 / (9 / 14) is below 14
 
 
 def _network(folder: Path, said: Mapping[str, Any]) -> tuple[str, dict[str, int]]:

@@ -47,6 +47,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "image-column img-size json label-column original out recipe samples seed train-split val-split views",
         "",
     ),
+    "predict": (
+        "batch-size csv device json picture student top-k weights",
+        "",
+    ),
     "evaluate": (
         "batch-size data device eval-crop-ratio json split student teacher-weights weights workers",
         "",
