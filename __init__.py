@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from deit_pipe.stages.export import run as export
     from deit_pipe.stages.face.cache import Cache, open_cache
     from deit_pipe.stages.face.timm_task import CachedDistillationTask
+    from deit_pipe.stages.features import run as features
     from deit_pipe.stages.inspect_cache import run as inspect_cache
     from deit_pipe.stages.list_models import run as list_models
     from deit_pipe.stages.options.bench import BenchOptions
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from deit_pipe.stages.options.show_views import ShowViewsOptions
     from deit_pipe.stages.options.train_student import TrainStudentOptions
     from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
+    from deit_pipe.stages.options.use.features import FeaturesOptions
     from deit_pipe.stages.options.use.predict import PredictOptions
     from deit_pipe.stages.pack import run as pack
     from deit_pipe.stages.predict import run as predict
@@ -74,6 +76,7 @@ __all__ = [
     "DistillationLoss",
     "EvaluateOptions",
     "ExportOptions",
+    "FeaturesOptions",
     "InspectCacheOptions",
     "ListModelsOptions",
     "LossParts",
@@ -95,6 +98,7 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "features",
     "inspect_cache",
     "list_models",
     "open_cache",
@@ -129,6 +133,7 @@ _COMMANDS = [
     "compare",
     "evaluate",
     "export",
+    "features",
     "inspect_cache",
     "list_models",
     "pack",

@@ -69,6 +69,9 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "Use a student": {
         "predict": Command("options.use.predict:PredictOptions", "predict:run", "What a student says of images."),
+        "features": Command(
+            "options.use.features:FeaturesOptions", "features:run", "What a student sees in images, as vectors."
+        ),
         "evaluate": Command(
             "options.evaluate:EvaluateOptions", "evaluate:run", "Accuracy of a trained student's heads."
         ),

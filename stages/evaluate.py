@@ -1,20 +1,16 @@
 """`deit-pipe evaluate`: accuracy of a trained student's heads."""
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from deit_pipe import DeitPipeError
-from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
-from deit_pipe.pipeline.errors import ChoiceError
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.answering.any_student import from_weights
-from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
-from deit_pipe.stages.console.progress import note
+from deit_pipe.stages.answering.measured_images import measured_images
+from deit_pipe.stages.console.errors import Missing, UsageProblem
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import processes
 from deit_pipe.stages.machine.workers import choose_workers
@@ -22,7 +18,6 @@ from deit_pipe.stages.networks.starting_weights import find_start, is_run
 from deit_pipe.stages.networks.student import StudentFacts, load_student
 from deit_pipe.stages.networks.teacher import load_teacher
 from deit_pipe.stages.networks.weights import read_teacher_run
-from deit_pipe.stages.opened.images import open_images, pick_split, say, with_other_validation
 from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.training.evaluation import by_crop_ratio, evaluate_student
@@ -117,7 +112,7 @@ def of_run(options: EvaluateOptions, device: torch.device) -> Measured:
     folder = Path(options.run)
     facts, model = load_student(folder, device, weights_file(folder, options.weights))
     config = read_config(folder)
-    split, table = measured_images(options, config)
+    split, table = measured_images(options.run, options.data, options.split, config)
     check_same_classes(table, facts.class_names, f"the student in {folder}")
     return Measured(facts, model, split, table, config.get("init_from"))
 
@@ -133,60 +128,8 @@ def of_weights(options: EvaluateOptions, device: torch.device) -> Measured:
         raise UsageProblem(
             f"{options.run} is no run, so nothing says which images to measure it on", cure="name them with --data D"
         )
-    split, table = measured_images(options, {})
+    split, table = measured_images(options.run, options.data, options.split, {})
     if start.class_names is not None:
         check_same_classes(table, start.class_names, options.run)
     facts, model = from_weights(start, table.class_names, device, table.name)
     return Measured(facts, model, split, table, options.run)
-
-
-def measured_images(options: EvaluateOptions, config: Mapping[str, Any]) -> tuple[str, SampleTable]:
-    """The images to measure on and the name of their split: the run's own, wherever they are now, or others.
-
-    Other images without a val or test split are used whole, as a folder of test images usually is.
-
-    Raises:
-        Missing: no such split. Mismatch: the run's own images have changed, so that others would be held out.
-    """
-    choice = DataChoice.from_json(config.get("data_choice") or {"val_fraction": 0.0})
-    digest = config.get("samples_digest")
-    if options.data is None:
-        found = open_images(str(config.get("data") or "digits"), choice)
-        if digest not in (None, found.train.digest):
-            raise Mismatch(
-                f"the training images of {options.run} have changed: {found.data}",
-                details=[f"samples sha256  trained on {str(digest)[:12]}   now {found.train.digest[:12]}"],
-                cure="restore them, or name images to measure on with --data D",
-            )
-    else:
-        own = moved_images(options.data, choice, digest)
-        found = own or other_images(options.data, choice)
-        if own is None and options.split is None and found.val is None and found.test is None:
-            note(f"{options.data} has neither a val nor a test split: all of its images are used")
-            return "train", found.train
-    if config.get("val_data") and (options.data is None or own is not None):
-        found = with_other_validation(found, str(config["val_data"]))
-    return pick_split(found, options.split)
-
-
-def moved_images(data: str, choice: DataChoice, digest: str | None) -> DataSet | None:
-    """The run's own images at another place, opened as they were for training; None where these are others."""
-    if digest is None:  # a run of the version before it was recorded
-        return None
-    try:
-        found = open_data(data, choice)
-    except DeitPipeError:
-        return None
-    if found.train.digest != digest:
-        return None
-    say(found.lines)
-    return found
-
-
-def other_images(data: str, choice: DataChoice) -> DataSet:
-    """Other images, with the columns of the run's own where there are columns."""
-    columns = DataChoice(image_column=choice.image_column, label_column=choice.label_column, val_fraction=0.0)
-    try:
-        return open_images(data, columns)
-    except ChoiceError:
-        return open_images(data, DataChoice(val_fraction=0.0))

@@ -51,6 +51,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "batch-size csv device json picture student top-k weights",
         "",
     ),
+    "features": (
+        "batch-size device json out split student weights workers",
+        "",
+    ),
     "evaluate": (
         "batch-size data device eval-crop-ratio json split student teacher-weights weights workers",
         "",

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import timm
 import torch
+from answering_fakes import write_student
 from click.testing import CliRunner
 from PIL import Image
-from safetensors.torch import save_file
 
 from deit_pipe import DeitPipeError, PredictOptions
 from deit_pipe.cli import main
 from deit_pipe.pipeline.compose import normalise
 from deit_pipe.stages import export, predict
-from deit_pipe.stages.networks.student import build_student, describe_student, load_student
+from deit_pipe.stages.networks.student import load_student
 from deit_pipe.stages.networks.two_heads import heads
 from deit_pipe.stages.options.export import ExportOptions
 
@@ -28,17 +28,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder that holds a student and no more."""
-    folder = tmp_path_factory.mktemp("student")
-    facts = describe_student(
-        "custom", image_size=32, class_names=NAMES, crop_ratio=0.8, drop_path=0.0, patch_size=8, width=24, heads=3
-    )
-    torch.manual_seed(3)
-    state = build_student(facts).state_dict()
-    for value in state.values():
-        torch.nn.init.normal_(value, std=0.2)
-    (folder / "student.json").write_text(json.dumps(facts.to_json()))
-    save_file(dict(state), folder / "student.safetensors")
-    return folder
+    return write_student(tmp_path_factory.mktemp("student"), NAMES, 0.8)
 
 
 @pytest.fixture(scope="module")
