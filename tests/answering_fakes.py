@@ -22,9 +22,14 @@ def write_student(folder: Path, names: tuple[str, ...], crop_ratio: float = 1.0)
         heads=3,
     )
     torch.manual_seed(3)
-    state = build_student(facts).state_dict()
+    model = build_student(facts).eval()
+    state = model.state_dict()
     for value in state.values():
         torch.nn.init.normal_(value, std=0.2)
+    with torch.inference_mode():  # logits around 0, so that not all images are of one class
+        seen = model.forward_features(torch.randn(32, 3, 32, 32)).mean(dim=0)
+        for token, head in enumerate(("head", "head_dist")):
+            state[f"{head}.bias"].copy_(-state[f"{head}.weight"] @ seen[token])
     (folder / "student.json").write_text(json.dumps(facts.to_json()))
     save_file(dict(state), folder / "student.safetensors")
     return folder

@@ -50,8 +50,8 @@ def find_images(run: str, data: str | None, config: Mapping[str, Any]) -> FoundI
 
 def measured_images(
     run: str, data: str | None, split: str | None, config: Mapping[str, Any]
-) -> tuple[str, SampleTable]:
-    """The images to measure on and the name of their split.
+) -> tuple[str, SampleTable, SampleTable]:
+    """The name of the split to measure on, its images, and the training images of the same data.
 
     Other images without a val or test split are used whole, as a folder of test images usually is.
 
@@ -61,8 +61,8 @@ def measured_images(
     found, own = find_images(run, data, config)
     if not own and split is None and found.val is None and found.test is None:
         note(f"{data} has neither a val nor a test split: all of its images are used")
-        return "train", found.train
-    return pick_split(found, split)
+        return "train", found.train, found.train
+    return *pick_split(found, split), found.train
 
 
 def moved_images(data: str, choice: DataChoice, digest: str | None) -> DataSet | None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,11 @@ from numpy.typing import NDArray
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from deit_pipe.pipeline.compose import compose, normalise
-from deit_pipe.pipeline.loader import load_views
-from deit_pipe.pipeline.plan import Cells
 from deit_pipe.pipeline.samples import SampleTable, class_name
+from deit_pipe.stages.answering.in_order import read_in_order
 from deit_pipe.stages.console.errors import Mismatch
-from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.networks.durable_files import naming, partial_of, replace_durably, sync_file
 from deit_pipe.stages.networks.student import StudentFacts
-from deit_pipe.stages.opened.plain_views import eval_plan, eval_recipe
 
 Vectors = dict[str, NDArray[np.float32]]
 
@@ -47,31 +44,11 @@ def vectors_of(model: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
     return {"pooled": pooled}
 
 
-@torch.inference_mode()
 def read_vectors(
-    model: nn.Module,
-    facts: StudentFacts,
-    table: SampleTable,
-    device: torch.device,
-    *,
-    batch_size: int,
-    workers: int,
-    title: str = "reading",
+    model: nn.Module, facts: StudentFacts, table: SampleTable, device: torch.device, **how: Any
 ) -> Iterator[Vectors]:
-    """Yield float32 [B, D] arrays, batch by batch, in the order of the table.
-
-    Raises:
-        BadImage: names an image that cannot be read.
-    """
-    recipe, plan = eval_recipe(facts.crop_ratio), eval_plan(len(table))
-    slots = np.argsort(plan.sample_at(0), kind="stable")  # a plan has an order of its own
-    cells = [Cells(0, slots[start : start + batch_size]) for start in range(0, len(table), batch_size)]
-    with progress(title, len(table), "images") as shown:
-        for views in load_views(table, recipe, plan, cells, image_size=facts.image_size, workers=workers):
-            mixed = compose(views.to(device), recipe)
-            found = vectors_of(model, normalise(mixed, facts.mean, facts.std))
-            yield {name: value.float().cpu().numpy() for name, value in found.items()}
-            shown.advance(len(views))
+    """Yield float32 [B, D] arrays, batch by batch, in the order of the table; arguments as of `read_in_order`."""
+    return read_in_order(partial(vectors_of, model), facts, table, device, **how)
 
 
 def write_vectors(out: Path, parts: Iterator[tuple[str, SampleTable, Iterator[Vectors]]], about: dict[str, Any]) -> int:

@@ -56,7 +56,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "",
     ),
     "evaluate": (
-        "batch-size data device eval-crop-ratio json split student teacher-weights weights workers",
+        "batch-size csv data device eval-crop-ratio json knn linear-probe per-class speed split student "
+        "teacher-weights weights workers",
         "",
     ),
     "export": (
