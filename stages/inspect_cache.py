@@ -32,6 +32,8 @@ def run(options: InspectCacheOptions) -> CommandResult:
     """One cell, one sample, a comparison, or the screen with whatever checks were asked for."""
     check_options(options)
     stored = StoredCache(options.cache)
+    if options.teacher:
+        stored.teacher(options.teacher)  # a name that is not there is refused, whatever is asked of it
     if options.cell or options.sample:
         return look_closer(options, stored)
     if options.diff:
