@@ -153,14 +153,16 @@ for _command in _COMMANDS:
     _PLACES["".join(map(str.capitalize, _options.split("_"))) + "Options"] = f"stages.{_room}.{_options}"
 
 
-def __getattr__(name: str) -> Any:
-    """Import a name of the face when it is first asked for."""
-    if name not in _PLACES:
-        raise AttributeError(f"module 'deit_pipe' has no attribute {name!r}")
-    module, _, there = _PLACES[name].partition(":")
-    value = getattr(importlib.import_module(f"deit_pipe.{module}"), there or name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a checker would take every name for one of the face
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of the face when it is first asked for."""
+        if name not in _PLACES:
+            raise AttributeError(f"module 'deit_pipe' has no attribute {name!r}")
+        module, _, there = _PLACES[name].partition(":")
+        value = getattr(importlib.import_module(f"deit_pipe.{module}"), there or name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -1,39 +1,30 @@
 """`deit-pipe cache-teacher`: stage one. Views -> frozen teacher -> blocks of targets in the cache."""
 
-import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from deit_pipe.pipeline.compose import compose, dominant_labels, partner_labels
 from deit_pipe.pipeline.data_set import DataChoice, DataSet
-from deit_pipe.pipeline.loader import ViewBatch, load_views, named_worker_death
-from deit_pipe.pipeline.plan import Cells, ViewPlan
+from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.pipeline.proof.probe import probe_text
-from deit_pipe.pipeline.proof.recheck import rechecked
 from deit_pipe.pipeline.provenance import library_versions
 from deit_pipe.pipeline.recipe import Recipe, load_recipe, preset_name
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import Mismatch, UsageProblem
-from deit_pipe.stages.console.progress import note, progress
+from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.machine.distributed import Processes, processes
 from deit_pipe.stages.machine.engine_words import engine_line
-from deit_pipe.stages.machine.watched_views import watched
 from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.measuring.estimate import estimate
 from deit_pipe.stages.measuring.planned_cost import planned_cost
+from deit_pipe.stages.measuring.usual_epochs import usual_epochs
 from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
-from deit_pipe.stages.opened.encoded_files import Notes, noting
 from deit_pipe.stages.opened.gate_result import GateResult, gate_lines
 from deit_pipe.stages.opened.images import absolute, given_choice, open_images, say
 from deit_pipe.stages.opened.plain_views import default_image_size, is_small
@@ -44,12 +35,12 @@ from deit_pipe.stages.options.fields import spoken
 from deit_pipe.stages.options.logits import read_logits
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.teaching.batch_choice import batch_lines, choose_batch, recorded_batch
-from deit_pipe.stages.teaching.block_witness import WitnessTaker
+from deit_pipe.stages.teaching.filling import write_blocks
 from deit_pipe.stages.teaching.gate import pass_gate
 from deit_pipe.stages.teaching.prepared_teacher import prepare_teacher
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.gates import read_gate, write_gate
-from deit_pipe.store.layout import Block, block_slots_for
+from deit_pipe.store.layout import block_slots_for
 from deit_pipe.store.manifest import TeacherIdentity, create_cache
 from deit_pipe.store.writer import TargetWriter
 
@@ -75,8 +66,12 @@ def run(options: CacheTeacherOptions) -> CommandResult:
         if options.batch_size is None:
             say(batch_lines(len(table), identity.block_slots, identity.batch_size))
         views_of = ViewSource(table, recipe, plan, image_size)
+        epochs = options.epochs
+        if epochs is None:
+            epochs, why = usual_epochs(there, identity.name, views_of)
+            say([f"{epochs} epochs: {why}"])
         if options.estimate:
-            return estimate(options.cache, views_of, teacher, identity, options.epochs, workers, group)
+            return estimate(options.cache, views_of, teacher, identity, epochs, workers, group)
         if there is not None:
             check_same_program(options.cache, there.provenance, recipe, teacher.mean, teacher.std, group.device)
         gate = None
@@ -100,17 +95,18 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                 Recipe.later_defaults(),
                 data.choice.to_json(),
             )
-        writer = open_writer(options, group, teacher, identity)
+        writer = open_writer(options, group, teacher, identity, epochs)
         with writer:
             total = len(writer.blocks)
             todo = len(writer.missing)
             if gate is not None:
                 write_gate(options.cache, identity, gate.to_json())
-            group.barrier()  # nobody writes before everybody has listed what is missing
-            if not options.plan_only and writer.mine:
-                write_blocks(writer, teacher, views_of, workers, group, options.cache)
-            group.barrier()
-        return summary(options, identity, teacher, total, todo)
+            if not options.plan_only:
+                write_blocks(writer, teacher, views_of, workers, group, options)
+            left = writer.left()
+            holders = writer.holders() if left and not options.plan_only else []
+        group.barrier()
+        return summary(options, identity, teacher, epochs, (total, todo, writer.written, len(left)), holders)
 
 
 def open_for_cache(options: CacheTeacherOptions, there: OpenedCache | None) -> DataSet:
@@ -184,109 +180,29 @@ def recipe_name(options: CacheTeacherOptions, recipe: Recipe) -> str:
 
 
 def open_writer(
-    options: CacheTeacherOptions, group: Processes, teacher: Teacher, identity: TeacherIdentity
+    options: CacheTeacherOptions, group: Processes, teacher: Teacher, identity: TeacherIdentity, epochs: int
 ) -> TargetWriter:
-    """Rank 0 creates or resizes, then the others open."""
-    if not group.first:
-        group.barrier()
+    """Rank 0 creates the cache; then each opens it for itself, as if it were alone."""
+    group.barrier()
     provenance = {
         "weights": absolute(teacher.source),
         "torch": torch.__version__,
         "device": device_name(group.device),
         **library_versions(),
     }
-    writer = TargetWriter.open(
+    return TargetWriter.open(
         options.cache,
         identity,
-        epochs=options.epochs,
+        epochs=epochs,
         rank=group.rank,
         world=group.world,
         provenance=provenance,
     )
-    if group.first:
-        group.barrier()
-    return writer
 
 
 def device_name(device: torch.device) -> str:
     """`cpu`, or the GPU's product name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def cells_of(blocks: list[Block], batch_size: int) -> Iterator[Cells]:
-    """Teacher batches: they never cross a block, so that an answer does not depend on where a run resumed."""
-    for block in blocks:
-        for start in range(block.start, block.stop, batch_size):
-            yield Cells(block.epoch, np.arange(start, min(start + batch_size, block.stop)))
-
-
-def write_blocks(
-    writer: TargetWriter, teacher: Teacher, source: ViewSource, workers: int, group: Processes, cache: str
-) -> None:
-    """Make the views of this process's blocks, looked at again after the hand-over, and fill the blocks."""
-    batch_size = writer.identity.batch_size
-    with noting(cache, writer.identity.name, group.rank, source.table) as (noted, notes):
-        loaded = load_views(
-            noted,
-            source.recipe,
-            source.plan,
-            cells_of(writer.mine, batch_size),
-            image_size=source.image_size,
-            workers=workers,
-            pin_memory=group.device.type == "cuda",
-        )
-        checked = rechecked(loaded, source.plan.seed)
-        shared, quiet = group.device.type == "cpu", not group.first
-        with closing(watched(checked, "teacher", workers, shares_cores=shared, quiet=quiet)) as views:
-            fill(writer, teacher, source.recipe, views, batch_size, notes, quiet=not group.first)
-
-
-def fill(
-    writer: TargetWriter,
-    teacher: Teacher,
-    recipe: Recipe,
-    views: Iterator[ViewBatch],
-    batch_size: int,
-    notes: Notes | None = None,
-    *,
-    quiet: bool = False,
-) -> None:
-    """Run the teacher over the views, commit block after block; a thread writes one while the next is computed."""
-    done = sum(block.slots for block in writer.blocks) - sum(block.slots for block in writer.missing)
-    total = done + sum(block.slots for block in writer.mine)
-    pending: Future[object] | None = None
-    started, waited = time.perf_counter(), 0.0
-    with (
-        named_worker_death(),
-        ThreadPoolExecutor(1) as background,
-        progress(f"caching {teacher.tag}", total, "views", done=done, quiet=quiet) as shown,
-    ):
-        for block in writer.mine:
-            parts: list[tuple[np.ndarray, ...]] = []
-            witness = WitnessTaker(teacher, block)
-            while sum(len(part[0]) for part in parts) < block.slots:
-                asked = time.perf_counter()
-                batch = next(views)
-                waited += time.perf_counter() - asked
-                mixed = compose(batch.to(teacher.device, non_blocking=True), recipe)
-                answers = teacher.padded(mixed, batch_size, witness.look_at(batch))
-                parts.append(
-                    (
-                        answers.cpu().numpy(),
-                        batch.fingerprints,
-                        dominant_labels(batch).numpy(),
-                        partner_labels(batch).numpy(),
-                    )
-                )
-                shown.advance(len(batch), f"data wait {waited / (time.perf_counter() - started):.0%}")
-            if pending is not None:
-                pending.result()
-            logits, prints, labels, partners = (np.concatenate(column) for column in zip(*parts, strict=True))
-            if notes is not None:
-                notes.save_if_due()
-            pending = background.submit(writer.write, block, logits, prints, labels, partners, witness.finish())
-        if pending is not None:
-            pending.result()
 
 
 def gate_teacher(
@@ -319,28 +235,44 @@ def gate_teacher(
 
 
 def summary(
-    options: CacheTeacherOptions, identity: TeacherIdentity, teacher: Teacher, total: int, todo: int
+    options: CacheTeacherOptions,
+    identity: TeacherIdentity,
+    teacher: Teacher,
+    epochs: int,
+    counts: tuple[int, int, int, int],
+    holders: list[str],
 ) -> CommandResult:
-    """What was done, and what to type next."""
+    """What was done, and what to type next.
+
+    `counts`: blocks in all, missing at first, written by this job, left now; `holders` make those that are left.
+    """
+    total, todo, written, left = counts
     data = {
         "cache": options.cache,
         "teacher": identity.name,
         "model": identity.model,
-        "epochs": options.epochs,
+        "epochs": epochs,
         "blocks": total,
-        "written": 0 if options.plan_only else todo,
+        "written": written,
+        "left": left,
         "targets": identity.targets,
         "weights_sha256": identity.weights_sha256,
     }
     if options.plan_only:
         text = f"{options.cache}: planned, {total - todo} of {total} blocks are there"
+    elif left:
+        text = f"{options.cache}: {written} blocks written, {left} of {total} are being made by other jobs"
     elif todo == 0:
         text = f"{options.cache}: nothing to do, all {total} blocks of {identity.name} are there"
     else:
-        text = f"{options.cache}: {todo} blocks written, all {total} blocks of {identity.name} are there"
+        text = f"{options.cache}: {written} blocks written, all {total} blocks of {identity.name} are there"
     if Path(options.cache).is_dir():
         size = sum(path.stat().st_size for path in Path(options.cache).rglob("*") if path.is_file())
         data["bytes"] = size
         text += f" ({human_bytes(size)})"
+    if left and not options.plan_only:
+        shown = ", ".join(holders[:3]) + (", ..." if len(holders) > 3 else "")
+        again = "the same command with --wait stays until they are there, and takes over what a dead job left"
+        return CommandResult(f"{text}\nthey are with {shown}\nnext: {again}", data)
     following = command_line("train-student", TrainStudentOptions, cache=options.cache)
     return CommandResult(f"{text}\nnext: {following}", data)

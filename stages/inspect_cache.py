@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deit_pipe.stages.opened.arrays import CachedArrays
     from deit_pipe.stages.opened.views import CachedViews
 
+SHOWN_STRAYS = 6
 OK, INCOMPLETE, DIFFERS, DAMAGED = 0, 3, 4, 5
 
 
@@ -34,6 +35,10 @@ def run(options: InspectCacheOptions) -> CommandResult:
     stored = StoredCache(options.cache)
     if options.teacher:
         stored.teacher(options.teacher)  # a name that is not there is refused, whatever is asked of it
+    if options.upgrade or options.rebuild or options.zarr:
+        from deit_pipe.stages.inspection.made_again import made_again
+
+        return made_again(options, stored)
     if options.cell or options.sample:
         return look_closer(options, stored)
     if options.diff:
@@ -56,7 +61,9 @@ def run(options: InspectCacheOptions) -> CommandResult:
 
         facts, report = write_report(options, facts, stored)
         extra.append((f"report   {report.file}", "bold"))
-    data = facts.to_json()
+    if stored.strays:
+        extra.insert(0, (f"ignored  {', '.join(stored.strays[:SHOWN_STRAYS])}: no files of a cache", "dim"))
+    data = facts.to_json() | ({"ignored": stored.strays} if stored.strays else {})
     data |= {name: one.to_json() for name, one in (("replay", replayed), ("report", report)) if one is not None}
     return CommandResult(screen(facts, extra), data, exit_code(facts, replayed))
 
@@ -82,6 +89,9 @@ def check_options(options: InspectCacheOptions) -> None:
         )
     if options.png and not options.cell:
         raise UsageProblem("--png draws one cell", cure="give --cell too, such as --cell 0/17")
+    asked = [name for name in ("upgrade", "rebuild", "zarr", "diff", "report", "replay") if getattr(options, name)]
+    if len(asked) > 1 and asked[0] in ("upgrade", "rebuild", "zarr"):
+        raise UsageProblem(f"--{asked[0]} and --{asked[1]} are two tasks", cure="give one of them")
     if options.cell and options.sample:
         raise UsageProblem("--cell and --sample are two questions", cure="give one of them")
 

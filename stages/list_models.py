@@ -42,6 +42,11 @@ STUDENTS = (
     "deit_small_distilled_patch16_224",
     "deit_base_distilled_patch16_224",
     "deit_base_distilled_patch16_384",
+    "levit_256",
+    "pit_s_distilled_224",
+    "efficientformerv2_s1",
+    "repvit_m1_0",
+    "swiftformer_s",
 )
 TEACHER, STUDENT = "teacher", "student"
 USUAL = {TEACHER: TEACHERS, STUDENT: STUDENTS}

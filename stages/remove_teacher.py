@@ -4,7 +4,7 @@ from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.options.remove_teacher import RemoveTeacherOptions
 from deit_pipe.store.manifest import list_teachers
-from deit_pipe.store.recovery import remove_teacher
+from deit_pipe.store.removal import remove_teacher
 
 
 def run(options: RemoveTeacherOptions) -> CommandResult:

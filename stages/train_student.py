@@ -66,7 +66,9 @@ def run_one(options: TrainStudentOptions) -> CommandResult:
         check_options(options, decided.settings)
         images = open_run_images(options, opened, decided)
         facts = student_facts(options, opened.manifest, images.train, decided.settings)
-        cache = Cache(opened, images, open_readers(options, decided.names, decided.loss))
+        cache = Cache(
+            opened, images, open_readers(options, decided.names, decided.loss, decided.config["cached_epochs"])
+        )
         run_folder = Path(options.out)
         if group.first:
             stack.enter_context(only_writer(run_folder))

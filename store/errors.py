@@ -38,8 +38,20 @@ class CacheIncomplete(StoreError):
     exit_code = 3
 
 
-class CacheBusy(StoreError):
-    """Another process is writing this teacher of this cache."""
+class CacheOld(StoreError):
+    """A cache of a format that is read and not written any more."""
+
+    exit_code = 4
+
+
+class TeacherRemoved(StoreError):
+    """A teacher that was removed; its name is not used again."""
+
+    exit_code = 3
+
+
+class StoreUnreachable(StoreError):
+    """A place that does not answer, refuses us, or cannot do what a cache needs of it."""
 
     exit_code = 3
 

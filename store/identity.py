@@ -13,8 +13,8 @@ from deit_pipe.store.errors import FieldDifference, FormatInvalid
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.strict.json_values import DIGEST, OBJECT, Rule, check_values, reals, text, whole
 
-FORMAT_VERSION = 2  # of new caches
-READABLE = (1, 2)  # a cache keeps its version for ever; what is added to it is written in that version
+FORMAT_VERSION = 3  # of new caches, and the only one that is written
+READABLE = (1, 2, 3)  # a cache keeps its version for ever
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 

@@ -131,3 +131,8 @@ def metadata_key(teacher: str, array: str) -> str:
 def object_key(teacher: str, spec: ArraySpec, epoch: int, index: int) -> str:
     """Key of the one object that holds a block of an array."""
     return f"{ZARR_ROOT}/{teacher}/{spec.name}/c/{epoch}/{index}" + "/0" * len(spec.row)
+
+
+def first_array(fmt: TargetFormat) -> ArraySpec:
+    """The array whose objects are the blocks of format 3: the largest, but not the fingerprints."""
+    return max((spec for spec in array_specs(fmt) if spec.name != "fingerprint"), key=lambda spec: spec.row_bytes)

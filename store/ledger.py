@@ -1,173 +1,88 @@
-"""Which blocks exist: a record per committed block, with the SHA-256 of each object and its statistics.
+"""Which blocks of a teacher exist: their records, with the SHA-256 of each array and the statistics of each block.
 
-    ledger/NAME/epochs.json               how many epochs are wanted; the arrays are this long or longer
-    ledger/NAME/blocks/0003-000042.json   a committed block; creating this file is the commit
-    ledger/NAME/sealed/0003-0003-DIGEST.parquet  records of complete epochs; DIGEST is the file's own SHA-256
-    ledger/NAME/sealed-copy/...           the same again: losing one file must not cost epochs of teacher time
-    ledger/NAME/runs/TIME.json            one per writing run: world size, library versions
-    ledger/NAME/gate.json                 how the teacher did on plain images before it was cached (`gates`)
+    ledger/NAME/epochs/0008               made once: so many epochs are wanted; the largest counts
+    ledger/NAME/sealed/0003-0003-DIGEST.parquet  records of complete epochs: an index of what the blocks say themselves
 
-zarr cannot tell an absent block from a block of fill values, so nothing but this decides. Needs no zarr.
+zarr cannot tell an absent block from a block of fill values; the header of a block can (`block_object`). What no index
+has is listed, and its headers are read. Formats 1 and 2 are read by `earlier`. Needs no zarr.
 """
 
 import shlex
-import time
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.store import sealed
+from deit_pipe.store.blocks.block_object import BlockCodec, ObjectDamaged
+from deit_pipe.store.blocks.objects import BlockObjects
+from deit_pipe.store.blocks.records import Damage, Ledger
+from deit_pipe.store.earlier.ledger import read_earlier
 from deit_pipe.store.errors import CacheCorrupt
-from deit_pipe.store.layout import blocks_per_epoch
-from deit_pipe.store.manifest import Manifest, TeacherIdentity, plain_texts, read_manifest, read_teacher
+from deit_pipe.store.layout import Block, blocks_per_epoch
+from deit_pipe.store.manifest import Manifest, TeacherIdentity, read_manifest, read_teacher
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.places.opening import open_location
-from deit_pipe.store.proof.witness import Witnesses, witnesses_of
-from deit_pipe.store.record import BlockRecord, Owner, owner_of, read_signed, record_stem, signed_json
-from deit_pipe.store.strict.json_values import OBJECT, check_values, real, whole
+from deit_pipe.store.record import BlockRecord
+from deit_pipe.store.sealed import Cell
 
-Cell = sealed.Cell
-EPOCHS = whole(0, 1_000_000)
-RUN_RULES = {"time": real(0, 1e12), "world": whole(1, 1 << 20), "provenance": OBJECT}
-
-
-class Damage(NamedTuple):
-    """A bad ledger file.
-
-    `epochs` is the range it covered; `lost` is False if its copy is good; `foreign`: it is whole, but of another
-    teacher or cache, so it is refused and never removed: put back, it may be worth days of a teacher.
-    """
-
-    key: str
-    epochs: tuple[int, int]
-    lost: bool
-    what: str
-    foreign: bool = False
+MOST_DIGITS = 5  # of a number of epochs; a stranger's could take all memory
+LISTED_ALONE = 4  # so many open epochs are listed one by one; more of them by one listing of all blocks
+LISTINGS = 20  # tries to read an index that others are replacing
 
 
-class Ledger:
-    """The records of one teacher, sealed ones as columns, unsealed ones as records."""
-
-    def __init__(
-        self,
-        epochs: int | None,
-        columns: dict[str, NDArray[Any]],
-        loose: dict[Cell, BlockRecord],
-        class_counts: dict[int, NDArray[np.int64]],
-        damage: list[Damage],
-        sealed_keys: list[str],
-        keys: tuple[str, ...] = (),
-    ) -> None:
-        self.epochs = epochs
-        self.loose = loose
-        self.class_counts = class_counts
-        self.damage = damage
-        self.sealed_keys = sealed_keys
-        self.keys = keys
-        """Every file of the teacher's ledger when it was listed, also those of other modules."""
-        self._columns = columns
-        self._rows: dict[Cell, int] = {}
-        if columns:
-            # of two records of a block, the later one counts
-            order = np.argsort(columns["written"], kind="stable")
-            cells = zip(columns["epoch"][order].tolist(), columns["index"][order].tolist(), strict=True)
-            self._rows = dict(zip(cells, order.tolist(), strict=True))
-
-    @cached_property
-    def sealed_epochs(self) -> set[int]:
-        """Epochs that have class counts, which come with the seal, and no loose records."""
-        return set(self.class_counts) - {epoch for epoch, _ in self.loose}
-
-    def __contains__(self, cell: Cell) -> bool:
-        return cell in self.loose or cell in self._rows
-
-    def __len__(self) -> int:
-        return len(self.cells())
-
-    def cells(self) -> set[Cell]:
-        """All committed (epoch, block index)."""
-        return self.loose.keys() | self._rows.keys()
-
-    def record(self, epoch: int, index: int) -> BlockRecord:
-        """Return the record of a committed block.
-
-        Raises:
-            KeyError: it is not committed.
-        """
-        if (epoch, index) in self.loose:
-            return self.loose[epoch, index]
-        return sealed.record_at(self._columns, self._rows[epoch, index])
-
-    def records(self) -> Iterable[BlockRecord]:
-        """All records in order of epoch and slot."""
-        return (self.record(*cell) for cell in sorted(self.cells()))
-
-    def columns(self) -> dict[str, NDArray[Any]]:
-        """All records as columns [records], in order.
-
-        epoch, index, start, stop, rank, run, written, agree, agree_either,
-        ties, top1, entropy, topk_mass (NaN where there is none), confidence [records, 20], bytes.ARRAY,
-        sha256.ARRAY; since format 2 also cache, teacher, witness.slots [records, 2] (-1: no second view),
-        witness.sums [records, 2, 4], witness.labels [records, 2, 2], witness.lam [records, 2].
-        """
-        rows = np.array([row for cell, row in self._rows.items() if cell not in self.loose], np.int64)
-        if len(rows):
-            rows = rows[np.lexsort((self._columns["index"][rows], self._columns["epoch"][rows]))]
-            sealed_part = {name: column[rows] for name, column in self._columns.items()}
-            if not self.loose:
-                return sealed_part
-        loose_part = sealed.to_columns([self.loose[cell] for cell in sorted(self.loose)])
-        if not len(rows):
-            return loose_part
-        merged = {name: np.concatenate([sealed_part[name], loose_part[name]]) for name in sealed_part}
-        order = np.lexsort((merged["index"], merged["epoch"]))
-        return {name: column[order] for name, column in merged.items()}
-
-    def witnesses(self, epoch: int) -> Witnesses:
-        """The witnessed views of an epoch; none in format 1."""
-        return witnesses_of(self._all_columns, epoch)
-
-    @cached_property
-    def _all_columns(self) -> dict[str, NDArray[Any]]:
-        return self.columns()
-
-
-def read_ledger(
-    location: str | Path | Location, teacher: str, *, owner: Owner | None = None, tolerant: bool = False
-) -> Ledger:
-    """Read all records of a teacher.
-
-    Args:
-        location: the cache.
-        teacher: its name.
-        owner: whose records they must be; None takes any.
-        tolerant: list bad files in `damage` instead of raising.
+def read_ledger(location: str | Path | Location, teacher: str, *, tolerant: bool = False) -> Ledger:
+    """Read all records of a teacher; manifest and identity first. See `ledger_of`.
 
     Raises:
-        CacheCorrupt: a file is damaged and has no good copy, or its records are another teacher's or cache's.
+        CacheMissing: no such cache or teacher. CacheCorrupt: also of an identity.
     """
     place = open_location(location)
-    for _ in range(20):  # a writer may seal between the listing and the reading; then list again
+    return ledger_of(place, read_manifest(place), read_teacher(place, teacher), tolerant=tolerant)
+
+
+def ledger_of(
+    place: Location,
+    manifest: Manifest,
+    teacher: TeacherIdentity,
+    *,
+    tolerant: bool = False,
+    epochs: int | None = None,
+) -> Ledger:
+    """Read the records of a teacher.
+
+    Args:
+        place: the cache.
+        manifest: its identity.
+        teacher: whose records.
+        tolerant: list what is bad in `damage` instead of raising.
+        epochs: only these first epochs matter: no other block is listed, and no other damage counts.
+
+    Raises:
+        CacheCorrupt: a file is damaged and has no good copy, or blocks are another teacher's or cache's.
+    """
+    for _ in range(LISTINGS):  # somebody may seal between the listing and the reading; then list again
         try:
-            ledger = _read_once(place, teacher, owner)
+            if manifest.format_version >= 3:
+                ledger = _read_once(place, manifest, teacher, epochs)
+            else:
+                ledger = read_earlier(place, manifest, teacher)
             break
         except ObjectMissing:
             continue
     else:
-        raise CacheCorrupt(f"the ledger of {teacher!r} at {place.path} keeps changing", cure="try again later")
+        raise CacheCorrupt(f"the ledger of {teacher.name!r} at {place.path} keeps changing", cure="try again later")
     if not tolerant:
-        refuse_foreign(place, teacher, ledger)
-    lost = [damage for damage in ledger.damage if damage.lost]
+        refuse_foreign(place, teacher.name, ledger)
+    lost = [damage for damage in ledger.damage if damage.lost and (epochs is None or damage.epochs[0] < epochs)]
     if lost and not tolerant:
         raise CacheCorrupt(
-            f"cache corrupt: ledger of teacher {teacher!r} at {place.path}",
-            details=[f"{damage.key} {damage.what}" for damage in lost],
+            f"cache corrupt: blocks of teacher {teacher.name!r} at {place.path}",
+            details=[f"{damage.key} {damage.what}" for damage in lost[:3]]
+            + ([f"and {len(lost) - 3} more"] if len(lost) > 3 else []),
             cure=f"repair with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME "
             "(only those blocks are made again)",
         )
@@ -191,76 +106,96 @@ def refuse_foreign(place: Location, teacher: str, ledger: Ledger) -> None:
         )
 
 
-def _read_once(place: Location, teacher: str, owner: Owner | None) -> Ledger:
-    root = f"ledger/{teacher}"
+def _read_once(place: Location, manifest: Manifest, teacher: TeacherIdentity, limit: int | None) -> Ledger:
+    codec = BlockCodec(manifest, teacher)
+    root = f"ledger/{teacher.name}"
     keys = place.sizes(root)
+    wanted = wanted_epochs(keys, teacher.name)
     damage: list[Damage] = []
-    epochs = None
-    if (key := f"{root}/epochs.json") in keys:
-        document = read_signed(place.get(key))
-        epochs = None if document is None or not EPOCHS.holds(document.get("epochs")) else document["epochs"]
-    recorded = [key for key in keys if key.startswith((f"{root}/blocks/", f"{root}/sealed"))]
-    if epochs is None and (recorded or key in keys):  # nothing at all is a teacher that has just been added
-        damage.append(Damage(key, (0, 0), True, "is missing" if key not in keys else "fails its SHA-256"))
+    names: list[str] = []
+    parts: list[tuple[sealed.Columns, sealed.Counts]] = []
+    for key in sorted(key for key in keys if key.startswith(f"{root}/sealed/")):
+        name = key.rpartition("/")[2]
+        epochs = sealed.epochs_named(name)
+        if epochs is None:
+            continue  # none of ours
+        data = place.get(key)
+        what = None if sealed.is_whole(name, data) else "fails its SHA-256"
+        part: tuple[sealed.Columns, sealed.Counts] = {}, {}
+        if what is None:
+            try:
+                part = sealed.read_table(data)
+            except (ValueError, KeyError, TypeError, OSError):
+                what = "cannot be read"
+        if what is None:
+            other = sealed.stranger(part[0], codec.owner)
+            what = None if other is None else f"belongs to another teacher or cache ({other})"
+        if what is not None:
+            damage.append(Damage(key, epochs, False, f"{what}; the blocks are read instead"))
+            continue
+        parts.append(part)
+        names.append(name)
+    columns, counts = sealed.joined(parts)
+    known = sealed.cells_of(columns) if columns else set()
+    wanted = max([wanted, *(epoch + 1 for epoch, _ in known)])
+    done = np.bincount([epoch for epoch, _ in known], minlength=wanted)
+    total = blocks_per_epoch(manifest.num_samples, teacher.block_slots)
+    unsealed = [epoch for epoch in range(min(wanted, wanted if limit is None else limit)) if done[epoch] < total]
+    sizes = list_blocks(place, codec, manifest, teacher, unsealed)
+    sizes = {block: size for block, size in sizes.items() if (block.epoch, block.index) not in known}
     loose: dict[Cell, BlockRecord] = {}
-    names = sorted(key for key in keys if key.startswith(f"{root}/blocks/"))
-    for key, data in zip(names, _get_all(place, names), strict=True):
-        document = read_signed(data)
-        stem = key.rpartition("/")[2].removesuffix(".json")
-        if document is None or stem != record_stem(document["epoch"], document["index"]):
-            epoch = int(stem[:4]) if stem[:4].isdecimal() else 0
-            damage.append(Damage(key, (epoch, epoch), True, "fails its SHA-256"))
+    for block, found in zip(sizes, BlockObjects(place, codec).headers(sizes), strict=True):
+        cell = (block.epoch, block.index)
+        if isinstance(found, ObjectDamaged):
+            damage.append(
+                Damage(found.key, (block.epoch, block.epoch), True, found.what, found.foreign, cell, found.array)
+            )
+        else:
+            loose[cell] = found
+    return Ledger(wanted or None, columns, loose, counts, damage, names, tuple(keys))
+
+
+def wanted_epochs(keys: Iterable[str], teacher: str) -> int:
+    """How many epochs are wanted of a teacher: its largest marker among the files of its ledger; 0 without one."""
+    folder = f"ledger/{teacher}/epochs/"
+    return max(declared_epochs(keys, folder), default=0)
+
+
+def declared_epochs(keys: Iterable[str], folder: str) -> list[int]:
+    """The numbers of epochs that were ever wanted, ascending."""
+    names = (key.removeprefix(folder) for key in keys if key.startswith(folder))
+    return sorted(int(name) for name in names if name.isdecimal() and len(name) <= MOST_DIGITS)
+
+
+def list_blocks(
+    place: Location, codec: BlockCodec, manifest: Manifest, teacher: TeacherIdentity, epochs: list[int]
+) -> dict[Block, int]:
+    """The blocks of some epochs whose objects are there, with their bytes."""
+    if not epochs:
+        return {}
+    root = codec.key(0, 0).partition("/c/")[0] + "/c"
+    if len(epochs) > LISTED_ALONE:
+        sizes = place.sizes(root)
+    else:
+        sizes = {key: size for epoch in epochs for key, size in place.sizes(f"{root}/{epoch}").items()}
+    found: dict[Block, int] = {}
+    slots, total = teacher.block_slots, blocks_per_epoch(manifest.num_samples, teacher.block_slots)
+    wanted = set(epochs)
+    for key, size in sizes.items():
+        parts = key.removeprefix(f"{root}/").split("/")
+        if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):
             continue
-        record = BlockRecord.from_json(document)
-        if owner is not None and record.owner != owner:
-            what = f"belongs to another teacher or cache ({record.owner})"
-            damage.append(Damage(key, (record.epoch, record.epoch), True, what, True))
-            continue
-        loose[record.epoch, record.index] = record
-    columns, counts, sealed_keys, sealed_damage = sealed.read_sealed(place, root, keys, loose.keys(), owner)
-    damage += [Damage(*entry) for entry in sealed_damage]
-    return Ledger(epochs, columns, loose, counts, damage, sealed_keys, tuple(keys))
+        epoch, index = int(parts[0]), int(parts[1])
+        if epoch in wanted and index < total and codec.key(epoch, index) == key:
+            found[Block(epoch, index, index * slots, min((index + 1) * slots, manifest.num_samples))] = size
+    return dict(sorted(found.items()))
 
 
-def _get_all(place: Location, keys: list[str]) -> list[bytes]:
-    if place.local or len(keys) < 2:
-        return [place.get(key) for key in keys]
-    with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(place.get, keys))
-
-
-def write_epochs(place: Location, teacher: str, epochs: int) -> None:
-    """Say how many epochs are wanted."""
-    place.put(f"ledger/{teacher}/epochs.json", signed_json({"epochs": epochs}))
-
-
-def read_runs(
-    location: str | Path | Location, teacher: str, listed: Iterable[str] | None = None
-) -> list[dict[str, Any]]:
-    """Records `{"time": ..., "world": ..., "provenance": {...}}`, oldest first; damaged ones are left out.
-
-    `listed` are the files of the teacher's ledger (`Ledger.keys`) where somebody has listed them already.
-    """
-    place = open_location(location)
-    folder = f"ledger/{teacher}/runs"
-    keys = place.sizes(folder) if listed is None else [key for key in listed if key.startswith(f"{folder}/")]
-    documents = [read_signed(place.get(key)) for key in sorted(keys)]
-    return [document for document in documents if document is not None and _is_run(document)]
-
-
-def _is_run(document: dict[str, Any]) -> bool:
-    try:
-        check_values(document, RUN_RULES)
-    except ValueError:
-        return False
-    document["provenance"] = plain_texts(document["provenance"])
-    return document.keys() >= RUN_RULES.keys()
-
-
-def write_run(place: Location, teacher: str, world: int, provenance: Mapping[str, str]) -> None:
-    """Add the record of a run that starts now."""
-    run = {"time": time.time(), "world": world, "provenance": dict(provenance)}
-    place.put(f"ledger/{teacher}/runs/{time.time_ns()}.json", signed_json(run))
+def want_epochs(place: Location, teacher: str, epochs: int) -> None:
+    """Say how many epochs are wanted; a marker is made once, and the largest counts."""
+    folder = f"ledger/{teacher}/epochs"
+    if wanted_epochs(place.sizes(folder), teacher) < epochs:
+        place.settle(f"{folder}/{epochs:04d}", b"%d\n" % epochs)
 
 
 @dataclass(frozen=True)
@@ -296,8 +231,7 @@ def coverage(location: str | Path | Location, teacher: str) -> Coverage:
     """
     place = open_location(location)
     manifest, identity = read_manifest(place), read_teacher(place, teacher)
-    owner = owner_of(manifest, identity)
-    return coverage_of(manifest, identity, read_ledger(place, teacher, owner=owner, tolerant=True))
+    return coverage_of(manifest, identity, ledger_of(place, manifest, identity, tolerant=True))
 
 
 def coverage_of(manifest: Manifest, identity: TeacherIdentity, ledger: Ledger) -> Coverage:

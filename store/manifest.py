@@ -4,37 +4,28 @@ MANIFEST.json and teachers/NAME.json carry the SHA-256 of their own identity, so
 refused and never compared. Epochs so far are no identity and lie in the ledger.
 """
 
+import contextlib
 import hashlib
-import json
 import shlex
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from deit_pipe.store.errors import (
-    CacheMismatch,
     CacheMissing,
-    FieldDifference,
     FormatInvalid,
+    TeacherRemoved,
     corrupt_file,
     mismatch,
 )
-from deit_pipe.store.identity import (
-    FORMAT_VERSION,
-    READABLE,
-    Identity,
-    Manifest,
-    TeacherIdentity,
-    canonical_digest,
-    is_teacher_name,
-)
+from deit_pipe.store.identity import FORMAT_VERSION, Manifest, TeacherIdentity, canonical_digest, is_teacher_name
 from deit_pipe.store.places.location import Location, ObjectExists, ObjectMissing
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.samples import SAMPLES, SampleIndex, decode_samples, encode_samples, sample_bytes
-from deit_pipe.store.strict.json_values import DIGEST, Rule, check_values, strict_json
+from deit_pipe.store.strict.json_values import strict_json
 from deit_pipe.store.strict.parquet_bounds import ROWS_ALWAYS, most_rows
+from deit_pipe.store.twice.identities import copy_key, damaged_copies, identity_file, pretty, read_either, write_twice
 
 __all__ = [
     "FORMAT_VERSION",
@@ -54,15 +45,15 @@ __all__ = [
     "write_teacher",
 ]
 
-IdentityType = TypeVar("IdentityType", bound=Identity)
-
 MANIFEST = "MANIFEST.json"
 PROVENANCE = "PROVENANCE.json"
 ZARR_ROOT = "targets.zarr"
-_BESIDE = {"files": Rule("SHA-256 by key", lambda v: isinstance(v, dict) and all(map(DIGEST.holds, v.values())))}
 _ROOT_METADATA = b'{"attributes":{},"zarr_format":3,"node_type":"group"}'
 MOST_TEXT, MOST_TEXTS = 2000, 100  # of provenance: characters, entries
-_OURS = (MANIFEST, PROVENANCE, SAMPLES, "targets.zarr/", "teachers/", "ledger/", "locks/", "encoded/")
+REMOVED = ".removed"
+"""Ending of the mark of a removed teacher, beside the identities."""
+_OURS = (MANIFEST, PROVENANCE, SAMPLES)
+_FOLDERS = ("targets.zarr/", "teachers/", "ledger/", "locks/", "hints/", "encoded/", "copies/")
 
 
 def create_cache(
@@ -86,24 +77,41 @@ def create_cache(
         FormatInvalid: the directory holds something that is not a cache.
     """
     place = open_location(location)
-    if not place.exists(MANIFEST):
+    if not place.exists(MANIFEST) and not place.exists(copy_key(MANIFEST)):
         _refuse_foreign(place)
         table = encode_samples(samples)
-        place.put(SAMPLES, table)
-        place.put(PROVENANCE, _pretty(dict(provenance)))
-        place.put(f"{ZARR_ROOT}/zarr.json", _ROOT_METADATA)
-        beside: dict[str, Any] = {"files": {SAMPLES: hashlib.sha256(table).hexdigest()}}
+        files = {
+            SAMPLES: table,
+            PROVENANCE: pretty(dict(provenance)),
+            f"{ZARR_ROOT}/zarr.json": _ROOT_METADATA,
+        }
+        for key, data in files.items():  # what is there may be another creator's, who will be the first
+            with contextlib.suppress(ObjectExists):
+                place.create(key, data)
+        beside: dict[str, Any] = {"files": {SAMPLES: digest(table)}}
         if data_choice is not None:
             beside["data"] = dict(data_choice)
         try:
-            place.create(MANIFEST, _pretty(_sealed(manifest, beside, manifest.format_version)))
+            place.create(MANIFEST, identity_file(manifest, beside, manifest.format_version))
         except ObjectExists:
             pass
         else:
+            for (
+                key,
+                data,
+            ) in files.items():  # ours to replace, whatever an interrupted creation left
+                place.settle(key, data)
+            if manifest.format_version >= 3:
+                write_twice(place, MANIFEST, Manifest)
+                place.settle(copy_key(SAMPLES), table)
             return
-    differences = read_manifest(place).differences(manifest, recipe_defaults)
+    file = read_manifest_file(place)
+    differences = file.manifest.differences(manifest, recipe_defaults)
     if differences:
         raise mismatch("was made from other views", place.path, differences)
+    stated = file.files[SAMPLES]
+    if digest(sample_bytes(place, stated)) != stated and digest(table := encode_samples(samples)) == stated:
+        place.settle(SAMPLES, table)
 
 
 class ManifestFile(NamedTuple):
@@ -123,15 +131,14 @@ def read_manifest_file(location: str | Path | Location) -> ManifestFile:
         CacheMissing: there is none. CacheCorrupt: it is damaged. CacheMismatch: a newer format.
     """
     place = open_location(location)
-    try:
-        data = place.get(MANIFEST)
-    except ObjectMissing:
+    found = read_either(place, MANIFEST, Manifest)
+    if found is None:
         raise CacheMissing(
             f"no cache at {place.path}: it has no {MANIFEST}",
             cure=f"make one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME",
-        ) from None
-    manifest, document = _read_identity(place, MANIFEST, data, Manifest)
-    if manifest.num_samples > ROWS_ALWAYS and manifest.num_samples > most_rows(place.size(SAMPLES) or 0):
+        )
+    manifest, document = found
+    if manifest.num_samples > ROWS_ALWAYS and manifest.num_samples > most_rows(largest_size(place, SAMPLES)):
         what = f"names {manifest.num_samples:,} samples, more than {SAMPLES} can hold"
         raise corrupt_file(place.path, MANIFEST, what)
     # the rule since format 1; of the recipe as it was written, whatever fields this program would write
@@ -176,15 +183,17 @@ def read_samples(location: str | Path | Location) -> SampleIndex:
     """
     place = open_location(location)
     file = read_manifest_file(place)
-    return decode_samples(
-        place.path, sample_bytes(place), file.files[SAMPLES], file.manifest.num_samples, file.manifest.num_classes
-    )
+    counts = file.manifest.num_samples, file.manifest.num_classes
+    return decode_samples(place.path, sample_bytes(place, file.files[SAMPLES]), file.files[SAMPLES], *counts)
 
 
 def list_teachers(location: str | Path | Location) -> list[str]:
     """Names of the teachers of a cache, sorted."""
-    keys = open_location(location).sizes("teachers")
-    return sorted(name for key in keys if (name := named_by(key)) is not None)
+    place = open_location(location)
+    folders = ("teachers", copy_key("teachers"))
+    keys = {key.removeprefix(f"{folder}/") for folder in folders for key in place.sizes(folder)}
+    names = {key.removesuffix(".json") for key in keys if key.endswith(".json")}
+    return sorted(name for name in names if is_teacher_name(name) and f"{name}{REMOVED}" not in keys)
 
 
 def read_teacher(location: str | Path | Location, name: str) -> TeacherIdentity:
@@ -194,16 +203,15 @@ def read_teacher(location: str | Path | Location, name: str) -> TeacherIdentity:
         CacheMissing: not in this cache (the message lists those that are). CacheCorrupt: damaged.
     """
     place = open_location(location)
-    try:
-        data = place.get(teacher_key(name))
-    except ObjectMissing:
+    found = None if is_removed(place, name) else read_either(place, teacher_key(name), TeacherIdentity)
+    if found is None:
         known = ", ".join(list_teachers(place)) or "none"
         raise CacheMissing(
             f"no teacher {name!r} in {place.path}",
             details=[f"teachers here: {known}"],
             cure=f"add one with: deit-pipe cache-teacher --cache {shlex.quote(place.path)} --teacher NAME",
-        ) from None
-    teacher = _read_identity(place, teacher_key(name), data, TeacherIdentity)[0]
+        )
+    teacher = found[0]
     if teacher.name != name:
         raise corrupt_file(place.path, teacher_key(name), f"is the identity of {teacher.name!r}: files were exchanged")
     return teacher
@@ -215,13 +223,18 @@ def write_teacher(place: Location, teacher: TeacherIdentity) -> None:
     Raises:
         CacheMismatch: another teacher has this name.
     """
-    if not place.exists(teacher_key(teacher.name)):  # asked first: a full disk could not even try to create it
+    key = teacher_key(teacher.name)
+    # asked first: a full disk could not even try to create it
+    if not place.exists(key) and not place.exists(copy_key(key)):
+        version = read_manifest(place).format_version
+        data = identity_file(teacher, {}, version)
         try:
-            version = read_manifest(place).format_version
-            place.create(teacher_key(teacher.name), _pretty(_sealed(teacher, {}, version)))
+            place.create(key, data)
         except ObjectExists:
             pass
         else:
+            if version >= 3:
+                place.settle(copy_key(key), data)
             return
     differences = read_teacher(place, teacher.name).differences(teacher)
     if differences:
@@ -231,12 +244,7 @@ def write_teacher(place: Location, teacher: TeacherIdentity) -> None:
             differences,
             "give the same teacher and settings, another --name, or free it first: "
             f"deit-pipe remove-teacher {teacher.name} --cache {shlex.quote(place.path)}",
-        ) from None
-
-
-def teacher_key(name: str) -> str:
-    """Key of a teacher's identity file."""
-    return f"teachers/{name}.json"
+        )
 
 
 def named_by(key: str) -> str | None:
@@ -253,60 +261,82 @@ def plain_texts(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def first_line(error: Exception) -> str:
-    """What an error says first."""
-    return str(error).partition("\n")[0]
+def largest_size(place: Location, key: str) -> int:
+    """Bytes of a file that is there twice: of the longer copy."""
+    return max(place.size(key) or 0, place.size(copy_key(key)) or 0)
 
 
-def _sealed(identity: Identity, beside: Mapping[str, Any], version: int) -> dict[str, Any]:
-    content = {"identity": identity.to_json(), **beside}
-    return {"deit_pipe": version, **content, "sha256": canonical_digest(content)}
+def digest(data: bytes | None) -> str | None:
+    """SHA-256 of a file, in hex; None of none."""
+    return None if data is None else hashlib.sha256(data).hexdigest()
 
 
-def _read_identity(
-    place: Location, key: str, data: bytes, kind: type[IdentityType]
-) -> tuple[IdentityType, dict[str, Any]]:
-    """The identity in a file, and the file's whole content, both as its SHA-256 vouches for them."""
-    try:
-        document = strict_json(data)
-        version = document.pop("deit_pipe")
-        stated = document.pop("sha256")
-        intact = canonical_digest(document) == stated
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise corrupt_file(place.path, key, "cannot be read") from None
-    if version not in READABLE:
-        raise CacheMismatch(
-            f"cache format {version} at {place.path}, this program reads {READABLE[0]} to {READABLE[-1]}",
-            [FieldDifference("format_version", version, FORMAT_VERSION)],
-            cure="use the deit-pipe that wrote it, or give a new directory with --cache",
+def teacher_key(name: str) -> str:
+    """Key of a teacher's identity file."""
+    return f"teachers/{name}.json"
+
+
+def removed_key(name: str) -> str:
+    """The mark that a teacher was removed; it stays, and its name is not used again."""
+    return f"teachers/{name}{REMOVED}"
+
+
+def is_removed(place: Location, name: str) -> bool:
+    """Whether a teacher of this name was removed."""
+    return place.exists(removed_key(name))
+
+
+def refuse_removed(place: Location, name: str) -> None:
+    """Refuse to write a teacher that was removed: what other jobs still write of it must never count.
+
+    Raises:
+        TeacherRemoved: it was.
+    """
+    if is_removed(place, name):
+        raise TeacherRemoved(
+            f"teacher {name!r} was removed from {place.path}, and its name is not used again",
+            cure=f"give it another name, such as: --name {name}-2",
         )
-    if not intact:
-        raise corrupt_file(place.path, key, "fails its SHA-256")
-    try:
-        identity = kind.from_json(document["identity"])
-        check_values(document, _BESIDE)
-    except (ValueError, KeyError, FormatInvalid) as error:
-        raise corrupt_file(place.path, key, f"says what cannot be: {first_line(error)}") from None
-    except TypeError as error:
-        known = ", ".join(field.name for field in fields(kind))  # type: ignore[arg-type]
-        raise CacheMismatch(
-            f"{place.path}/{key} has other fields than this program knows: {error}",
-            details=[f"known: {known}"],
-            cure="use the deit-pipe that wrote it",
-        ) from None
-    if getattr(identity, "format_version", version) != version:
-        raise corrupt_file(place.path, key, "says two different formats")
-    return identity, document
+
+
+def copy_identities(place: Location) -> None:
+    """See that manifest, samples and identities are there twice, both whole; nothing else is changed.
+
+    Raises:
+        CacheCorrupt: one of them is damaged, and so is its copy.
+    """
+    file = read_manifest_file(place)
+    stated = file.files[SAMPLES]
+    write_twice(place, MANIFEST, Manifest)
+    table = sample_bytes(place, stated)
+    decode_samples(place.path, table, stated, file.manifest.num_samples, file.manifest.num_classes)
+    for key in (SAMPLES, copy_key(SAMPLES)):
+        place.settle(key, table or b"")
+    for name in list_teachers(place):
+        read_teacher(place, name)
+        write_twice(place, teacher_key(name), TeacherIdentity)
+
+
+def bad_identities(place: Location, file: ManifestFile, teachers: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the files that are there twice: key, and what; `file` and `teachers` as they were read."""
+    yield from damaged_copies(place, MANIFEST, Manifest)
+    for name in teachers:
+        yield from damaged_copies(place, teacher_key(name), TeacherIdentity)
+    for key in (SAMPLES, copy_key(SAMPLES)):
+        seen = place.see(key)
+        if digest(seen.data if seen else None) != file.files[SAMPLES]:
+            yield key, "is gone" if seen is None else "fails its SHA-256"
+
+
+def upgrade_line(path: str) -> str:
+    """The command that copies a cache of an earlier format into a new one."""
+    return f"deit-pipe inspect-cache {shlex.quote(path)} --upgrade NEW"
 
 
 def _refuse_foreign(place: Location) -> None:
-    foreign = [key for key in place.sizes() if not key.startswith((*_OURS, "."))]
+    foreign = [key for key in place.sizes() if not key.startswith((*_OURS, *_FOLDERS, "."))]
     if foreign:
         raise FormatInvalid(
             f"{place.path} holds files that are no cache, for example {min(foreign)}",
             cure="give a new or empty directory with --cache",
         )
-
-
-def _pretty(data: Mapping[str, Any]) -> bytes:
-    return (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -56,7 +56,7 @@ def preflight(
     specs = array_specs(fmt)
     raw = float(sum(spec.row_bytes for spec in specs))
     per_view = raw if bytes_per_view is None else bytes_per_view
-    files = blocks * (len(specs) + 1)
+    files = blocks
     free = place.free_space()
     needed = views * per_view * MARGIN + (files * DISK_BLOCK if place.local else 0)
     return Preflight(

@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.store.blocks import ObjectDamaged, fetch_rows
+from deit_pipe.store.blocks.block_object import ObjectDamaged
+from deit_pipe.store.blocks.choice import blocks_in
 from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete, CacheMissing, FormatInvalid
 from deit_pipe.store.formats import Targets, decode
 from deit_pipe.store.layout import array_specs, blocks_of
-from deit_pipe.store.ledger import Cell, read_ledger
+from deit_pipe.store.ledger import ledger_of
 from deit_pipe.store.manifest import Manifest, TeacherIdentity, list_teachers, read_manifest, read_teacher
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.proof.witness import Witnesses
-from deit_pipe.store.record import owner_of
-from deit_pipe.store.shards import ShardCodec
+from deit_pipe.store.sealed import Cell
 from deit_pipe.store.verify import check_sizes
 
 MEMORY_BYTES = 512 * 2**20
@@ -55,26 +55,29 @@ class TargetReader:
         *,
         allow_partial: bool = False,
         memory_bytes: int = MEMORY_BYTES,
+        epochs: int | None = None,
     ) -> None:
-        """Open for reading; checks that every block is committed and every object has its size.
+        """Open for reading; checks that every block that it may be asked for is committed, on a disk also its size.
 
         Args:
             location: directory or URL of the cache.
             teacher: a name; None takes the only one.
             allow_partial: open an incomplete teacher; reading an absent block still raises.
             memory_bytes: budget for decoded blocks.
+            epochs: only the first so many are asked for, whatever is done to the others; None: all that are wanted.
 
         Raises:
             CacheMissing, FormatInvalid: no such cache or teacher; several and none named.
-            CacheIncomplete: blocks are missing. CacheCorrupt: sizes differ, or the ledger is damaged.
+            CacheIncomplete: blocks are missing. CacheCorrupt: sizes differ, or headers are damaged.
         """
         self._place = open_location(location)
-        self._options = (teacher, allow_partial, memory_bytes)
+        self._options = (teacher, allow_partial, memory_bytes, epochs)
         self.manifest: Manifest = read_manifest(self._place)
         self.identity: TeacherIdentity = read_teacher(self._place, teacher or self._only_teacher())
         self._memory = memory_bytes
-        self._ledger = read_ledger(self._place, self.identity.name, owner=owner_of(self.manifest, self.identity))
-        self.epochs: int = self._ledger.epochs or 0
+        self._ledger = ledger_of(self._place, self.manifest, self.identity, epochs=epochs)
+        wanted = self._ledger.epochs or 0
+        self.epochs: int = wanted if epochs is None else min(epochs, wanted)
         self._check(allow_partial)
         self._blocks: OrderedDict[Cell, DecodedBlock] = OrderedDict()
         self._held = 0
@@ -84,9 +87,9 @@ class TargetReader:
         return {"location": self._place, "options": self._options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        teacher, allow_partial, memory = state["options"]
+        teacher, allow_partial, memory, epochs = state["options"]
         self.__init__(  # type: ignore[misc]
-            state["location"], teacher, allow_partial=allow_partial, memory_bytes=memory
+            state["location"], teacher, allow_partial=allow_partial, memory_bytes=memory, epochs=epochs
         )
 
     def _start_process(self) -> None:
@@ -95,8 +98,7 @@ class TargetReader:
         self._guard = threading.RLock()
         self._loading: dict[Cell, Future[DecodedBlock]] = {}
         self._pool = ThreadPoolExecutor(BLOCKS_AHEAD, thread_name_prefix="targets")
-        block_slots = self.identity.block_slots
-        self._codecs = [ShardCodec(spec, block_slots) for spec in array_specs(self.identity.format)]
+        self._stored = blocks_in(self._place, self.manifest, self.identity)
 
     def _only_teacher(self) -> str:
         names = list_teachers(self._place)
@@ -131,7 +133,8 @@ class TargetReader:
                     f"{shlex.quote(place.path)}"
                 ),
             )
-        damaged = check_sizes(place, identity, self._ledger)
+        found = check_sizes(place, self.manifest, identity, self._ledger) if place.local else []
+        damaged = [finding for finding in found if (finding.epoch or 0) < self.epochs]
         if damaged:
             more = f"\n  and {len(damaged) - 3} more" if len(damaged) > 3 else ""
             raise self._corrupt("\n  ".join(str(finding) for finding in damaged[:3]) + more)
@@ -298,14 +301,11 @@ class TargetReader:
                     f"{self.identity.model}"
                 ),
             ) from None
-        block: DecodedBlock = {}
-        for codec in self._codecs:
-            try:
-                block[codec.spec.name] = fetch_rows(self._place, self.identity.name, codec, record)
-            except ObjectDamaged as error:
-                where = f"{error.array} of {record.block} ({error.key})"
-                raise self._corrupt(f"{where} {error.what}") from error
-        return block
+        try:
+            return self._stored.arrays(record)
+        except ObjectDamaged as error:
+            where = f"{error.array} of {record.block} ({error.key})"
+            raise self._corrupt(f"{where} {error.what}") from error
 
 
 def _bytes(block: DecodedBlock) -> int:

@@ -1,4 +1,4 @@
-"""The record of a committed block: its cells, its objects with their SHA-256, its statistics; JSON with a digest."""
+"""The record of a committed block: its cells, its arrays with their SHA-256, its statistics, its witness."""
 
 import hashlib
 import json
@@ -12,12 +12,14 @@ from deit_pipe.store.proof.witness import BlockWitness
 from deit_pipe.store.statistics import BlockStatistics
 from deit_pipe.store.strict.json_values import strict_json
 
-LATER = ("cache", "teacher", "witness")
-"""What records have had since format 2."""
+HEADER = "header"
+"""Name of a block object's own beginning among its parts."""
+LATER = ("cache", "teacher", "witness", "token")
+"""What not every format has."""
 
 
 class StoredObject(NamedTuple):
-    """One object of a block: its size and SHA-256 (hex)."""
+    """One array of a block (an object in formats 1 and 2, a part of one since): its size and SHA-256 (hex)."""
 
     bytes: int
     sha256: str
@@ -40,10 +42,15 @@ def owner_of(manifest: Manifest, teacher: TeacherIdentity) -> Owner:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockRecord:
-    """What the ledger says about a committed block.
+    """What is known of a committed block without its values.
 
     Since format 2 it is complete in itself: it names the cache (digest of the manifest) and the teacher (digest of its
-    identity) that it belongs to, and carries the block's witness. All three are None in format 1.
+    identity) that it belongs to, and carries the block's witness. All three are None in format 1; the witness also in
+    blocks that were copied from there.
+
+    Attributes:
+        objects: its arrays in the order in which they lie, since format 3 its header before them.
+        token: since format 3, of this attempt to write it and of no other.
     """
 
     epoch: int
@@ -58,6 +65,7 @@ class BlockRecord:
     cache: str | None = None
     teacher: str | None = None
     witness: BlockWitness | None = None
+    token: str | None = None
 
     @property
     def owner(self) -> Owner:
@@ -71,35 +79,32 @@ class BlockRecord:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of all its objects."""
+        """Bytes of all its arrays, and of its header."""
         return sum(stored.bytes for stored in self.objects.values())
 
+    def offset(self, name: str) -> int:
+        """Where a part begins in the object of a block of format 3."""
+        before = 0
+        for part, stored in self.objects.items():
+            if part == name:
+                break
+            before += stored.bytes
+        return before
+
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        objects = {name: stored._asdict() for name, stored in self.objects.items()}
+        """Plain JSON values; its header has no place in itself."""
+        objects = {name: stored._asdict() for name, stored in self.objects.items() if name != HEADER}
         data = {**asdict(self), "objects": objects, "statistics": self.statistics.to_json()}
-        for name in LATER if self.witness is None else ():
-            del data[name]
-        return data
+        return {name: value for name, value in data.items() if value is not None or name not in LATER}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of `to_json`."""
+        """Inverse of `to_json`; raises KeyError, TypeError, ValueError or AttributeError for anything else."""
         objects = {name: StoredObject(**stored) for name, stored in data["objects"].items()}
         parts: dict[str, Any] = {"objects": objects, "statistics": BlockStatistics.from_json(data["statistics"])}
         if "witness" in data:
             parts["witness"] = BlockWitness.from_json(data["witness"])
         return cls(**{**data, **parts})
-
-
-def record_stem(epoch: int, index: int) -> str:
-    """File name of a record, without the ending."""
-    return f"{epoch:04d}-{index:06d}"
-
-
-def record_key(teacher: str, epoch: int, index: int) -> str:
-    """Key of an unsealed record."""
-    return f"ledger/{teacher}/blocks/{record_stem(epoch, index)}.json"
 
 
 def signed_json(data: Mapping[str, Any]) -> bytes:

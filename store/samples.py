@@ -12,6 +12,7 @@ from deit_pipe.store.errors import corrupt_file
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.strict.json_values import strict_json
 from deit_pipe.store.strict.parquet_bounds import check_decoded_size, most_decoded
+from deit_pipe.store.twice.identities import copy_key
 
 SAMPLES = "samples.parquet"
 MOST_NAMES = 64_000_000  # bytes of class names
@@ -45,12 +46,18 @@ def encode_samples(samples: SampleIndex) -> bytes:
     return data
 
 
-def sample_bytes(place: Location) -> bytes | None:
-    """The sample table as it is stored; None where it is gone."""
-    try:
-        return place.get(SAMPLES)
-    except ObjectMissing:
-        return None
+def sample_bytes(place: Location, sha256: str) -> bytes | None:
+    """The sample table as it is stored, or its copy where it is damaged or gone; None where both are gone."""
+    found = None
+    for key in (SAMPLES, copy_key(SAMPLES)):
+        try:
+            data = place.get(key)
+        except ObjectMissing:
+            continue
+        if hashlib.sha256(data).hexdigest() == sha256:
+            return data
+        found = found or data
+    return found
 
 
 def decode_samples(path: str, data: bytes | None, sha256: str, rows: int, classes: int) -> SampleIndex:

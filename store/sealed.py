@@ -1,32 +1,30 @@
-"""Sealed epochs: block records as Parquet rows, because 47,000 small files are slow to open.
+"""Records as columns, and the Parquet files that keep them: 47,000 small files, or headers, are slow to open.
 
-A file is named after the epochs in it and its own SHA-256, and is written twice. Files hold any rows:
-sealing adds one per epoch, and every MERGE_FILES of them are merged into one. Of two rows for one block the
-later written counts.
+Since format 3 such a file is an index of blocks that say the same themselves, never the truth; before, it was the only
+record. It is named after the epochs in it and its own SHA-256. Files may overlap: of two rows for one block the later
+written counts.
 """
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.proof.witness import PREFIX, SUMS, VIEWS, witness_at, witness_columns
 from deit_pipe.store.statistics import CONFIDENCE_BINS, BlockStatistics
+from deit_pipe.store.strict.parquet_bounds import check_decoded_size
 
 if TYPE_CHECKING:
     from deit_pipe.store.record import BlockRecord, Owner
 
-MERGE_FILES = 16
-FOLDERS = ("sealed", "sealed-copy")
 _NAME = re.compile(r"(\d{4,})-(\d{4,})-([0-9a-f]{64})\.parquet")
 _INTEGERS = ("epoch", "index", "start", "stop", "rank", "agree", "agree_either", "ties")
 _FLOATS = ("written", "top1", "entropy", "topk_mass")
 _COUNTS = "class_counts"
-_TEXTS = ("run", "cache", "teacher")
+_TEXTS = ("run", "cache", "teacher", "token")
 _LISTS: dict[str, tuple[type[np.generic], type[np.generic], tuple[int, ...]]] = {  # stored as, read as, shape of a row
     "confidence": (np.int32, np.int64, (CONFIDENCE_BINS,)),
     f"{PREFIX}slots": (np.int64, np.int64, (VIEWS,)),
@@ -35,10 +33,7 @@ _LISTS: dict[str, tuple[type[np.generic], type[np.generic], tuple[int, ...]]] = 
     f"{PREFIX}lam": (np.float32, np.float32, (VIEWS,)),
 }
 
-MISSING = "is missing"
-
 Cell = tuple[int, int]  # epoch, block index
-SealedDamage = tuple[str, tuple[int, int], bool, str, bool]  # key, epochs, lost, what, foreign
 Columns = dict[str, NDArray[Any]]
 Counts = dict[int, NDArray[np.int64]]
 
@@ -59,11 +54,12 @@ def to_columns(records: "Sequence[BlockRecord]") -> Columns:
         columns[f"bytes.{name}"] = np.array([r.objects[name].bytes for r in records], np.int64)
         digests = b"".join(bytes.fromhex(r.objects[name].sha256) for r in records)
         columns[f"sha256.{name}"] = np.frombuffer(digests, np.uint8).reshape(-1, 32)
-    witnesses = [r.witness for r in records if r.witness is not None]
-    if witnesses:  # format 2
+    if records and records[0].cache is not None:  # since format 2
         columns["cache"] = np.array([r.cache for r in records], dtype=object)
         columns["teacher"] = np.array([r.teacher for r in records], dtype=object)
-        columns |= witness_columns(witnesses)
+        columns |= witness_columns([r.witness for r in records])
+    if records and records[0].token is not None:  # since format 3
+        columns["token"] = np.array([r.token for r in records], dtype=object)
     return columns
 
 
@@ -73,6 +69,7 @@ def record_at(columns: Columns, row: int) -> "BlockRecord":
 
     mass = float(columns["topk_mass"][row])
     names = [name.removeprefix("bytes.") for name in columns if name.startswith("bytes.")]
+    texts = {name: str(columns[name][row]) for name in ("cache", "teacher", "token") if name in columns}
     return BlockRecord(
         epoch=int(columns["epoch"][row]),
         index=int(columns["index"][row]),
@@ -93,73 +90,28 @@ def record_at(columns: Columns, row: int) -> "BlockRecord":
             topk_mass=None if np.isnan(mass) else mass,
             confidence=tuple(columns["confidence"][row].tolist()),
         ),
-        cache=str(columns["cache"][row]) if "cache" in columns else None,
-        teacher=str(columns["teacher"][row]) if "teacher" in columns else None,
         witness=witness_at(columns, row) if f"{PREFIX}slots" in columns else None,
+        **texts,
     )
 
 
-def read_sealed(
-    place: Location,
-    root: str,
-    keys: Mapping[str, int],
-    elsewhere: Set[Cell] = frozenset(),
-    owner: "Owner | None" = None,
-) -> tuple[Columns, Counts, list[str], list[SealedDamage]]:
-    """Read every sealed file under `root`; a damaged one is replaced by its copy in memory, and reported.
+def cells_of(columns: Columns) -> set[Cell]:
+    """Epoch and block index of every row."""
+    return set(zip(columns["epoch"].tolist(), columns["index"].tolist(), strict=True))
 
-    A file that is there once only is damage, unless all its records are in whole files or `elsewhere` too: then it
-    is what a writer left that died while it sealed or merged. A file with a record of somebody else than `owner`, where
-    one is given, is damage and none of its rows counts.
 
-    Returns columns, class counts by epoch, the names of the files used, and the damage.
-
-    Raises:
-        ObjectMissing: a file went away since the listing.
-    """
-    names = sorted({key.rpartition("/")[2] for key in keys if key.startswith(f"{root}/sealed")})
-    tables: dict[str, tuple[Columns, Counts]] = {}
-    damage: list[SealedDamage] = []
-    half: list[str] = []
-    for name in names:
-        match = _NAME.fullmatch(name)
-        epochs = (int(match[1]), int(match[2])) if match else (0, 0)
-        good, bad = None, []
-        for folder in FOLDERS:
-            key = f"{root}/{folder}/{name}"
-            if key not in keys:
-                bad.append((key, MISSING))
-                continue
-            data = place.get(key)
-            if match and hashlib.sha256(data).hexdigest() == match[3]:
-                good = data if good is None else good
-            else:
-                bad.append((key, "fails its SHA-256"))
-        damage += [(key, epochs, good is None, what, False) for key, what in bad]
-        if good is None:
-            continue
-        table = _read_table(good)
-        if owner is not None and (stranger := _stranger(table[0], owner)):
-            what = f"belongs to another teacher or cache ({stranger})"
-            both = (f"{root}/{folder}/{name}" for folder in FOLDERS)
-            damage += [(key, epochs, True, what, True) for key in both if key in keys]
-            continue
-        tables[name] = table
-        half += [name for _, what in bad if what == MISSING]
-    covered = set(elsewhere).union(*(_cells(tables[name][0]) for name in tables if name not in half))
-    spare = {name for name in half if _cells(tables[name][0]) <= covered}
-    damage = [entry for entry in damage if entry[0].rpartition("/")[2] not in spare]
+def joined(parts: Sequence[tuple[Columns, Counts]]) -> tuple[Columns, Counts]:
+    """The rows of several files; of class counts of an epoch, those of the file with the latest row count."""
     columns: Columns = {}
     counts: Counts = {}
-    parts = list(tables.values())
-    for _, part_counts in parts:
+    for _, part_counts in sorted(parts, key=lambda part: float(part[0]["written"].max(initial=0.0))):
         counts |= part_counts
     if parts:
         columns = {n: np.concatenate([part[n] for part, _ in parts]) for n in parts[0][0]}
-    return columns, counts, list(tables), damage
+    return columns, counts
 
 
-def _stranger(columns: Columns, owner: "Owner") -> str | None:
+def stranger(columns: Columns, owner: "Owner") -> str | None:
     """Whom the first record that is not the owner's names; None where all are."""
     if "cache" not in columns:
         return "none" if owner.cache is not None else None
@@ -169,51 +121,26 @@ def _stranger(columns: Columns, owner: "Owner") -> str | None:
     return None
 
 
-def _cells(columns: Columns) -> set[Cell]:
-    return set(zip(columns["epoch"].tolist(), columns["index"].tolist(), strict=True))
-
-
-def write_sealed(place: Location, root: str, columns: Columns, counts: Counts) -> str:
-    """Write rows as one sealed file and its copy; returns its name. The same rows give the same name."""
-    data = _write_table(columns, counts)
+def file_name(columns: Columns, data: bytes) -> str:
+    """Name of a file of these rows."""
     first, last = int(columns["epoch"].min()), int(columns["epoch"].max())
-    name = f"{first:04d}-{last:04d}-{hashlib.sha256(data).hexdigest()}.parquet"
-    for folder in reversed(FOLDERS):  # the copy first: a file without a copy would look damaged
-        place.put(f"{root}/{folder}/{name}", data)
-    return name
+    return f"{first:04d}-{last:04d}-{hashlib.sha256(data).hexdigest()}.parquet"
 
 
-def delete_sealed(place: Location, root: str, names: Sequence[str]) -> None:
-    """Remove sealed files and their copies."""
-    for name in names:
-        for folder in FOLDERS:
-            place.delete(f"{root}/{folder}/{name}")
+def epochs_named(name: str) -> tuple[int, int] | None:
+    """First and last epoch of a file, by its name; None: it is none of ours."""
+    match = _NAME.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
 
 
-def restore_sealed(place: Location, root: str, names: Sequence[str]) -> None:
-    """Make both copies of each file whole again, from the good one."""
-    for name in names:
-        for folder in FOLDERS:
-            try:
-                data = place.get(f"{root}/{folder}/{name}")
-            except ObjectMissing:
-                continue
-            if hashlib.sha256(data).hexdigest() in name:
-                for other in FOLDERS:
-                    place.put(f"{root}/{other}/{name}", data)
-                break
+def is_whole(name: str, data: bytes) -> bool:
+    """Whether a file is the one that its name says."""
+    match = _NAME.fullmatch(name)
+    return match is not None and hashlib.sha256(data).hexdigest() == match[3]
 
 
-def _fixed_bytes(column: Any) -> NDArray[np.uint8]:
-    """Return 32-byte values [rows, 32] without a Python object for each."""
-    parts = [
-        np.frombuffer(chunk.buffers()[1], np.uint8, 32 * len(chunk), 32 * chunk.offset).reshape(-1, 32)
-        for chunk in column.chunks
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, 32), np.uint8)
-
-
-def _write_table(columns: Columns, counts: Counts) -> bytes:
+def write_table(columns: Columns, counts: Counts) -> bytes:
+    """Rows as a Parquet file; the same rows give the same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -240,12 +167,19 @@ def _write_table(columns: Columns, counts: Counts) -> bytes:
     return result
 
 
-def _read_table(data: bytes) -> tuple[Columns, Counts]:
+def read_table(data: bytes) -> tuple[Columns, Counts]:
+    """Inverse of `write_table`.
+
+    Raises:
+        ValueError, KeyError, TypeError, OSError: it is none, or would decode to far more than it is.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     # `read_table` would go through the dataset API, which imports pandas where it is installed: 0.2 s
-    table = pq.ParquetFile(pa.BufferReader(data)).read().combine_chunks()
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    check_decoded_size(data, file.metadata)
+    table = file.read().combine_chunks()
     columns: Columns = {}
     counts: Counts = {}
     for name in table.column_names:
@@ -265,6 +199,22 @@ def _read_table(data: bytes) -> tuple[Columns, Counts]:
         else:
             columns[name] = _numbers(column.chunk(0)) if column.num_chunks else np.array([])
     return columns, counts
+
+
+def newest_rows(columns: Mapping[str, NDArray[Any]]) -> dict[Cell, int]:
+    """The row that counts of each block: the later written."""
+    order = np.argsort(columns["written"], kind="stable")
+    cells = zip(columns["epoch"][order].tolist(), columns["index"][order].tolist(), strict=True)
+    return dict(zip(cells, order.tolist(), strict=True))
+
+
+def _fixed_bytes(column: Any) -> NDArray[np.uint8]:
+    """Return 32-byte values [rows, 32] without a Python object for each."""
+    parts = [
+        np.frombuffer(chunk.buffers()[1], np.uint8, 32 * len(chunk), 32 * chunk.offset).reshape(-1, 32)
+        for chunk in column.chunks
+    ]
+    return np.concatenate(parts) if parts else np.zeros((0, 32), np.uint8)
 
 
 def _numbers(array: Any) -> NDArray[Any]:

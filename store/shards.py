@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_pipe.store.blocks.shard_index import ShardShape, check_declared
 from deit_pipe.store.layout import ArraySpec, chunk_slots
 
 # core zarr v3 only, so that xarray, tensorstore and zarrs read the store
@@ -31,6 +32,7 @@ class ShardCodec:
     def __init__(self, spec: ArraySpec, block_slots: int) -> None:
         self.spec = spec
         self.block_slots = block_slots
+        self.shape = ShardShape.of(spec, block_slots)
         self._scratch: dict[int, tuple[Any, Any]] = {}
         self._lock = threading.Lock()
 
@@ -45,13 +47,14 @@ class ShardCodec:
             return data
 
     def decode(self, data: bytes, slots: int) -> NDArray[Any]:
-        """Decode a shard into rows [slots, *row].
+        """Decode a shard into rows [slots, *row]; what lies before its first chunk is nothing to it.
 
         Raises:
             ValueError or RuntimeError: the bytes are damaged (what kind depends on the codec).
         """
         from zarr.buffer.cpu import Buffer
 
+        check_declared(data, self.shape, slots)
         with self._lock:
             store, array = self._array(slots)
             store[self._key] = Buffer.from_bytes(data)

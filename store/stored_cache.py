@@ -11,20 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_pipe.store.blocks.records import Ledger
 from deit_pipe.store.gates import GateFile, read_gate_file
-from deit_pipe.store.ledger import Coverage, Ledger, coverage_of, read_ledger, read_runs
+from deit_pipe.store.ledger import Coverage, coverage_of, declared_epochs, ledger_of
 from deit_pipe.store.manifest import (
+    REMOVED,
     Manifest,
     ManifestFile,
     TeacherIdentity,
     list_teachers,
+    named_by,
     read_manifest_file,
     read_provenance,
     read_teacher,
 )
+from deit_pipe.store.places.local import LocalDirectory
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.places.opening import open_location
-from deit_pipe.store.record import owner_of
+from deit_pipe.store.places.strays import find_strays
+from deit_pipe.store.runs import read_runs
 from deit_pipe.store.samples import SAMPLES, SampleIndex, decode_labels, decode_samples, sample_bytes
 
 
@@ -79,12 +84,20 @@ class StoredCache:
 
     @cached_property
     def _sample_bytes(self) -> bytes | None:
-        return sample_bytes(self.place)
+        return sample_bytes(self.place, self.manifest_file.files[SAMPLES])
 
     @cached_property
     def teacher_names(self) -> list[str]:
         """Names of its teachers, sorted."""
         return list_teachers(self.place)
+
+    @cached_property
+    def strays(self) -> list[str]:
+        """Files here that are no part of a cache: what systems leave in folders, and what has no teacher's name."""
+        found = find_strays(self.place.root) if isinstance(self.place, LocalDirectory) else []
+        return found + sorted(
+            key for key in self.place.sizes("teachers") if named_by(key) is None and not key.endswith(REMOVED)
+        )
 
     def teacher(self, name: str) -> "StoredTeacher":
         """One of its teachers, the same object each time.
@@ -119,13 +132,27 @@ class StoredTeacher:
     @cached_property
     def ledger(self) -> Ledger:
         """Which blocks there are; damage is listed in it, not raised."""
-        owner = owner_of(self.cache.manifest, self.identity)
-        return read_ledger(self.cache.place, self.name, owner=owner, tolerant=True)
+        return ledger_of(self.cache.place, self.cache.manifest, self.identity, tolerant=True)
 
     @cached_property
     def coverage(self) -> Coverage:
         """How much of it is there."""
         return coverage_of(self.cache.manifest, self.identity, self.ledger)
+
+    def usable_epochs(self, asked: int) -> int:
+        """How many epochs a reader that shows `asked` of them may take in turn now, whatever is written beside it.
+
+        All that are wanted once they are there; before, the most that were ever wanted and are there (a cache that is
+        being extended), or as many as are asked for; 0 where there are fewer.
+        """
+        state = self.coverage
+        whole = state.blocks_committed == state.blocks_total
+        leading = len(whole) if whole.all() else int(np.argmin(whole))
+        if leading == state.epochs:
+            return leading
+        folder = f"ledger/{self.name}/epochs/"
+        wished = max([0, *(number for number in declared_epochs(self.ledger.keys, folder) if number <= leading)])
+        return wished if wished >= asked or leading < asked else leading
 
     @cached_property
     def runs(self) -> list[dict[str, Any]]:

@@ -1,9 +1,10 @@
 """Find damage and name it: teacher, array, epoch, slots, what.
 
-sizes   every object of every committed block is there and has its size (one listing, reads no target)
-hash    and its bytes have the recorded SHA-256; manifest, sample table, ledger and zarr metadata are intact
+sizes   every committed block is there and has its size (one listing, reads no target)
+hash    and every byte of it has its recorded SHA-256; manifest, identities, samples (each with its copy), index and
+        zarr metadata are intact
 deep    and it decodes to possible targets: finite, classes in range, the label attains the maximum, mass at
-most 1
+        most 1
 """
 
 import os
@@ -15,13 +16,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.store.blocks import ObjectDamaged, decode_rows, fetch_bytes
+from deit_pipe.store.blocks.choice import blocks_in
+from deit_pipe.store.blocks.records import Damage, Ledger
 from deit_pipe.store.errors import CacheCorrupt, FormatInvalid
 from deit_pipe.store.formats import LEVELS, TargetFormat
 from deit_pipe.store.gates import gate_key
-from deit_pipe.store.layout import array_specs, metadata_key, object_key, teacher_root
-from deit_pipe.store.ledger import Ledger
-from deit_pipe.store.manifest import Manifest, TeacherIdentity
+from deit_pipe.store.layout import array_specs, first_array, metadata_key, object_key
+from deit_pipe.store.ledger import declared_epochs
+from deit_pipe.store.manifest import Manifest, TeacherIdentity, bad_identities
 from deit_pipe.store.places.location import Location, ObjectMissing
 from deit_pipe.store.record import BlockRecord
 from deit_pipe.store.samples import SAMPLES
@@ -37,7 +39,7 @@ class Finding(NamedTuple):
 
     teacher: str | None
     where: str
-    """Array name, or `ledger`, `gate`, `metadata`, `samples.parquet`."""
+    """Array name, or `header` of a block, `ledger`, `gate`, `metadata`, `identity`, `samples.parquet`."""
     epoch: int | None
     slots: tuple[int, int] | None
     what: str
@@ -87,6 +89,10 @@ def verify(cache: Source, level: Level = "hash", teacher: str | None = None) -> 
         except CacheCorrupt as error:
             what = str(error).partition("\n")[0]
             findings.damaged.append(Finding(None, SAMPLES, None, None, what, SAMPLES))
+    if stored.manifest.format_version >= 3 and level != "sizes":
+        for key, what in bad_identities(stored.place, stored.manifest_file, stored.teacher_names):
+            where = SAMPLES if key.endswith(SAMPLES) else "identity"
+            findings.damaged.append(Finding(None, where, None, None, what, key))
     for name in [teacher] if teacher is not None else stored.teacher_names:
         _verify_teacher(stored.teacher(name), findings)
     return findings
@@ -95,80 +101,60 @@ def verify(cache: Source, level: Level = "hash", teacher: str | None = None) -> 
 def _verify_teacher(stored: StoredTeacher, findings: Findings) -> None:
     place, teacher, ledger = stored.cache.place, stored.identity, stored.ledger
     for damage in ledger.damage:
-        copy = "" if damage.lost else "; its copy is good"
-        findings.damaged.append(Finding(teacher.name, "ledger", damage.epochs[0], None, damage.what + copy, damage.key))
+        findings.damaged.append(_ledger_finding(teacher, damage, stored.cache.manifest.num_samples))
     if (what := stored.gate.damage) is not None:
         findings.damaged.append(Finding(teacher.name, "gate", None, None, what, gate_key(teacher.name)))
     findings.damaged += _check_metadata(place, stored.cache.manifest, teacher, ledger)
     if findings.level == "sizes":
-        findings.damaged += check_sizes(place, teacher, ledger)
+        findings.damaged += check_sizes(place, stored.cache.manifest, teacher, ledger)
         return
-    damaged, size = check_objects(place, teacher, list(ledger.records()), findings.level)
+    damaged, size = check_objects(place, stored.cache.manifest, teacher, list(ledger.records()), findings.level)
     findings.damaged += damaged
     findings.bytes_checked += size
 
 
-def check_sizes(place: Location, teacher: TeacherIdentity, ledger: Ledger) -> list[Finding]:
-    """Compare one listing with the ledger's columns: quick enough for every opening, reads no target."""
-    sizes = place.sizes(teacher_root(teacher.name))
+def check_sizes(place: Location, manifest: Manifest, teacher: TeacherIdentity, ledger: Ledger) -> list[Finding]:
+    """Compare one listing with the ledger's columns: quick enough for every opening on a disk, reads no target."""
     columns = ledger.columns()
-    epochs, indices = columns["epoch"].tolist(), columns["index"].tolist()
     found = []
-    for spec in array_specs(teacher.format):
-        recorded = columns.get(f"bytes.{spec.name}", np.full(len(epochs), -1)).tolist()
-        for row, (epoch, index, size) in enumerate(zip(epochs, indices, recorded, strict=True)):
-            key = object_key(teacher.name, spec, epoch, index)
-            if sizes.get(key) != size:
-                slots = (int(columns["start"][row]), int(columns["stop"][row]))
-                found.append(Finding(teacher.name, spec.name, epoch, slots, _size_problem(sizes, key, size), key))
+    for problem in blocks_in(place, manifest, teacher).size_problems(columns):
+        slots = (int(columns["start"][problem.row]), int(columns["stop"][problem.row]))
+        epoch = int(columns["epoch"][problem.row])
+        found.append(Finding(teacher.name, problem.array, epoch, slots, problem.what, problem.key))
     return found
 
 
 def check_objects(
-    place: Location, teacher: TeacherIdentity, records: list[BlockRecord], level: Level
+    place: Location, manifest: Manifest, teacher: TeacherIdentity, records: list[BlockRecord], level: Level
 ) -> tuple[list[Finding], int]:
-    """Read the objects of committed blocks, at level hash or deep; returns the damage and the bytes read."""
-    sizes = place.sizes(teacher_root(teacher.name))
-    codecs: dict[str, Any] = {}
-    if level == "deep":
-        from deit_pipe.store.shards import ShardCodec
-
-        codecs = {spec.name: ShardCodec(spec, teacher.block_slots) for spec in array_specs(teacher.format)}
+    """Read committed blocks, at level hash or deep; returns the damage and the bytes read."""
+    blocks = blocks_in(place, manifest, teacher)
 
     def check(record: BlockRecord) -> list[Finding]:
-        found = []
-        arrays: dict[str, NDArray[Any]] = {}
-        for spec in array_specs(teacher.format):
-            key = object_key(teacher.name, spec, record.epoch, record.index)
-            stored = record.objects.get(spec.name)
-            if stored is not None and sizes.get(key) != stored.bytes:  # known from the listing, so not fetched
-                what = _size_problem(sizes, key, stored.bytes)
-                found.append(_finding(teacher, record, spec.name, what, key))
-                continue
-            try:
-                data = fetch_bytes(place, spec.name, key, record)
-                if codecs:
-                    arrays[spec.name] = decode_rows(codecs[spec.name], key, data, record)
-            except ObjectDamaged as error:
-                found.append(_finding(teacher, record, spec.name, error.what, key))
-        if codecs and not found:
-            for name, what in impossible(arrays, teacher.format):
-                key = f"{teacher_root(teacher.name)}/{name}"
-                found.append(_finding(teacher, record, name, what, key))
+        damaged, arrays = blocks.damage(record, decode=level == "deep")
+        found = [_finding(teacher, record, one.array, one.what, one.key) for one in damaged]
+        if arrays:
+            key = object_key(teacher.name, first_array(teacher.format), record.epoch, record.index)
+            found += [_finding(teacher, record, array, what, key) for array, what in impossible(arrays, teacher.format)]
         return found
 
-    threads = min(8, os.cpu_count() or 1) if place.local else 16
-    with ThreadPoolExecutor(threads) as pool:  # hashing and reading let go of the interpreter
+    workers = min(8, os.cpu_count() or 1) if place.local else 16
+    with ThreadPoolExecutor(workers) as pool:
         damaged = [finding for found in pool.map(check, records) for finding in found]
     return damaged, sum(record.stored_bytes for record in records)
 
 
+def _ledger_finding(teacher: TeacherIdentity, damage: Damage, num_samples: int) -> Finding:
+    """A bad file of a ledger; or a block whose header is bad, with its cells."""
+    if damage.cell is None:
+        return Finding(teacher.name, "ledger", damage.epochs[0], None, damage.what, damage.key)
+    start = damage.cell[1] * teacher.block_slots
+    slots = (start, min(start + teacher.block_slots, num_samples))
+    return Finding(teacher.name, damage.array, damage.epochs[0], slots, damage.what, damage.key)
+
+
 def _finding(teacher: TeacherIdentity, record: BlockRecord, array: str, what: str, key: str) -> Finding:
     return Finding(teacher.name, array, record.epoch, (record.start, record.stop), what, key)
-
-
-def _size_problem(sizes: Mapping[str, int], key: str, recorded: int) -> str:
-    return "is missing" if key not in sizes else f"has {sizes[key]:,} bytes, recorded {recorded:,}"
 
 
 def impossible(arrays: Mapping[str, NDArray[Any]], fmt: TargetFormat) -> Iterator[tuple[str, str]]:
@@ -222,13 +208,20 @@ def _impossible_topk(
 def _check_metadata(place: Location, manifest: Manifest, teacher: TeacherIdentity, ledger: Ledger) -> Iterator[Finding]:
     from deit_pipe.store.shards import array_metadata, metadata_agrees
 
-    for spec in array_specs(teacher.format):
+    earlier = manifest.format_version < 3
+    last = max((epoch + 1 for epoch, _ in ledger.cells()), default=1)
+    lengths = {ledger.epochs or 1}
+    if not earlier:  # a job that died while it made the array longer leaves a shorter one, which the next makes longer
+        folder = f"ledger/{teacher.name}/epochs/"
+        lengths |= {number for number in declared_epochs(ledger.keys, folder) if number >= last}
+    for spec in array_specs(teacher.format) if earlier else [first_array(teacher.format)]:
         key = metadata_key(teacher.name, spec.name)
-        expected = array_metadata(spec, ledger.epochs or 1, manifest.num_samples, teacher.block_slots)
         try:
             stored = place.get(key)
         except ObjectMissing:
             yield Finding(teacher.name, "metadata", None, None, "is missing", key)
             continue
-        if ledger.epochs is not None and not metadata_agrees(stored, expected):
+        size = (manifest.num_samples, teacher.block_slots)
+        agrees = any(metadata_agrees(stored, array_metadata(spec, length, *size)) for length in lengths)
+        if ledger.epochs is not None and not agrees:
             yield Finding(teacher.name, "metadata", None, None, "does not describe the array", key)

@@ -7,10 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from deit_pipe.store.blocks.block_object import BlockCodec
 from deit_pipe.store.formats import Targets, decode, encode
 from deit_pipe.store.identity import canonical_digest
 from deit_pipe.store.layout import Block
-from deit_pipe.store.manifest import Manifest, SampleIndex, TeacherIdentity, create_cache
+from deit_pipe.store.ledger import read_ledger
+from deit_pipe.store.manifest import (
+    Manifest,
+    SampleIndex,
+    TeacherIdentity,
+    create_cache,
+    read_manifest,
+    read_teacher,
+)
 from deit_pipe.store.places.location import Location
 from deit_pipe.store.proof.witness import BlockWitness
 from deit_pipe.store.writer import TargetWriter
@@ -119,3 +128,15 @@ def assert_same(got: Targets, wanted: Targets) -> None:
             np.testing.assert_array_equal(one, other, err_msg=name)
         else:
             assert one == other, name
+
+
+def flip_bit(cache: str | Path, teacher: str, array: str, epoch: int, index: int, bit: int = 43) -> Path:
+    """Flip one bit of one array (or of the `header`) of a committed block; returns the block's file."""
+    record = read_ledger(cache, teacher, tolerant=True).record(epoch, index)
+    manifest, identity = read_manifest(cache), read_teacher(cache, teacher)
+    path = Path(cache) / BlockCodec(manifest, identity).key(epoch, index)
+    data = bytearray(path.read_bytes())
+    start, size = record.offset(array), record.objects[array].bytes
+    data[start + bit // 8 % size] ^= 1 << bit % 8
+    path.write_bytes(bytes(data))
+    return path

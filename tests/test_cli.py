@@ -408,7 +408,7 @@ def test_estimate_writes_nothing_and_says_views_time_bytes_and_disk(made: dict[s
     data = json.loads(call(*words).stdout)
     assert data["views"] == 5 * 96
     assert data["bytes_per_view_at_most"] == 2 + 4 + 2 * 4
-    assert data["files"] == data["blocks"] * (3 + 1)  # label, fingerprint and logits, and the record
+    assert data["files"] == data["blocks"]  # an object holds all arrays of a block and its record
     assert data["bytes_at_most"] == int(data["views"] * 14 * 1.02 + data["files"] * 4096)
     assert data["seconds"] > 0
     assert data["free_bytes"] > 0

@@ -48,6 +48,7 @@ _WORDS: dict[int, Words] = {
     errno.ENOENT: Words(3, "{at} is not there", f"restore it, or name what is there, {AGAIN}"),
     errno.ELOOP: Words(2, "{at} is a link, which is not followed here", "put the file itself in its place"),
     errno.ENAMETOOLONG: Words(2, "the path {at} is too long for the file system", "give a shorter name"),
+    errno.ENXIO: Words(5, "{at} is no file", "remove it, or restore the file from a copy"),
     errno.EBUSY: Words(3, "{at} is in use", f"wait for whoever uses it, {AGAIN}"),
     errno.ETXTBSY: Words(3, "{at} is in use", f"wait for whoever uses it, {AGAIN}"),
     errno.EMFILE: Words(3, "too many files are open at {at}", f"allow more (ulimit -n 65536), {AGAIN}"),

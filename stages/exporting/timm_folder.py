@@ -1,7 +1,6 @@
 """A folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` loads."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from deit_pipe.stages.networks.custom_student import CUSTOM
 from deit_pipe.stages.networks.starting_weights import TIMM_CONFIG, TIMM_WEIGHTS, USUAL
-from deit_pipe.stages.networks.student import StudentFacts
+from deit_pipe.stages.networks.student import StudentFacts, takes
 from deit_pipe.stages.networks.tensor_file import save_tensors
 
 # of what timm says of a model: how its weights are adapted to other classes, sizes and channels
@@ -32,25 +31,21 @@ def write_timm(model: nn.Module, facts: StudentFacts, folder: Path, pixels: Tens
         The largest difference of a logit.
     """
     save_tensors(model.state_dict(), folder / TIMM_WEIGHTS)
-    for sized in ({"img_size": facts.image_size}, {}):  # convolutional ones take any size and no such argument
-        said = timm_config(model, facts, sized)
-        (folder / TIMM_CONFIG).write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        try:
-            copy: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
-            break
-        except TypeError:
-            if not sized:
-                raise
+    said = timm_config(model, facts)
+    (folder / TIMM_CONFIG).write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    copy: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
     with torch.inference_mode():
         answers: Tensor = copy.eval()(pixels)
     return float((answers - expected).abs().max())
 
 
-def timm_config(model: nn.Module, facts: StudentFacts, sized: Mapping[str, int]) -> dict[str, Any]:
+def timm_config(model: nn.Module, facts: StudentFacts) -> dict[str, Any]:
     """What stands in `config.json`.
 
     A student of own sizes is timm's distilled DeiT with these sizes: its function takes them.
     """
+    size = {"img_size": facts.image_size}  # convolutional ones take any image, and no size of it
+    sized = size if takes(facts.model, **size) else {}
     known: Any = timm.get_pretrained_cfg(USUAL).to_dict() if facts.model == CUSTOM else model.pretrained_cfg
     return {
         "architecture": USUAL if facts.model == CUSTOM else facts.model,

@@ -4,8 +4,10 @@
 """
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from typing import Any
 
 import torch
 
@@ -28,6 +30,7 @@ from deit_pipe.stages.training.trainer import Schedule
 from deit_pipe.store.manifest import TeacherIdentity
 from deit_pipe.store.reader import TargetReader
 
+Place = str | os.PathLike[str]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -174,7 +177,9 @@ class Cache:
             yield from ProvenBatches(views, targets, self.recipe, form, device)
 
 
-def open_cache(path: str, *, data: str | None = None, teacher: str | None = None, val_data: str | None = None) -> Cache:
+def open_cache(
+    path: Place, *, data: Place | None = None, teacher: str | None = None, val_data: Place | None = None
+) -> Cache:
     """Open a cache, check that the images are its own and its teachers complete.
 
     Args:
@@ -188,7 +193,8 @@ def open_cache(path: str, *, data: str | None = None, teacher: str | None = None
         CacheIncomplete: the teacher has not answered to everything. CacheMismatch: other images, or another program.
         CacheCorrupt: it is damaged.
     """
-    asked = TrainStudentOptions(cache=path, data=data, teacher=teacher, val_data=val_data)
+    given: dict[str, Any] = {"cache": path, "data": data, "teacher": teacher, "val_data": val_data}
+    asked = TrainStudentOptions(**given)  # a path becomes the text that it is
     opened = open_views_of(asked.cache)
     images = opened.open_images(asked.data, asked.val_data)
     readers = [open_reader(asked.cache, name) for name in asked_teachers(asked.cache, asked.teacher)]

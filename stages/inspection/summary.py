@@ -116,10 +116,10 @@ def teacher_facts(stored: StoredTeacher) -> TeacherFacts:
         gate=stored.gate.record,
         left=Left(total - committed, wanted - views, seconds_left(state.columns, wanted - views)),
         damage=(
-            *(f"{name}: ledger: {d.what} ({d.key})" for d in state.damage if d.lost),
+            *(f"{name}: {d.array}: {d.what} ({d.key})" for d in state.damage if d.lost),
             *([f"{name}: gate: {stored.gate.damage} ({gate_key(name)})"] if stored.gate.damage else []),
         ),
-        notes=tuple(f"{d.key} {d.what}; its copy is good" for d in state.damage if not d.lost),
+        notes=tuple(f"{d.key} {d.what}" for d in state.damage if not d.lost),
     )
 
 

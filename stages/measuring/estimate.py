@@ -19,11 +19,10 @@ from deit_pipe.stages.machine.engine_words import worker_words
 from deit_pipe.stages.machine.workers import own_cores
 from deit_pipe.stages.measuring.forecast import padded
 from deit_pipe.stages.measuring.networks import teacher_alone, teacher_fed
+from deit_pipe.stages.measuring.usual_epochs import usual_training
 from deit_pipe.stages.measuring.views import ViewSource, view_cost
 from deit_pipe.stages.networks.teacher import Teacher
-from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.teaching.batch_choice import padding
-from deit_pipe.stages.training.settings import choose_preset, resolve_settings
 from deit_pipe.store.layout import blocks_per_epoch
 from deit_pipe.store.manifest import TeacherIdentity
 from deit_pipe.store.places.opening import open_location
@@ -85,13 +84,6 @@ def estimate(
             f"\nnot enough: {disk.problem}\nuse fewer --epochs, --logits topk:10 or none, or another disk with --cache"
         )
     return CommandResult(text, data, exit_code)
-
-
-def usual_training(source: ViewSource) -> tuple[str, int]:
-    """The preset that a student of these images would take, and its epochs."""
-    options = TrainStudentOptions()
-    preset = choose_preset(options, source.recipe, source.image_size, len(source.table)).name
-    return preset, resolve_settings(options, preset, num_samples=len(source.table)).epochs
 
 
 def measured_pace(

@@ -82,8 +82,9 @@ def planned_cost(options: CacheTeacherOptions, samples: int) -> CommandResult:
     """
     if not options.estimate:
         raise UsageProblem("--samples says of how many images to estimate the cost", cure="give --estimate too")
-    classes, epochs, rate = published_classes(resolve_tag(options.teacher)), options.epochs, options.teacher_rate
-    columns = [planned_epochs(samples, classes, number, rate) for number in sorted({*USUAL, epochs})]
+    classes, rate = published_classes(resolve_tag(options.teacher)), options.teacher_rate
+    numbers = sorted({*USUAL, options.epochs or USUAL[0]})
+    columns = [planned_epochs(samples, classes, number, rate) for number in numbers]
     rows = [
         ("", [f"{one.epochs} epochs" for one in columns]),
         ("views", [f"{one.views:,}" for one in columns]),

@@ -14,6 +14,7 @@ from deit_pipe.pipeline.recipe import load_recipe
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.measuring.forecast import Job
+from deit_pipe.stages.measuring.usual_epochs import usual_epochs
 from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.networks.student import describe_student
 from deit_pipe.stages.networks.teacher import RANDOM, Teacher, load_teacher
@@ -114,7 +115,8 @@ def open_subject(options: BenchOptions, group: Processes) -> Subject:
     targets = TargetFormat.parse(text, taus, len(table.class_names))
     block = block_slots_for(targets, len(table.class_names), recipe.mix_group, len(table))
     training = TrainStudentOptions(student=options.student, device=options.device)
-    trainer, schedule, preset = open_student(training, source, group, caching.epochs, block)
+    cached, _ = usual_epochs(None, "", source)
+    trainer, schedule, preset = open_student(training, source, group, cached, block)
     return Subject(
         data=data,
         source=source,
@@ -125,7 +127,7 @@ def open_subject(options: BenchOptions, group: Processes) -> Subject:
         trainer=trainer,
         schedule=schedule,
         preset=preset,
-        cached_epochs=caching.epochs,
+        cached_epochs=cached,
         threads=threads,
     )
 

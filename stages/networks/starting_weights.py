@@ -1,22 +1,21 @@
 """Where a student starts from: a run, an export, a weights file, a Hugging Face folder, or timm's published weights."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors.torch import load_file
 from torch import Tensor
 
 from deit_pipe.stages.console.errors import Corrupt, Missing, UsageProblem
 from deit_pipe.stages.networks.custom_student import CUSTOM, is_custom
 from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
-from deit_pipe.stages.networks.hugging_face import DeitConfig, read_config, read_hugging_face
+from deit_pipe.stages.networks.hugging_face import PROCESSOR, DeitConfig, read_config, read_hugging_face
 from deit_pipe.stages.networks.student import StudentFacts, read_facts, read_student
-from deit_pipe.stages.networks.sums import SUMS, check_sums
+from deit_pipe.stages.networks.sums import check_beside, check_sums, read_sums
 from deit_pipe.stages.networks.weights import PUBLISHED_TAGS, hub_weights, read_weights, resolve_tag
 
 PRETRAINED = "pretrained"
@@ -67,8 +66,10 @@ class StartingWeights:
 
 
 def is_run(place: str) -> bool:
-    """Whether this is, or was meant as, a folder of train-student."""
+    """Whether this is, or by its look was meant as, a folder of train-student."""
     folder = Path(place)
+    if not folder.exists():
+        return "/" in place
     return folder.is_dir() and _exported(folder) is None and read_config(folder) is None
 
 
@@ -99,9 +100,8 @@ def head_rows(state: Mapping[str, Tensor]) -> int | None:
 
 def _folder(folder: Path) -> StartingWeights:
     exported = _exported(folder)
+    _check_export(folder, [TIMM_WEIGHTS])
     if exported is not None:
-        if (folder / SUMS).is_file():
-            check_sums(folder, [TIMM_CONFIG, exported[1].name])
         return _export(str(folder), *exported)
     config = read_config(folder)
     if config is not None:
@@ -114,7 +114,7 @@ def _run(folder: Path, facts: StudentFacts, source: Path | None = None) -> Start
         source=str(source or folder),
         tag=f"run, {facts.model}",
         model=facts.model,
-        read=lambda: load_file(source) if source else read_student(folder)[1],
+        read=lambda: read_student(folder, source.name if source else STUDENT_WEIGHTS)[1],
         sizes=facts.sizes,
         image_size=facts.image_size,
         class_names=facts.class_names,
@@ -126,7 +126,12 @@ def _run(folder: Path, facts: StudentFacts, source: Path | None = None) -> Start
 
 
 def _exported(folder: Path) -> tuple[dict[str, Any], Path] | None:
-    """What an export says of itself, and its weights; None where the folder is none."""
+    """What an export says of itself, and its weights; None where the folder is none.
+
+    Raises:
+        Corrupt: what it says is not what was written.
+    """
+    _check_export(folder, [TIMM_CONFIG, PROCESSOR])
     for description, weights in ((STUDENT_FACTS, STUDENT_WEIGHTS), (TIMM_CONFIG, TIMM_WEIGHTS)):
         said = _json(folder / description)
         if said is not None and "architecture" in said:
@@ -134,9 +139,17 @@ def _exported(folder: Path) -> tuple[dict[str, Any], Path] | None:
     return None
 
 
+def _check_export(folder: Path, names: Sequence[str]) -> None:
+    """Refuse files of an exported folder that are not what was written; a run, or another's folder, is left alone."""
+    sums = read_sums(folder) or {}
+    if TIMM_WEIGHTS in sums:
+        check_sums(folder, [name for name in names if name in sums])
+
+
 def _export(source: str, said: dict[str, Any], weights: Path) -> StartingWeights:
     if not weights.is_file():
         raise Missing(f"{source} holds no weights: {weights.name} is not there", cure="export it again")
+    check_beside(weights)
     try:
         model, settings = str(said["architecture"]), dict(said.get("model_args") or {})
         # timm's folders keep these apart; an export of an earlier version was a file with all of it in one
@@ -144,14 +157,14 @@ def _export(source: str, said: dict[str, Any], weights: Path) -> StartingWeights
         # one of timm's distilled ones with sizes of its own
         custom = model == "VisionTransformerDistilled" or (model == USUAL and set(SIZES) <= settings.keys())
         names = said.get("class_names") or said.get("label_names")
-        size = settings.get("img_size") or (pixels.get("input_size") or [None])[-1]
+        size = settings.get("img_size") or said.get("image_size") or (pixels.get("input_size") or [None])[-1]
         classes = settings.get("num_classes", said.get("num_classes"))
         ratio = pixels.get("crop_ratio") or pixels.get("crop_pct")
         return StartingWeights(
             source=source,
             tag=f"export, {CUSTOM if custom else model}",
             model=CUSTOM if custom else model,
-            read=lambda: load_file(weights),
+            read=lambda: read_weights(weights),
             sizes={name: int(settings[name]) for name in SIZES} if custom else {},
             image_size=None if size is None else int(size),
             class_names=tuple(map(str, names)) if names else None,
@@ -192,7 +205,7 @@ def _file(path: Path, student: str | None) -> StartingWeights:
     said = _json(beside)
     if said is not None and "architecture" in said:
         return _export(str(path), said, path)
-    if said is not None and beside.name == STUDENT_FACTS and path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" and "model" in (_json(path.parent / STUDENT_FACTS) or {}):  # one of a run's
         return _run(path.parent, read_facts(path.parent), path)
     stem = path.stem
     named = [name for name in (stem, stem.partition("-")[0], stem.partition(".")[0]) if _is_timm(name)]
@@ -221,7 +234,7 @@ def _published(source: str, student: str | None) -> StartingWeights:
     elif not _is_timm(source.partition(".")[0]):
         near = get_close_matches(source.partition(".")[0], timm.list_models(), n=3, cutoff=0.6)
         raise Missing(
-            f"--init-from {source}: no such file or folder, and timm has no model of that name",
+            f"no weights {source}: no such file or folder, and timm has no model of that name",
             expected="a run folder, an export, a weights file, a Hugging Face folder, a timm tag, or 'pretrained'",
             details=[f"nearest in timm: {', '.join(near)}"] if near else [],
             cure="give an existing path, or list timm's models with: deit-pipe list-models --role student",

@@ -185,16 +185,16 @@ def _create(facts: StudentFacts, settings: dict[str, Any]) -> nn.Module:
     return model
 
 
-def can_drop_paths(model: str) -> bool:
-    """Whether a student, by timm's name or `custom`, takes a rate of stochastic depth."""
+def takes(model: str, **settings: Any) -> bool:
+    """Whether a student, by timm's name or `custom`, is built with these settings, such as `drop_path_rate`."""
     if model == CUSTOM:
         return True
     try:
         with torch.device("meta"):
-            timm.create_model(resolve_tag(model).partition(".")[0], pretrained=False, drop_path_rate=0.1)
+            timm.create_model(resolve_tag(model).partition(".")[0], pretrained=False, **settings)
     except TypeError:
         return False
-    except RuntimeError:  # it took the rate, and then asked for numbers that are not there
+    except RuntimeError:  # it took them, and then asked for numbers that are not there
         return True
     return True
 

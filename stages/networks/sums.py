@@ -163,6 +163,25 @@ def check_sums(folder: Path, names: Collection[str], cure: Callable[[str], str] 
             )
 
 
+def check_beside(file: Path) -> None:
+    """Refuse an exported file, or what describes it, that is not what was written, where `FILE.sums` says what was.
+
+    Raises:
+        Corrupt: it differs, or the sums are damaged.
+    """
+    listed = f"{file.name}.sums"
+    sums = read_sums(file.parent, listed) or {}
+    for one in [file.name, *(name for name in sums if (file.parent / name).exists())] if sums else []:
+        problem = _problem(file.parent, one, sums)
+        if problem is not None:
+            raise Corrupt(
+                f"{file.parent / one} is not the file that was written",
+                expected=problem[0],
+                got=problem[1],
+                cure=f"export it again; or use it as it is, unchecked: {unchecked(file.with_name(listed))}",
+            )
+
+
 def _problem(folder: Path, name: str, sums: Mapping[str, str]) -> tuple[str, str] | None:
     """What was expected of a file and what is there; None when it is whole."""
     if name not in sums:

@@ -9,12 +9,12 @@ from collections import OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_pipe.store.blocks import ObjectDamaged, fetch_rows
+from deit_pipe.store.blocks.block_object import ObjectDamaged
+from deit_pipe.store.blocks.choice import blocks_in
 from deit_pipe.store.errors import CacheCorrupt
 from deit_pipe.store.formats import Arrays, Targets, decode
 from deit_pipe.store.layout import ArraySpec, array_specs
 from deit_pipe.store.proof.witness import Witnesses
-from deit_pipe.store.shards import ShardCodec
 from deit_pipe.store.stored_cache import Source, stored_cache
 from deit_pipe.store.verify import Finding
 
@@ -44,7 +44,7 @@ class CachedArrays:
         self.blocks = sorted(self._ledger.cells())
         self.epochs = max(self._ledger.epochs or 0, self.blocks[-1][0] + 1 if self.blocks else 0)
         self._specs = {spec.name: spec for spec in array_specs(self.identity.format)}
-        self._codecs = {n: ShardCodec(spec, self.identity.block_slots) for n, spec in self._specs.items()}
+        self._stored = blocks_in(self._place, self.manifest, self.identity)
         self.damage: list[str] = []
         self._kept: OrderedDict[tuple[str, int, int], NDArray[np.generic]] = OrderedDict()
 
@@ -121,10 +121,11 @@ class CachedArrays:
     def _load(self, spec: ArraySpec, epoch: int, index: int) -> NDArray[np.generic]:
         record = self._ledger.record(epoch, index)
         try:
-            return fetch_rows(self._place, self.identity.name, self._codecs[spec.name], record)
+            return self._stored.rows(record, spec.name)
         except ObjectDamaged as error:
-            cells = (record.start, record.stop)
-            raise self._corrupt(Finding(self.identity.name, spec.name, epoch, cells, error.what, error.key)) from error
+            raise self._corrupt(
+                Finding(self.identity.name, error.array, epoch, (record.start, record.stop), error.what, error.key)
+            ) from error
 
     def _corrupt(self, finding: Finding) -> CacheCorrupt:
         path = self._place.path

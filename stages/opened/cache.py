@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deit_pipe.pipeline.data_set import DataChoice, DataSet
-from deit_pipe.pipeline.errors import RecipeError
+from deit_pipe.pipeline.errors import ChoiceError, RecipeError
 from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.pipeline.recipe import Recipe
-from deit_pipe.stages.opened.images import open_images, with_other_validation
+from deit_pipe.stages.opened.images import absolute, open_images, say, with_other_validation
 from deit_pipe.stages.opened.same_samples import check_same_samples, manifest_for
 from deit_pipe.store.errors import CacheMismatch, CacheMissing
 from deit_pipe.store.manifest import Manifest
@@ -63,6 +63,8 @@ class OpenedCache:
         Raises:
             DataMissing: no images there. CacheMismatch: other images, or a program whose views differ.
         """
+        if self.data != "digits" and data in (None, absolute(self.data)):
+            say([f"images: {self.data}, where the cache says they are"])
         found = open_images(data or self.data, self.choice)
         given = manifest_for(found.train, self.recipe, self.manifest.seed, self.manifest.image_size)
         check_same_samples(self.place, self.manifest, given, found.train)
@@ -81,9 +83,13 @@ def open_cache(place: str | StoredCache) -> OpenedCache:
         recipe = Recipe.from_json(dict(manifest.recipe))
     except RecipeError as error:
         raise CacheMismatch(f"{place} cannot be read by this program: {error}") from error
+    try:
+        choice = UNRECORDED if recorded is None else DataChoice.from_json(recorded)
+    except (TypeError, ChoiceError) as error:
+        raise CacheMismatch(f"{place} records a choice of images that this program cannot read: {error}") from error
     return OpenedCache(
         stored=stored,
-        choice=UNRECORDED if recorded is None else DataChoice.from_json(recorded),
+        choice=choice,
         recipe=recipe,
         plan=ViewPlan.for_recipe(manifest.num_samples, recipe, manifest.seed),
     )

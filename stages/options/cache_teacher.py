@@ -70,7 +70,7 @@ class CacheTeacherOptions(DataOptions):
         group=CACHE,
     )
     cache: str = option(
-        "./teacher-cache", "Where the cache lies: a folder, or an fsspec URL.", metavar="C", group=CACHE
+        "./teacher-cache", "Where the cache lies: a folder, or a URL (s3://, gs://, az://).", metavar="C", group=CACHE
     )
     recipe: str | None = option(
         None,
@@ -78,8 +78,12 @@ class CacheTeacherOptions(DataOptions):
         metavar="R",
         group=CACHE,
     )
-    epochs: int = option(
-        30, "Passes over the data to cache; longer training reuses them in turn.", minimum=1, group=CACHE
+    epochs: int | None = option(
+        None,
+        "Passes over the data to cache; longer training reuses them in turn.  [default: those that are there; else a "
+        "third of what a student of these images would train]",
+        minimum=1,
+        group=CACHE,
     )
     img_size: int | None = option(
         None,
@@ -105,6 +109,11 @@ class CacheTeacherOptions(DataOptions):
     plan_only: bool = option(
         False,
         "Write the cache's identity, run nothing: enough for --loss none and for online-teacher baselines.",
+        group=CACHE,
+    )
+    wait: bool = option(
+        False,
+        "Where other jobs make all that is left: stay until it is there, and take over what a dead job left.",
         group=CACHE,
     )
     estimate: bool = option(False, "Say views, time, bytes and free disk, then stop.", group=CACHE)

@@ -17,7 +17,8 @@ class InspectCacheOptions(CheckedOptions):
 
     --json has stable keys: cache, digest, state, complete, manifest, provenance, teachers (name, identity, coverage,
     arrays, bytes_per_view, gate, health with near_chance, per_epoch, classes, outliers, left, ...), verified, damage,
-    next; and replay, cell, sample, diff or report where asked for.
+    next; ignored (files that are no part of it) where there are some; and replay, cell, sample, diff or report where
+    asked for; of --upgrade, --rebuild and --zarr what was made.
 
     Examples:
       deit-pipe inspect-cache
@@ -28,10 +29,11 @@ class InspectCacheOptions(CheckedOptions):
       deit-pipe inspect-cache cache/ --sample n01440764/x_812.JPEG
       deit-pipe inspect-cache cache/ --diff other-cache/
       deit-pipe inspect-cache cache/ --report cache.html
+      deit-pipe inspect-cache old-cache/ --upgrade cache/
       deit-pipe inspect-cache cache/ --json | jq '.teachers[0].outliers'
     """
 
-    cache: str = argument("./teacher-cache", "The cache: a folder, or an fsspec URL.", metavar="[CACHE]")
+    cache: str = argument("./teacher-cache", "The cache: a folder, or a URL.", metavar="[CACHE]")
     verify: str | None = option(
         None,
         "Check stored data: sizes, hash (SHA-256 of every object), or deep (decode and check all values).",
@@ -61,6 +63,15 @@ class InspectCacheOptions(CheckedOptions):
     )
     report: str | None = option(
         None, "Write a page with plots, views and answers; one file, no network needed.", metavar="FILE.html"
+    )
+    upgrade: str | None = option(
+        None,
+        "Copy a cache of an earlier format into a new one, without its teacher; the same command goes on.",
+        metavar="NEW",
+    )
+    rebuild: bool = option(False, "Make the index again from the blocks, and the second copies of identities.")
+    zarr: str | None = option(
+        None, "Write every array of every teacher as plain zarr, for other programs.", metavar="FOLDER"
     )
     data: str | None = option(None, "The cached images.  [default: as recorded in the cache]", metavar="D")
     teacher: str | None = option(

@@ -9,7 +9,7 @@ from deit_pipe.stages.options.fields import CheckedOptions, argument, option
 class ListModelsOptions(CheckedOptions):
     """List models that can teach or learn, with parameters, GMACs, input size and the tags of published weights.
 
-    Without a pattern: networks that are proven teachers, and timm's distilled vision transformers. A pattern searches
+    Without a pattern: networks that are proven teachers, and students with a distillation head. A pattern searches
     all timm models; * and ? are wildcards, and a word finds every name that holds it. The weights of the first tag are
     the default ones of `--teacher NAME`. Any timm model can be a student; without a distillation head the one head
     learns from the label and from the teacher.

@@ -18,4 +18,4 @@ class RemoveTeacherOptions(CheckedOptions):
     """
 
     name: str = argument(REQUIRED, "The teacher's name in the cache, as inspect-cache shows it.", metavar="NAME")
-    cache: str = option("./teacher-cache", "The cache: a folder, or an fsspec URL.")
+    cache: str = option("./teacher-cache", "The cache: a folder, or a URL.")

@@ -49,9 +49,7 @@ class TrainStudentOptions(CheckedOptions):
         "patch_size": "--student custom:WIDTHxDEPTHxHEADS/PATCH, such as custom:64x3x2/8",
     }
 
-    cache: str = option(
-        "./teacher-cache", "The cache to train from: a folder, or an fsspec URL.", metavar="C", group=DATA
-    )
+    cache: str = option("./teacher-cache", "The cache to train from: a folder, or a URL.", metavar="C", group=DATA)
     data: str | None = option(None, "The cached images.  [default: as recorded in the cache]", metavar="D", group=DATA)
     val_data: str | None = option(
         None,

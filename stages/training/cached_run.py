@@ -19,24 +19,34 @@ from deit_pipe.stages.training.target_sources import OnlineTargets
 from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.layout import block_slots_for
-from deit_pipe.store.ledger import coverage, read_ledger, read_runs, refuse_foreign
+from deit_pipe.store.ledger import refuse_foreign
 from deit_pipe.store.manifest import Manifest, list_teachers, read_teacher
 from deit_pipe.store.reader import TargetReader
-from deit_pipe.store.stored_cache import StoredTeacher
+from deit_pipe.store.runs import read_runs
+from deit_pipe.store.stored_cache import StoredCache, StoredTeacher
+
+LONGEST = 10**9  # more epochs than any cache has
 
 
 def teacher_names(options: TrainStudentOptions, begun: dict[str, Any] | None = None) -> list[str]:
     """The cached teachers to learn from, by name.
 
     The loss `none` learns from none: its views are compared with those of a complete teacher where there is one, its
-    order follows the blocks of any. A run goes on with those it was `begun` with.
+    order follows the blocks of any. A run goes on with those it was `begun` with, whoever joined them since; of
+    several, the only one that is complete is taken, and said.
     """
-    if loss_kind(options) == "none" and not options.online_teacher and not options.teacher:
-        names = list_teachers(options.cache)
-        if begun is not None and "teacher" in begun:
-            return [name for name in begun["teacher"].split(",") if name]
-        return [name for name in names if is_complete(options.cache, name)][:1] or names[:1]
-    return asked_teachers(options.cache, options.teacher)
+    if options.teacher or options.online_teacher:
+        return asked_teachers(options.cache, options.teacher)
+    if begun is not None and begun.get("loss") == loss_kind(options) and "teacher" in begun:
+        return [name for name in begun["teacher"].split(",") if name]
+    names = list_teachers(options.cache)
+    whole = [name for name in names if is_complete(options.cache, name)]
+    if loss_kind(options) == "none":
+        return whole[:1] or names[:1]
+    if len(names) > 1 and len(whole) == 1:
+        note(f"note: learning from {whole[0]}, the only complete one of {len(names)} teachers")
+        return whole
+    return asked_teachers(options.cache, None)
 
 
 def asked_teachers(cache: str, asked: str | None) -> list[str]:
@@ -54,9 +64,8 @@ def asked_teachers(cache: str, asked: str | None) -> list[str]:
 
 
 def is_complete(cache: str, name: str) -> bool:
-    """Whether every block of the teacher is committed, as its ledger says."""
-    state = coverage(cache, name)
-    return state.complete and state.epochs > 0
+    """Whether epochs of the teacher can be shown now: all that are wanted, or all that were before it was extended."""
+    return StoredCache(cache).teacher(name).usable_epochs(LONGEST) > 0
 
 
 def cached_epochs(cache: str, names: list[str], epochs: int, begun: dict[str, Any] | None) -> int:
@@ -65,9 +74,15 @@ def cached_epochs(cache: str, names: list[str], epochs: int, begun: dict[str, An
     Without any teacher nothing limits them: every epoch has its own views. A run goes on with the number it was `begun`
     with: a cache that was extended since must not change its order.
     """
-    here = min((read_ledger(cache, name).epochs or 1 for name in names), default=epochs)
+    stored = StoredCache(cache)
+    here = min((epochs_of(stored.teacher(name), epochs) for name in names), default=epochs)
     started = int((begun or {}).get("cached_epochs", here))
     return min(started, here)
+
+
+def epochs_of(teacher: StoredTeacher, epochs: int) -> int:
+    """Epochs of a teacher that a run of `epochs` can take now; of one that is incomplete, all that are wanted."""
+    return teacher.usable_epochs(epochs) or teacher.ledger.epochs or 1
 
 
 def block_slots(cache: str, names: list[str], manifest: Manifest) -> int:
@@ -78,13 +93,15 @@ def block_slots(cache: str, names: list[str], manifest: Manifest) -> int:
     return block_slots_for(dense, manifest.num_classes, manifest.recipe.get("mix_group", 1), manifest.num_samples)
 
 
-def open_readers(options: TrainStudentOptions, names: list[str], loss: DistillationLoss) -> list[TargetReader]:
-    """A reader per teacher, each complete; for the loss `none` only of those that are."""
+def open_readers(
+    options: TrainStudentOptions, names: list[str], loss: DistillationLoss, epochs: int
+) -> list[TargetReader]:
+    """A reader per teacher, of its first `epochs` epochs, all complete; for the loss `none` only of such teachers."""
     if options.online_teacher:
         return []
     if loss.kind == "none":
         names = [name for name in names if is_complete(options.cache, name)]
-    return [open_reader(options.cache, name, loss) for name in names]
+    return [open_reader(options.cache, name, loss, epochs) for name in names]
 
 
 def check_labelled(table: SampleTable, loss: DistillationLoss) -> None:
@@ -105,15 +122,15 @@ def check_labelled(table: SampleTable, loss: DistillationLoss) -> None:
     )
 
 
-def open_reader(cache: str, name: str, loss: DistillationLoss | None = None) -> TargetReader:
-    """A complete teacher whose targets serve the loss, if there is one yet.
+def open_reader(cache: str, name: str, loss: DistillationLoss | None = None, epochs: int | None = None) -> TargetReader:
+    """A teacher, complete in its first `epochs` epochs, whose targets serve the loss, if there is one yet.
 
     Raises:
         CacheMissing: no such teacher. CacheIncomplete: blocks are missing. CacheCorrupt: they are damaged.
         Mismatch: the loss asks for what is not stored.
     """
     try:
-        reader = TargetReader(cache, name)
+        reader = TargetReader(cache, name, epochs=epochs)
     except (CacheIncomplete, CacheCorrupt) as error:
         # the store knows neither data nor recipe by name, so its own cure is only a part of the command
         said = str(error).splitlines()[:-1]
@@ -147,6 +164,8 @@ def online_targets(
         recorded = runs[-1]["provenance"].get("weights", "") if runs else ""
         known = bool(recorded) and Path(recorded).exists()
         weights = recorded if known else RANDOM if recorded.startswith(RANDOM) else None
+        if known and group.first:
+            note(f"teacher: {recorded}, where the cache says its weights are")
     teacher = load_teacher(
         identity.model,
         weights=weights,

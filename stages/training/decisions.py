@@ -10,7 +10,7 @@ from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.starting_weights import find_start
-from deit_pipe.stages.networks.student import can_drop_paths
+from deit_pipe.stages.networks.student import takes
 from deit_pipe.stages.networks.weights import digest
 from deit_pipe.stages.opened.cache import OpenedCache
 from deit_pipe.stages.opened.images import absolute
@@ -131,7 +131,7 @@ def settings_of(
         image_size=manifest.image_size,
         by_size=start.by_size,
     )
-    if settings.drop_path and options.drop_path is None and not can_drop_paths(student):
+    if settings.drop_path and options.drop_path is None and not takes(student, drop_path_rate=0.1):
         settings = replace(settings, drop_path=0.0)
         if group.first:
             note(f"note: {student} has no stochastic depth: the drop path of preset {preset.name} is left out")

@@ -31,8 +31,10 @@ def not_followed(path: Path | str) -> CacheCorrupt:
     )
 
 
-def read_regular(path: Path, most: int) -> bytes:
-    """Bytes of a file of at most `most`; a pipe would be waited for and a device has no end.
+def read_regular(path: Path, most: int, start: int = 0, stop: int | None = None) -> bytes:
+    """Bytes of a file of at most `most`, or those from `start` to `stop`.
+
+    A pipe would be waited for, and a device has no end.
 
     Raises:
         FileNotFoundError, IsADirectoryError: there is none. CacheCorrupt: a longer one, or something else than a file.
@@ -49,4 +51,5 @@ def read_regular(path: Path, most: int) -> bytes:
                 got=f"{stat.filemode(found.st_mode)}, {found.st_size:,} bytes",
                 cure="remove it, or restore the file from a copy",
             )
-        return file.read()
+        file.seek(start)
+        return file.read() if stop is None else file.read(max(0, stop - start))

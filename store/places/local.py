@@ -1,39 +1,52 @@
 # ruff: noqa: D102 (the verbs are described in places/location.py)
-"""A cache in a directory. Puts are durable: temporary file, fsync, rename, fsync of the directory."""
+"""A cache in a directory. What is written is durable: temporary file, fsync, link or rename, fsync of the directory."""
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from deit_pipe.store.errors import DiskFull
+from deit_pipe.store.errors import DiskFull, FormatInvalid
 from deit_pipe.store.places.inside import check_inside, not_followed, read_regular
-from deit_pipe.store.places.location import PARTIAL, FreeSpace, Location, ObjectExists, ObjectMissing
+from deit_pipe.store.places.location import PARTIAL, SWAP_FILE, FreeSpace, Location, ObjectExists, ObjectMissing, Seen
 from deit_pipe.store.places.strays import is_stray
 from deit_pipe.store.strict.json_values import MOST_BYTES as MOST_JSON
 
 MOST_BYTES = 4_000_000_000  # of an object; a block is a few megabytes
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+LEFT_SECONDS = 3600.0  # a temporary file older than this is what a dead writer left
 
 
 class LocalDirectory(Location):
     """A cache in a directory of the local (or a network) file system."""
 
     local = True
+    _swapping = threading.Lock()  # POSIX locks do not tell the threads of a process apart
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser()
         self.path = str(root)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         try:
-            return read_regular(check_inside(self.root, key), MOST_JSON if key.endswith(".json") else MOST_BYTES)
+            most = MOST_JSON if key.endswith(".json") else MOST_BYTES
+            return read_regular(check_inside(self.root, key), most, start, stop)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise ObjectMissing(key) from None
+
+    def see(self, key: str) -> Seen | None:
+        try:
+            return Seen(self.get(key), None)
+        except ObjectMissing:
+            return None
 
     def put(self, key: str, data: bytes) -> None:
         target = check_inside(self.root, key)
@@ -48,13 +61,21 @@ class LocalDirectory(Location):
                 os.link(temporary, target)  # atomic, and refuses an existing name, which a rename does not
             except FileExistsError:
                 raise ObjectExists(key) from None
-            except OSError as error:  # file systems without hard links
-                if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}:
-                    raise
-                if target.exists():
-                    raise ObjectExists(key) from None
-                temporary.replace(target)
+            except OSError as error:
+                if error.errno in _NO_LINKS:
+                    raise _no_links(self.path, error) from error
+                raise
         _sync_folder(target.parent)
+
+    def swap(self, key: str, seen: Seen, data: bytes) -> bool:
+        target = check_inside(self.root, key)
+        with self._temporary(target, data) as temporary, self._alone():
+            now = self.see(key)
+            if now is None or now.data != seen.data:
+                return False
+            temporary.replace(target)
+        _sync_folder(target.parent)
+        return True
 
     def delete(self, key: str) -> None:
         target = self.root / key
@@ -88,16 +109,22 @@ class LocalDirectory(Location):
         return FreeSpace(disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else None)
 
     def sweep(self, prefix: str) -> int:
+        """Remove temporary files under `prefix/` that nobody can be writing any more."""
         count = 0
+        now = time.time()
         if (self.root / prefix).is_dir():
             for leftover in (self.root / prefix).rglob(f"*{PARTIAL}"):
-                leftover.unlink(missing_ok=True)
-                count += 1
+                with contextlib.suppress(FileNotFoundError):
+                    if now - leftover.stat().st_mtime > LEFT_SECONDS:
+                        leftover.unlink()
+                        count += 1
         return count
 
-    def make_folder(self, key: str) -> None:
-        """Make a folder of the cache."""
-        _make_folder(self.root / key)
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._swapping, check_inside(self.root, SWAP_FILE).open("a") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            yield
 
     @contextlib.contextmanager
     def _temporary(self, target: Path, data: bytes) -> Iterator[Path]:
@@ -137,7 +164,7 @@ def _scan(folder: str, prefix: str, found: dict[str, int]) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and its parents, each new name fsynced into its parent: records lie below it."""
+    """Make a folder and its parents, each new name fsynced into its parent: blocks lie below it."""
     if folder.is_dir():
         return
     _make_folder(folder.parent)
@@ -163,4 +190,12 @@ def _disk_full(path: str, target: Path, size: int, error: OSError) -> DiskFull:
         f"disk full: {path} cannot take {target.name} ({size:,} bytes): {error.strerror}",
         details=["every committed block is intact, and nothing partial was kept"],
         cure="free some space and give the same command again; it resumes",
+    )
+
+
+def _no_links(path: str, error: OSError) -> FormatInvalid:
+    return FormatInvalid(
+        f"a cache cannot be written at {path}: its file system has no hard links ({error.strerror})",
+        details=["a link is what puts a block there at once, and only where there is none"],
+        cure="cache into a folder of another file system with --cache, then copy it; it is read everywhere",
     )

@@ -81,24 +81,28 @@ class Witnesses(NamedTuple):
     lam: NDArray[np.float32]
 
 
-def witness_columns(witnesses: Sequence[BlockWitness]) -> dict[str, NDArray[Any]]:
-    """One row per block; the slot of an absent second view is -1."""
+def witness_columns(witnesses: Sequence[BlockWitness | None]) -> dict[str, NDArray[Any]]:
+    """One row per block; the slot of an absent view is -1."""
     rows = len(witnesses)
     slots = np.full((rows, VIEWS), -1, np.int64)
     sums = np.zeros((rows, VIEWS, SUMS), np.float32)
     labels = np.full((rows, VIEWS, 2), -1, np.int64)
     lam = np.zeros((rows, VIEWS), np.float32)
     for row, witness in enumerate(witnesses):
+        if witness is None:
+            continue
         count = len(witness.slots)
         slots[row, :count], lam[row, :count] = witness.slots, witness.lam
         sums[row, :count], labels[row, :count] = witness.sums, witness.labels
     return {f"{PREFIX}slots": slots, f"{PREFIX}sums": sums, f"{PREFIX}labels": labels, f"{PREFIX}lam": lam}
 
 
-def witness_at(columns: Mapping[str, NDArray[Any]], row: int) -> BlockWitness:
-    """Turn one row of columns back."""
+def witness_at(columns: Mapping[str, NDArray[Any]], row: int) -> BlockWitness | None:
+    """Turn one row of columns back; None of a block that has none."""
     slots, sums, labels, lam = (columns[f"{PREFIX}{name}"][row] for name in ("slots", "sums", "labels", "lam"))
     count = int((slots >= 0).sum())
+    if not count:
+        return None
     return BlockWitness(
         slots=tuple(slots[:count].tolist()),
         sums=tuple(tuple(values) for values in sums[:count].tolist()),

@@ -11,7 +11,7 @@ from deit_pipe.store.errors import shortened
 MOST_BYTES = 4_000_000
 MOST_DEPTH = 32
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|([\[{])|([\]}])', re.DOTALL)  # a text to its end, closed or not
 
 
 def strict_json(data: bytes, most_bytes: int = MOST_BYTES) -> Any:

@@ -42,6 +42,7 @@ from deit_pipe.stages.opened.images import open_images
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.pack import PackOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.teaching import filling
 
 STUDENTS = ("deit_tiny_distilled_patch16_224", "deit_small_distilled_patch16_224", "deit_base_distilled_patch16_224")
 WARM_UP = 5  # steps: compilation, and the choice of kernels
@@ -82,14 +83,14 @@ class BusyMeter:
 def timed_fill() -> Iterator[list[float]]:
     """Seconds that stage one computes, without loading the teacher and its gate."""
     seconds: list[float] = []
-    real = cache_teacher.fill
+    real = filling.fill
 
     def fill(*given: Any, **named: Any) -> None:
         started = time.perf_counter()
         real(*given, **named)
         seconds.append(time.perf_counter() - started)
 
-    with mock.patch.object(cache_teacher, "fill", fill):
+    with mock.patch.object(filling, "fill", fill):
         yield seconds
 
 

@@ -17,7 +17,9 @@ from deit_pipe.store.ledger import read_ledger
 from deit_pipe.store.manifest import list_teachers
 from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.reader import TargetReader
+from deit_pipe.store.stored_cache import StoredCache
 from deit_pipe.store.writer import TargetWriter
+from deit_pipe.store.writing.zarr_copy import write_zarr
 
 EPOCHS, SAMPLES, BLOCKS = 4, 240, 8  # blocks of an epoch
 
@@ -63,7 +65,9 @@ def committed(cache: Path) -> int:
 
 
 def targets(cache: Path) -> dict[str, bytes]:
-    root = cache / "targets.zarr"
+    """Every array as a plain zarr copy has it: blocks name the attempt that wrote them, arrays do not."""
+    root = cache.with_name(f"{cache.name}-plain")
+    write_zarr(StoredCache(cache), str(root))
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 

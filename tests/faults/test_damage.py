@@ -1,14 +1,15 @@
 """Every damage is found, named by teacher, array, epoch and slots; training refuses; a rerun repairs only that."""
 
+import itertools
 import json
 import shutil
 
 import numpy as np
 import pytest
-from store_fakes import FORMATS, assert_same, create, expected, fill, make_teacher, write_blocks
+from store_fakes import FORMATS, assert_same, create, expected, fill, flip_bit, make_teacher, write_blocks
 
-from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete
-from deit_pipe.store.layout import array_specs, object_key
+from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete, StoreError
+from deit_pipe.store.layout import array_specs, first_array, object_key
 from deit_pipe.store.ledger import coverage
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.verify import verify
@@ -104,44 +105,39 @@ def open_and_read(path, teacher, epoch, slots):
     return TargetReader(path, teacher.name).read(epoch, slots)
 
 
+def block_file(path, teacher, epoch, index):
+    return path / object_key(teacher.name, first_array(teacher.format), epoch, index)
+
+
+def found_in(path, teacher, level="hash"):
+    return [(f.epoch, f.slots[0] // 16) for f in verify(path, level, teacher.name)]
+
+
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
-def test_damage_of_an_array_is_found_refused_and_repaired(cache, damage):
-    """One object of every array, each of another block, at once."""
+def test_damage_of_a_block_is_found_refused_and_only_that_block_is_made_again(cache, damage):
     path, teacher = cache
-    specs = array_specs(teacher.format)
     random = np.random.default_rng(DAMAGES.index(damage))
-    cells = [divmod(int(cell), BLOCKS - 1) for cell in random.permutation(EPOCHS * (BLOCKS - 1))[: len(specs)]]
+    cells = sorted(divmod(int(cell), BLOCKS - 1) for cell in random.permutation(EPOCHS * (BLOCKS - 1))[:3])
     before = times(path)
-    originals = {}
-    for spec, (epoch, index) in zip(specs, cells, strict=True):
+    damaged = set()
+    for epoch, index in cells:
         target, *others = (
-            path / object_key(teacher.name, spec, *cell)
+            block_file(path, teacher, *cell)
             for cell in ((epoch, index), (epoch, (index + 1) % (BLOCKS - 1)), (1 - epoch, index))
         )
-        originals[target] = target.read_bytes()
         damage(target, others)
-    found = verify(path, "hash")
-    assert [(f.teacher, f.where, f.epoch, f.slots) for f in sorted(found, key=lambda f: (f.epoch, f.slots))] == [
-        (teacher.name, spec.name, epoch, (index * 16, index * 16 + 16))
-        for (epoch, index), spec in sorted(zip(cells, specs, strict=True), key=lambda pair: pair[0])
-    ]
-    epoch, index = cells[0]
-    assert any(
-        f"{teacher.name}: {specs[0].name}, epoch {epoch}, slots {index * 16}..{index * 16 + 15}: " in str(finding)
-        for finding in found
-    )
+        damaged.add(target)
+    assert sorted(found_in(path, teacher)) == cells
+    assert all(f"epoch {f.epoch}, slots {f.slots[0]}..{f.slots[1] - 1}: " in str(f) for f in verify(path, "hash"))
     for epoch, index in cells:
         slots = np.arange(index * 16, index * 16 + 16)
         with pytest.raises(CacheCorrupt, match=r"(?s)cache corrupt: .*slots .*deit-pipe cache-teacher --cache"):
             open_and_read(path, teacher, epoch, slots)
     with TargetWriter.open(path, teacher, epochs=EPOCHS) as writer:
-        assert [(b.epoch, b.index) for b in writer.missing] == sorted(cells)
-        write_blocks(writer, writer.mine)
+        assert [(b.epoch, b.index) for b in writer.missing] == cells
+        write_blocks(writer, writer.claims())
     after = times(path)
-    assert {p for p in after if after[p] != before.get(p)} == {
-        path / object_key(teacher.name, spec, *cell) for spec in specs for cell in cells
-    }
-    assert {target: target.read_bytes() for target in originals} == originals
+    assert {p for p in after if after[p] != before.get(p)} == damaged
     assert verify(path, "deep").ok
     cover = coverage(path, teacher.name)
     assert cover.complete
@@ -154,58 +150,57 @@ def test_damage_of_an_array_is_found_refused_and_repaired(cache, damage):
     TargetReader(path, "bystander").read(0, slots)
 
 
-def test_every_single_byte_of_a_shard_counts(cache):
+def test_the_damaged_array_is_named(cache):
     path, teacher = cache
-    for spec in array_specs(teacher.format):
-        target = path / object_key(teacher.name, spec, 1, 6)
-        data = target.read_bytes()
-        for position in range(0, len(data), max(1, len(data) // 25)):
-            flip(target, position, position % 8)
-            assert len(verify(path, "hash", teacher.name)) == 1
-            target.write_bytes(data)
+    specs = array_specs(teacher.format)
+    for number, spec in enumerate(specs):
+        flip_bit(path, teacher.name, spec.name, 1, number, bit=37 + 11 * number)
+    found = [(f.where, f.epoch, f.slots[0]) for f in verify(path, "hash")]
+    assert found == [(spec.name, 1, 16 * number) for number, spec in enumerate(specs)]
+
+
+def test_every_single_byte_of_a_block_counts(cache):
+    path, teacher = cache
+    target = block_file(path, teacher, 1, 6)
+    data = target.read_bytes()
+    for position in range(0, len(data), max(1, len(data) // 60)):
+        flip(target, position, position % 8)
+        assert found_in(path, teacher) == [(1, 6)]
+        target.write_bytes(data)
     assert verify(path, "hash").ok
 
 
-def test_two_swapped_files_are_two_findings(cache):
+def test_two_swapped_blocks_are_two_findings(cache):
     path, teacher = cache
-    spec = array_specs(teacher.format)[0]
-    one, other = (path / object_key(teacher.name, spec, 0, index) for index in (1, 4))
+    exchange(*(block_file(path, teacher, 0, index) for index in (1, 4)))
+    assert found_in(path, teacher) == [(0, 1), (0, 4)]
+
+
+def exchange(one, other):
     first, second = one.read_bytes(), other.read_bytes()
     one.write_bytes(second)
     other.write_bytes(first)
-    assert [(f.epoch, f.slots) for f in verify(path, "hash", teacher.name)] == [(0, (16, 32)), (0, (64, 80))]
 
 
 def test_sizes_finds_what_a_listing_can_see(cache):
     path, teacher = cache
-    spec = array_specs(teacher.format)[-1]
-    truncate(path / object_key(teacher.name, spec, 0, 2), None)
-    delete(path / object_key(teacher.name, spec, 1, 3), None)
-    flip_data(path / object_key(teacher.name, spec, 1, 4), None)
-    found = verify(path, "sizes")
-    assert [(f.epoch, f.slots) for f in found] == [(0, (32, 48)), (1, (48, 64))]
-    assert "is missing" in found.damaged[1].what
+    truncate(block_file(path, teacher, 0, 2), None)
+    delete(block_file(path, teacher, 1, 3), None)
+    flip(block_file(path, teacher, 1, 4), -9, 3)
+    assert found_in(path, teacher, "sizes") == [(0, 2), (1, 3)]
+    assert "is missing" in verify(path, "sizes").damaged[1].what
     with pytest.raises(CacheCorrupt, match=r"slots 32\.\.47"):
         TargetReader(path, teacher.name)
 
 
-def test_a_consistent_lie_is_found_by_deep(cache):
+def test_a_consistent_lie_is_found_by_deep(cache, monkeypatch):
     """Bytes and digest agree, values are impossible: what a broken program would have committed."""
+    from deit_pipe.store import writer as module
+
     path, teacher = cache
     if teacher.targets == "none":
         pytest.skip("any label in range is possible")
-    spec = array_specs(teacher.format)[2]
-    drop_records_and_write_nonsense(path, teacher)
-    assert verify(path, "hash").ok
-    found = verify(path, "deep")
-    assert {(f.where, f.epoch, f.slots) for f in found} == {(spec.name, 0, (0, 16))}
-
-
-def drop_records_and_write_nonsense(path, teacher):
-    from deit_pipe.store import writer as module
-    from deit_pipe.store.recovery import drop_records
-
-    drop_records(module.open_location(path), teacher, {(0, 0)})
+    block_file(path, teacher, 0, 0).unlink()
     genuine = module.encode
 
     def lying(logits, fmt):
@@ -213,75 +208,72 @@ def drop_records_and_write_nonsense(path, teacher):
         arrays["teacher_label"] = (arrays["teacher_label"] + 1) % 10
         return arrays
 
-    module.encode = lying
+    monkeypatch.setattr(module, "encode", lying)
+    fill(path, teacher, EPOCHS)
+    assert verify(path, "hash").ok
+    assert found_in(path, teacher, "deep") == [(0, 0)]
+
+
+# --- what is not a block -------------------------------------------------------------------------------------
+
+
+def test_every_file_of_a_cache_counts_also_exchanged_with_any_other_of_it(cache):
+    """One damage at a time: it is named by `hash`, or says nothing; what is served is right or refused."""
+    path, teacher = cache
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name not in SAYS_NOTHING)
+    files = [p for p in files if "epochs" not in p.parts and "bystander" not in str(p)]
+    random = np.random.default_rng(5)
+    pairs = [(one, files[int(random.integers(len(files)))]) for one in files]
+    for (one, other), damage in itertools.product(pairs, (delete, truncate, empty, flip_middle, exchange)):
+        content, its = one.read_bytes(), other.read_bytes()
+        damage(one, other)
+        if one.exists() and one.read_bytes() == content:
+            continue
+        lost_index = "sealed" in one.parts and not one.exists()  # nothing that the blocks do not say
+        assert named(path) or lost_index, (one, damage)
+        served_right_or_refused(path, teacher)
+        one.write_bytes(content)
+        other.write_bytes(its)
+    assert verify(path, "hash").ok
+
+
+SAYS_NOTHING = ("PROVENANCE.json", "zarr.json", ".swap")
+
+
+def named(path):
     try:
-        fill(path, teacher, EPOCHS)
-    finally:
-        module.encode = genuine
+        return not verify(path, "hash").ok
+    except StoreError:
+        return True
 
 
-# --- what is not an array -------------------------------------------------------------------------------------
-
-
-def test_ledger_damage_is_found_and_its_copy_serves(cache):
-    path, teacher = cache
-    for folder in ("sealed", "sealed-copy"):
-        name = sorted((path / "ledger" / teacher.name / folder).iterdir())[1]
-        for damage in (flip_middle, truncate, delete):
-            damage(name, None)
-            found = verify(path, "hash")
-            assert [(f.teacher, f.where, f.epoch) for f in found] == [(teacher.name, "ledger", 1)]
-            assert "its copy is good" in found.damaged[0].what
-            TargetReader(path, teacher.name).read(1, np.arange(100))
-            assert fill(path, teacher, EPOCHS) == []
-            assert verify(path, "hash").ok
-
-
-def test_both_copies_lost_costs_their_epoch_only(cache):
-    path, teacher = cache
-    for folder in ("sealed", "sealed-copy"):
-        flip_middle(sorted((path / "ledger" / teacher.name / folder).iterdir())[0], None)
-    with pytest.raises(CacheCorrupt, match="sealed"):
-        TargetReader(path, teacher.name)
-    assert {b.epoch for b in fill(path, teacher, EPOCHS)} == {0}
-    assert verify(path, "deep").ok
-
-
-def test_a_damaged_record_costs_its_block_only(cache):
-    path, teacher = cache
-    with TargetWriter.open(path, teacher, epochs=3) as writer:
-        write_blocks(writer, writer.mine[:4])
-    records = path / "ledger" / teacher.name / "blocks"
-    assert len(list(records.iterdir())) == 4
-    flip(records / "0002-000001.json", 40, 1)
-    (records / "0002-000003.json").write_bytes((records / "0002-000002.json").read_bytes())  # a misplaced record
-    found = verify(path, "hash")
-    assert [(f.where, f.epoch) for f in found] == [("ledger", 2), ("ledger", 2)]
-    with pytest.raises(CacheCorrupt, match="0002-000001"):
-        TargetReader(path, teacher.name, allow_partial=True)
-    assert [(b.epoch, b.index) for b in fill(path, teacher, 3)] == [(2, i) for i in (1, 3, 4, 5, 6)]
-    assert verify(path, "deep").ok
+def served_right_or_refused(path, teacher):
+    try:
+        got = TargetReader(path, teacher.name).read(1, np.arange(100))
+    except StoreError:
+        return
+    assert_same(got, expected(teacher, 1, np.arange(100)))
 
 
 def test_a_lost_number_of_epochs_is_found_and_restored(cache):
     path, teacher = cache
-    key = path / "ledger" / teacher.name / "epochs.json"
-    for damage in (flip_middle, delete):
-        damage(key, None)
-        assert [(f.where, f.key) for f in verify(path, "hash")] == [("ledger", f"ledger/{teacher.name}/epochs.json")]
-        with pytest.raises(CacheCorrupt, match=r"epochs\.json"):
-            TargetReader(path, teacher.name)
-        assert fill(path, teacher, 1) == []
-        assert TargetReader(path, teacher.name).epochs == EPOCHS
+    (path / "ledger" / teacher.name / "epochs" / "0002").unlink()
+    assert TargetReader(path, teacher.name).epochs == EPOCHS  # the index has them
+    shutil.rmtree(path / "ledger" / teacher.name)
+    assert [f.where for f in verify(path, "hash")] == []  # nothing is wanted
+    with pytest.raises(CacheIncomplete):
+        TargetReader(path, teacher.name)
+    assert fill(path, teacher, EPOCHS) == []  # the blocks are there, whoever forgot them
+    assert TargetReader(path, teacher.name).epochs == EPOCHS
 
 
 def test_zarr_metadata_is_compared_and_rewritten(cache):
     path, teacher = cache
-    key = path / "targets.zarr" / teacher.name / "teacher_label" / "zarr.json"
+    key = path / "targets.zarr" / teacher.name / first_array(teacher.format).name / "zarr.json"
     good = key.read_bytes()
     shape = json.loads(good)
     shape["shape"][0] = 1
-    for bad in (b"", good[:50], json.dumps(shape).encode(), good.replace(b"bitshuffle", b"noshuffle")):
+    for bad in (b"", good[:50], json.dumps(shape).encode(), good.replace(b"zstd", b"gzip")):
         key.write_bytes(bad)
         assert [(f.where, f.what) for f in verify(path, "hash")] == [("metadata", "does not describe the array")]
         TargetReader(path, teacher.name).read(0, np.arange(100))  # nothing of it is needed to read
@@ -291,21 +283,30 @@ def test_zarr_metadata_is_compared_and_rewritten(cache):
     assert [f.what for f in verify(path, "hash")] == ["is missing"]
 
 
-def test_identities_and_samples_are_covered(cache):
+def test_an_identity_and_its_copy_that_are_both_damaged_are_refused(cache):
     path, teacher = cache
-    flip_middle(path / "samples.parquet", None)
-    assert [f.where for f in verify(path, "hash")] == ["samples.parquet"]
-    flip_middle(path / "teachers" / f"{teacher.name}.json", None)
+    for folder, key in itertools.product(("", "copies"), ("samples.parquet", f"teachers/{teacher.name}.json")):
+        flip_middle(path / folder / key, None)
     with pytest.raises(CacheCorrupt, match=f"teachers/{teacher.name}"):
         verify(path, "hash")
     with pytest.raises(CacheCorrupt):
         TargetReader(path, teacher.name)
 
 
-def test_a_block_with_no_record_does_not_exist(cache):
+def test_a_chunk_that_declares_more_than_its_rows_is_refused_before_it_is_decoded(cache, monkeypatch):
+    """A stranger's block whose hashes are right, and whose few bytes would take a gigabyte."""
+    from deit_pipe.store import shards
+
     path, teacher = cache
-    shutil.rmtree(path / "ledger" / teacher.name)
-    assert verify(path, "hash").ok  # nothing is wanted of it, and nothing is trusted
-    with pytest.raises(CacheIncomplete):
-        TargetReader(path, teacher.name)
-    assert len(fill(path, teacher, EPOCHS)) == EPOCHS * BLOCKS
+    block_file(path, teacher, 0, 1).unlink()
+    genuine = shards.ShardCodec.encode
+
+    def larger(codec, rows):
+        big = shards.ShardCodec(codec.spec, codec.block_slots * 64)
+        return genuine(big, np.zeros((codec.block_slots * 64, *codec.spec.row), codec.spec.dtype))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.ShardCodec, "encode", larger)
+        fill(path, teacher, EPOCHS)
+    with pytest.raises(CacheCorrupt, match=r"does not decode: (has a chunk that declares|is shorter|has an index)"):
+        TargetReader(path, teacher.name).read(0, np.arange(16, 32))

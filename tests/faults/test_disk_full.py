@@ -60,7 +60,7 @@ def test_a_full_disk_stops_cleanly_and_resume_completes(small_disk, what):
     if what == "bytes":
         (small_disk / "ballast").write_bytes(bytes(2 * 2**20 - 140_000))
     else:
-        for number in range(60):
+        for number in range(100):
             (small_disk / f"ballast{number}").touch()
     with (
         pytest.raises(DiskFull, match="disk full") as caught,
@@ -70,7 +70,7 @@ def test_a_full_disk_stops_cleanly_and_resume_completes(small_disk, what):
     assert caught.value.exit_code == 3
     assert 0 < writer.report.blocks_committed < 21
     assert not list(cache.rglob("*.partial"))
-    with pytest.raises(DiskFull, match="not enough space"):
+    with pytest.raises(DiskFull, match=r"not enough space|disk full"):
         TargetWriter.open(cache, teacher, epochs=3)
     for ballast in small_disk.glob("ballast*"):
         ballast.unlink()

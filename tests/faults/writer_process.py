@@ -27,14 +27,16 @@ HANGS = 900.0  # seconds without a word: not slow, stuck
 class Fatal:
     """Kills this process with SIGKILL at a step on the disk below a folder: an open, rename, link, removal or sync."""
 
-    STEPS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.scandir")
+    STEPS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.scandir", "fcntl.lockf")
 
     def __init__(self, folder: Path, step: int | None) -> None:
         self._folder = str(folder)
         self._left = step
+        self._armed = False
 
     def arm(self) -> None:
         """Begin to count."""
+        self._armed = True
         sys.addaudithook(self._seen)
 
     def _seen(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -43,9 +45,9 @@ class Fatal:
 
     def sync(self, handle: int) -> None:
         """Stand in for fsync: a process that dies here was in the middle of writing the file."""
-        if self._left == 1 and stat.S_ISREG(os.fstat(handle).st_mode):
+        if self._armed and self._left == 1 and stat.S_ISREG(os.fstat(handle).st_mode):
             os.ftruncate(handle, os.fstat(handle).st_size // 2)
-        if self._left is not None:
+        if self._armed:
             self._count()
 
     def _count(self) -> None:
@@ -85,7 +87,7 @@ def write_all(
             connection.recv()
             if die is not None and die[0] == "go":
                 fatal.arm()
-            for block in writer.mine:
+            for block in writer.claims():
                 connection.send(("begin", block))
                 writer.write(block, *answers(block, teacher.num_classes))
                 connection.send(("done", block))

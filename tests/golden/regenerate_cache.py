@@ -47,7 +47,7 @@ def main() -> None:
         raise SystemExit(f"{CACHE} is there and stays as it is\n  only a new format version gets a new one")
     for name, targets in TEACHERS.items():
         subprocess.run([sys.executable, "-m", "deit_pipe.cli", *command(name, targets, CACHE)], check=True)
-    shutil.rmtree(CACHE / "locks")
+    shutil.rmtree(CACHE / "hints", ignore_errors=True)
     slots = np.arange(read_manifest(CACHE).num_samples)
     arrays = {}
     for name in list_teachers(CACHE):

@@ -18,6 +18,7 @@ from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 from deit_pipe.stages.options.run_report import RunReportOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.store.errors import CacheOld, FormatInvalid
 from deit_pipe.store.identity import FORMAT_VERSION
 from deit_pipe.store.ledger import coverage
 from deit_pipe.store.manifest import list_teachers, read_manifest, read_samples, read_teacher
@@ -42,8 +43,15 @@ DIGESTS = {
         "none": "ae7ac4a98dd471708494c7c06579073df333a2646f03bb24681ce3a53028e70d",
         "topk-3": "43d772bc7af4c7ddd3c6172615a2da133cc7b04f63056f1b5236bd2cf558027a",
     },
+    "cache_v3": {
+        "views": "2a50b5b797264f63af0f79c3b9e8bf875829b67838b86f725ed82e118262024d",
+        "dense": "0c1499f33258efb23450251189d03bba6d1fcd417b88bb682c40d539702aa68f",
+        "none": "ae7ac4a98dd471708494c7c06579073df333a2646f03bb24681ce3a53028e70d",
+        "topk-3": "43d772bc7af4c7ddd3c6172615a2da133cc7b04f63056f1b5236bd2cf558027a",
+    },
 }
 
+each_earlier_cache = pytest.mark.parametrize("cache", CACHES[:-1], ids=lambda path: path.name)
 each_cache = pytest.mark.parametrize("cache", CACHES, ids=lambda path: path.name)
 
 
@@ -120,9 +128,67 @@ def test_a_student_learns_from_it_and_its_run_is_reported(
     assert (run / "report.html").stat().st_size > 1000
 
 
+def written_anew(cache: Path, folder: Path) -> Path:
+    """A copy that can be written: of an earlier format, its upgrade."""
+    if cache == CACHES[-1]:
+        return Path(shutil.copytree(cache, folder))
+    result = inspect(cache, upgrade=str(folder))
+    assert (result.data["copied"], result.data["blocks"]) == (18, 18)
+    return folder
+
+
+@each_earlier_cache
+def test_it_is_copied_into_a_new_cache_without_its_teacher_and_the_same_command_goes_on(
+    cache: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new"
+    written_anew(cache, new)
+    for name in ("dense", "none"):  # as if it had been interrupted
+        shutil.rmtree(new / "ledger" / name / "sealed")
+    lost = new / "targets.zarr/none/teacher_label/c/0/3"
+    lost.unlink()
+    assert inspect(cache, upgrade=str(new)).data["copied"] == 1
+    values = np.load(cache.with_suffix(".npz"))
+    for name in NAMES:
+        targets = TargetReader(new, name).read(0, np.arange(SAMPLES))
+        for key in (key for key in values.files if key.startswith(f"{name}/")):
+            np.testing.assert_array_equal(getattr(targets, key.partition("/")[2]), values[key])
+    result = inspect(new, verify="deep", replay="all", teacher="dense")
+    assert (result.exit_code, result.data["manifest"]["format_version"]) == (0, FORMAT_VERSION)
+    assert result.data["replay"]["equal"] == SAMPLES
+    assert inspect(new, diff=str(cache)).data["same_views"] is True
+    with pytest.raises(FormatInvalid, match="is of format 3 already"):
+        inspect(new, upgrade=str(tmp_path / "other"))
+
+
+@each_earlier_cache
+def test_it_is_not_written_any_more_and_the_message_names_the_one_command(cache: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(cache, tmp_path / "c")
+    teacher = read_teacher(place, "topk-3")
+    assert fill(place, teacher, 1) == []  # nothing to do is no writing
+    path = sorted(p for p in (place / "targets.zarr/topk-3/topk_logp/c").rglob("*") if p.is_file())[0]
+    cases = {"6 of 12 blocks": lambda: fill(place, teacher, 2), "cannot join": lambda: join(place)}
+    for what, write in cases.items():
+        with pytest.raises(CacheOld, match=f"not written any more: .*{what}") as caught:
+            write()
+        assert caught.value.exit_code == 4
+        assert f"deit-pipe inspect-cache {place} --upgrade NEW" in str(caught.value)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CacheOld, match="topk_logp, epoch 0"):
+        fill(place, teacher, 1)
+
+
 @each_cache
 def test_another_teacher_joins_its_views(cache: Path, tmp_path: Path) -> None:
-    place = shutil.copytree(cache, tmp_path / "c")
+    place = written_anew(cache, tmp_path / "c")
+    assert join(place).data["written"] == 6
+    slots = np.arange(SAMPLES)
+    late, old = (TargetReader(place, name).read(0, slots) for name in ("late", "none"))
+    np.testing.assert_array_equal(late.fingerprint, old.fingerprint)
+    assert inspect(place, diff=str(cache)).data["same_views"] is True
+
+
+def join(place: Path) -> Any:
     options = CacheTeacherOptions(
         teacher="test_resnet",
         teacher_weights="random",
@@ -136,16 +202,12 @@ def test_another_teacher_joins_its_views(cache: Path, tmp_path: Path) -> None:
         device="cpu",
         workers=0,
     )
-    assert cache_teacher.run(options).data["written"] == 6
-    slots = np.arange(SAMPLES)
-    late, old = (TargetReader(place, name).read(0, slots) for name in ("late", "none"))
-    np.testing.assert_array_equal(late.fingerprint, old.fingerprint)
-    assert inspect(place, diff=str(cache)).data["same_views"] is True
+    return cache_teacher.run(options)
 
 
 @each_cache
 def test_it_can_be_extended(cache: Path, tmp_path: Path) -> None:
-    place = shutil.copytree(cache, tmp_path / "c")
+    place = written_anew(cache, tmp_path / "c")
     teacher = read_teacher(place, "topk-3")
     assert {block.epoch for block in fill(place, teacher, 2)} == {1}
     assert verify(place, "deep").ok

@@ -181,8 +181,9 @@ def test_a_default_that_is_spelt_out_says_the_same_as_one_that_is_not(tmp_path: 
     before = read_manifest(cache)
     rewrite(cache, lambda identity: identity["recipe"].update(sparkle=0.0))
     assert read_manifest(cache).recipe_digest != before.recipe_digest
-    assert join(cache).data["written"] == 6
-    assert inspect(cache, diff=str(CACHE)).data["same_views"] is True
+    inspect(cache, upgrade=str(tmp_path / "new"))  # the one there is not written any more
+    assert join(tmp_path / "new").data["written"] == 6
+    assert inspect(tmp_path / "new", diff=str(CACHE)).data["same_views"] is True
     assert inspect(cache, replay="100", teacher="dense").exit_code == 0
     assert train(cache, tmp_path / "run").data["steps"] == 22
 

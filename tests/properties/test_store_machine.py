@@ -12,7 +12,7 @@ from store_fakes import FORMATS, answers, assert_same, create, make_teacher
 
 from deit_pipe.store.errors import CacheIncomplete
 from deit_pipe.store.formats import decode, encode
-from deit_pipe.store.layout import array_specs, object_key
+from deit_pipe.store.layout import first_array, object_key
 from deit_pipe.store.ledger import coverage
 from deit_pipe.store.places import local
 from deit_pipe.store.reader import TargetReader
@@ -48,16 +48,15 @@ class StoreMachine(RuleBasedStateMachine):
         if hasattr(self, "folder"):
             local.os.fsync = self.fsync
             if self.writer is not None:
-                self.writer._lock.release()
+                self.writer._claims.hints.drop_all()
             shutil.rmtree(self.folder)
 
     @precondition(lambda self: self.writer is None)
     @rule(epochs=st.integers(1, 3), world=st.integers(1, 3))
     def open(self, epochs, world):
         self.writer = TargetWriter.open(self.folder, self.teacher, epochs=epochs, world=world)
-        self.epochs = self.writer.epochs
-        last = max((epoch for epoch, _ in self.model), default=-1) + 1
-        assert self.epochs == max(epochs, last)
+        before, self.epochs = self.epochs, self.writer.epochs
+        assert self.epochs == max(epochs, before)
         assert {(b.epoch, b.index) for b in self.writer.blocks} - {(b.epoch, b.index) for b in self.writer.missing} == {
             cell for cell in self.model if cell[0] < self.epochs
         }
@@ -65,22 +64,22 @@ class StoreMachine(RuleBasedStateMachine):
     def answer(self, block, seed):
         return answers(block, self.teacher.num_classes, seed)
 
-    @precondition(lambda self: self.writer is not None and self.writer._open)
+    @precondition(lambda self: self.writer is not None and self.writer._claims.left)
     @rule(data=st.data(), seed=st.integers(0, 3))
     def write(self, data, seed):
-        block = data.draw(st.sampled_from([b for b in self.writer.missing if (b.epoch, b.index) in self.writer._open]))
+        block = data.draw(st.sampled_from([b for b in self.writer.missing if b in self.writer._claims.left]))
         answer = self.answer(block, seed)
         self.writer.write(block, *answer)
         self.model[block.epoch, block.index] = answer[:2]
 
-    @precondition(lambda self: self.writer is not None and self.writer._open)
+    @precondition(lambda self: self.writer is not None and self.writer._claims.left)
     @rule(data=st.data(), after=st.integers(0, 8))
     def die_in_a_write(self, data, after):
         """Stop for ever at the n-th operation on the disk; what a dead process leaves, a new one finds."""
-        block = data.draw(st.sampled_from([b for b in self.writer.missing if (b.epoch, b.index) in self.writer._open]))
+        block = data.draw(st.sampled_from([b for b in self.writer.missing if b in self.writer._claims.left]))
         left = [after]
         place = self.writer._place
-        originals = {name: getattr(place, name) for name in ("put", "create", "delete")}
+        originals = {name: getattr(place, name) for name in ("put", "create", "swap", "delete")}
 
         def counted(name):
             def call(*arguments):
@@ -100,7 +99,7 @@ class StoreMachine(RuleBasedStateMachine):
         except Killed:
             pass
         finally:
-            self.writer._lock.release()
+            self.writer._claims.hints.drop_all()
         if (block.epoch, block.index) in coverage_cells(self.folder, self.teacher):
             self.model[block.epoch, block.index] = answer[:2]
         self.writer = None
@@ -112,21 +111,21 @@ class StoreMachine(RuleBasedStateMachine):
         self.writer = None
 
     @precondition(lambda self: self.writer is None and self.model)
-    @rule(data=st.data())
-    def damage(self, data):
-        """Flip a bit of a committed object: the block is lost, no other."""
+    @rule(data=st.data(), where=st.floats(0, 1), bit=st.integers(0, 7))
+    def damage(self, data, where, bit):
+        """Flip a bit of a committed block: it is lost, no other; then it is made again, with other answers."""
         cell = data.draw(st.sampled_from(sorted(self.model)))
-        spec = data.draw(st.sampled_from(array_specs(self.teacher.format)))
-        path = self.folder / object_key(self.teacher.name, spec, *cell)
+        path = self.folder / object_key(self.teacher.name, first_array(self.teacher.format), *cell)
         content = bytearray(path.read_bytes())
-        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        content[int(where * (len(content) - 1))] ^= 1 << bit
         path.write_bytes(content)
         found = verify(self.folder, "hash")
-        assert [(f.where, f.epoch, f.slots[0] // self.teacher.block_slots) for f in found] == [(spec.name, *cell)]
-        TargetWriter.open(self.folder, self.teacher, epochs=1).close()
-        del self.model[cell]
-        # extending or shrinking is for `open`; what is wanted now never exceeds what was
-        self.epochs = coverage(self.folder, self.teacher.name).epochs
+        assert [(f.epoch, f.slots[0] // self.teacher.block_slots) for f in found] == [cell]
+        with TargetWriter.open(self.folder, self.teacher, epochs=1) as writer:
+            [block] = [block for block in writer.missing if (block.epoch, block.index) == cell]
+            answer = self.answer(block, 5)
+            writer.write(block, *answer)
+        self.model[cell] = answer[:2]
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())

@@ -73,7 +73,7 @@ def test_a_damaged_cache_exits_5_and_names_the_block_and_the_cure(tmp_path: Path
     made = make_cache(tmp_path)
     path = made.cache / "targets.zarr/known/logits/c/1/3/0"
     data = path.read_bytes()
-    path.write_bytes(data[:-1] if level == "sizes" else bytes([data[0] ^ 1]) + data[1:])
+    path.write_bytes(data[:-1] if level == "sizes" else data[:-1] + bytes([data[-1] ^ 1]))
     assert inspect(made.cache).exit_code == 0  # nothing was asked, no target is read
     result = inspect(made.cache, "--verify", level)
     assert result.exit_code == 5

@@ -13,7 +13,7 @@ from deit_pipe.stages import cache_teacher, train_student
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.networks.student import build_student, read_student
 from deit_pipe.store.errors import CacheIncomplete
-from deit_pipe.store.recovery import remove_teacher
+from deit_pipe.store.removal import remove_teacher
 
 
 def same(one: Path, two: Path) -> bool:

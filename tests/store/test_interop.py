@@ -1,4 +1,4 @@
-"""Other readers open the store and agree with ours."""
+"""Other readers open the largest array as it lies, and every array of a plain copy, and agree with ours."""
 
 import json
 
@@ -7,9 +7,11 @@ import pytest
 from store_fakes import FORMATS, answers, create, fill, make_teacher, write_blocks
 
 from deit_pipe.store.formats import encode
-from deit_pipe.store.layout import Block, array_specs
+from deit_pipe.store.layout import Block, array_specs, first_array
 from deit_pipe.store.reader import TargetReader
+from deit_pipe.store.stored_cache import StoredCache
 from deit_pipe.store.writer import TargetWriter
+from deit_pipe.store.writing.zarr_copy import write_zarr
 
 
 @pytest.fixture(params=FORMATS)
@@ -17,6 +19,7 @@ def teacher(request, tmp_path):
     create(tmp_path)
     teacher = make_teacher(request.param)
     fill(tmp_path, teacher, 2)
+    write_zarr(StoredCache(tmp_path), str(tmp_path / "plain"))
     return teacher
 
 
@@ -37,22 +40,37 @@ def ours(path, teacher):
     return found
 
 
-def test_zarr_opens_it(teacher, tmp_path):
+def test_zarr_opens_the_blocks_as_they_lie_whole_and_in_part(teacher, tmp_path):
     import zarr
 
+    first = first_array(teacher.format)
     group = zarr.open_group(tmp_path / "targets.zarr" / teacher.name, mode="r")
+    assert list(group.array_keys()) == [first.name]
+    values = ours(tmp_path, teacher)[first.name]
+    np.testing.assert_array_equal(group[first.name][:].astype(values.dtype), values)
+    np.testing.assert_array_equal(group[first.name][1, 13:39].astype(values.dtype), values[1, 13:39])
+
+
+def test_zarr_opens_every_array_of_the_copy(teacher, tmp_path):
+    import zarr
+
+    group = zarr.open_group(tmp_path / "plain" / teacher.name, mode="r")
     assert sorted(group.array_keys()) == sorted(spec.name for spec in array_specs(teacher.format))
     for name, values in ours(tmp_path, teacher).items():
         np.testing.assert_array_equal(group[name][:].astype(values.dtype), values)
     for spec in array_specs(teacher.format):
         assert group[spec.name].shards == (1, 16, *spec.row)
         assert group[spec.name].dtype == spec.dtype
-    assert [name for name, _ in zarr.open_group(tmp_path / "targets.zarr", mode="r").members()] == [teacher.name]
+    assert [name for name, _ in zarr.open_group(tmp_path / "plain", mode="r").members()] == [teacher.name]
 
 
 def test_xarray_opens_it(teacher, tmp_path):
     xarray = pytest.importorskip("xarray")
-    data = xarray.open_zarr(tmp_path / "targets.zarr" / teacher.name, consolidated=False, mask_and_scale=False)
+    options = {"consolidated": False, "mask_and_scale": False}
+    lying = xarray.open_zarr(tmp_path / "targets.zarr" / teacher.name, **options)
+    data = xarray.open_zarr(tmp_path / "plain" / teacher.name, **options)
+    (first,) = lying.data_vars
+    np.testing.assert_array_equal(lying[first].values, data[first].values)
     for name, values in ours(tmp_path, teacher).items():
         assert data[name].dims[:2] == ("epoch", "slot")
         np.testing.assert_array_equal(data[name].values.astype(values.dtype), values)
@@ -60,15 +78,17 @@ def test_xarray_opens_it(teacher, tmp_path):
 
 def test_tensorstore_opens_it_and_misses_nothing(teacher, tmp_path):
     tensorstore = pytest.importorskip("tensorstore")
-    for name, values in ours(tmp_path, teacher).items():
+    values = ours(tmp_path, teacher)
+    first = first_array(teacher.format).name
+    for folder, name in [("targets.zarr", first), *(("plain", name) for name in values)]:
         spec = {
             "driver": "zarr3",
-            "kvstore": {"driver": "file", "path": str(tmp_path / "targets.zarr" / teacher.name / name)},
+            "kvstore": {"driver": "file", "path": str(tmp_path / folder / teacher.name / name)},
             "fill_missing_data_reads": False,
         }
         array = tensorstore.open(spec, read=True).result()
         assert array.domain.labels[:2] == ("epoch", "slot")
-        np.testing.assert_array_equal(array.read().result().astype(values.dtype), values)
+        np.testing.assert_array_equal(array.read().result().astype(values[name].dtype), values[name])
 
 
 def test_absent_blocks_read_as_impossible_values(tmp_path):
@@ -77,7 +97,9 @@ def test_absent_blocks_read_as_impossible_values(tmp_path):
     create(tmp_path)
     with TargetWriter.open(tmp_path, make_teacher("topk:3"), epochs=2) as writer:
         write_blocks(writer, writer.mine[:2])
-    group = zarr.open_group(tmp_path / "targets.zarr" / "topk-3", mode="r")
+    assert (zarr.open_group(tmp_path / "targets.zarr" / "topk-3", mode="r")["topk_class"][0, 32:] == -1).all()
+    write_zarr(StoredCache(tmp_path), str(tmp_path / "plain"))
+    group = zarr.open_group(tmp_path / "plain" / "topk-3", mode="r")
     assert (group["teacher_label"][1] == -1).all()
     assert (group["topk_class"][0, 32:] == -1).all()
     assert np.isnan(group["topk_logp"][0, 32:]).all()
@@ -85,7 +107,7 @@ def test_absent_blocks_read_as_impossible_values(tmp_path):
 
 
 def test_codecs_are_core_zarr_and_every_chunk_has_a_checksum(teacher, tmp_path):
-    for path in (tmp_path / "targets.zarr" / teacher.name).glob("*/zarr.json"):
+    for path in tmp_path.glob(f"*/{teacher.name}/*/zarr.json"):
         text = path.read_text()
         metadata = json.loads(text)
         assert "numcodecs" not in text

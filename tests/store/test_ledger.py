@@ -1,15 +1,20 @@
+import contextlib
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
-from store_fakes import answers, create, fill, make_teacher, write_blocks
+from store_fakes import answers, assert_same, create, expected, fill, make_teacher, write_blocks
 
-from deit_pipe.store import recovery, sealed
+from deit_pipe.stages.opened.arrays import CachedArrays
+from deit_pipe.store import index
 from deit_pipe.store.formats import encode
+from deit_pipe.store.index import rebuild_index, seal_epochs
 from deit_pipe.store.ledger import coverage, read_ledger
+from deit_pipe.store.manifest import read_manifest
 from deit_pipe.store.places.opening import open_location
-from deit_pipe.store.record import BlockRecord, record_key, signed_json
-from deit_pipe.store.recovery import seal_epochs
+from deit_pipe.store.reader import TargetReader
+from deit_pipe.store.record import BlockRecord
 from deit_pipe.store.statistics import block_statistics
 from deit_pipe.store.verify import verify
 from deit_pipe.store.writer import TargetWriter
@@ -88,25 +93,52 @@ def test_columns_agree_with_a_direct_computation(tmp_path):
     assert set(cover.class_counts) == {0, 1}
 
 
-def test_sealing_keeps_every_record(tmp_path):
+def index_files(path, teacher):
+    folder = path / "ledger" / teacher.name / "sealed"
+    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+
+
+def test_an_index_keeps_every_record_and_says_nothing_that_the_blocks_do_not_say(tmp_path):
     create(tmp_path)
     teacher = make_teacher("topk:3")
     with TargetWriter.open(tmp_path, teacher, epochs=1) as writer:
         records = [writer.write(block, *answers(block)) for block in writer.mine]
-        assert len(list((tmp_path / "ledger" / teacher.name / "blocks").iterdir())) == 7
+        assert index_files(tmp_path, teacher) == []
         assert list(read_ledger(tmp_path, teacher.name).records()) == records
-    assert not list((tmp_path / "ledger" / teacher.name / "blocks").iterdir())
+    [name] = index_files(tmp_path, teacher)
     assert list(read_ledger(tmp_path, teacher.name).records()) == records
-    assert BlockRecord.from_json(records[3].to_json()) == records[3]
+    header = records[3].objects
+    again = BlockRecord.from_json(records[3].to_json())
+    assert dataclasses.replace(again, objects=header) == records[3]
+    before = coverage(tmp_path, teacher.name)
+    (tmp_path / "ledger" / teacher.name / "sealed" / name).unlink()
+    lost = coverage(tmp_path, teacher.name)
+    assert (lost.complete, lost.sealed.tolist()) == (True, [False])
+    assert verify(tmp_path, "hash").ok
+    rebuild_index(open_location(tmp_path), read_manifest(tmp_path), teacher)
+    assert index_files(tmp_path, teacher) == [name]  # the same blocks give the same file
+    assert coverage(tmp_path, teacher.name).class_counts[0].tolist() == before.class_counts[0].tolist()
+
+
+def test_a_whole_ledger_that_is_lost_is_made_again_from_the_blocks(tmp_path):
+    create(tmp_path)
+    teacher = make_teacher()
+    fill(tmp_path, teacher, 3)
+    records = list(read_ledger(tmp_path, teacher.name).records())
+    shutil.rmtree(tmp_path / "ledger" / teacher.name)
+    assert rebuild_index(open_location(tmp_path), read_manifest(tmp_path), teacher) == 21
+    assert list(read_ledger(tmp_path, teacher.name).records()) == records
+    assert coverage(tmp_path, teacher.name).sealed.all()
+    assert verify(tmp_path, "deep").ok
+    assert fill(tmp_path, teacher, 3) == []
 
 
 def test_many_epochs_are_merged_into_few_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(sealed, "MERGE_FILES", 3)
+    monkeypatch.setattr(index, "MERGE_FILES", 3)
     create(tmp_path)
     teacher = make_teacher("none", block_slots=50)
     fill(tmp_path, teacher, 9)
-    names = [p.name for p in (tmp_path / "ledger" / teacher.name / "sealed").iterdir()]
-    assert len(names) <= 4
+    assert len(index_files(tmp_path, teacher)) <= 3
     cover = coverage(tmp_path, teacher.name)
     assert cover.complete
     assert cover.sealed.all()
@@ -115,10 +147,9 @@ def test_many_epochs_are_merged_into_few_files(tmp_path, monkeypatch):
     assert verify(tmp_path, "hash").ok
 
 
-@pytest.mark.parametrize("stop_after", range(1, 14))
+@pytest.mark.parametrize("stop_after", range(1, 9))
 def test_sealing_and_merging_may_die_anywhere(tmp_path, monkeypatch, stop_after):
-    monkeypatch.setattr(sealed, "MERGE_FILES", 2)
-    create(tmp_path)
+    monkeypatch.setattr(index, "MERGE_FILES", 2)
     teacher = make_teacher("none", block_slots=50)
     manifest = create(tmp_path)
     with monkeypatch.context() as patch:
@@ -139,12 +170,11 @@ def test_sealing_and_merging_may_die_anywhere(tmp_path, monkeypatch, stop_after)
 
         return call
 
-    for name in ("put", "delete"):
+    for name in ("create", "delete"):
         setattr(place, name, dying(name))
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         seal_epochs(place, manifest, teacher)
-    except KeyboardInterrupt:
-        assert list(read_ledger(tmp_path, teacher.name).records()) == records
+    assert list(read_ledger(tmp_path, teacher.name).records()) == records
     assert verify(tmp_path, "hash").ok  # a half-done seal is no damage
     assert fill(tmp_path, teacher, 3) == []
     assert list(read_ledger(tmp_path, teacher.name).records()) == records
@@ -153,38 +183,72 @@ def test_sealing_and_merging_may_die_anywhere(tmp_path, monkeypatch, stop_after)
 
 
 def test_a_reader_that_meets_the_sealer_lists_again(tmp_path, monkeypatch):
-    create(tmp_path)
+    manifest = create(tmp_path)
     teacher = make_teacher("none")
-    with monkeypatch.context() as patch:
-        patch.setattr("deit_pipe.store.writer.seal_epochs", lambda *_: None)
-        fill(tmp_path, teacher, 1)
+    fill(tmp_path, teacher, 2)
     place = open_location(tmp_path)
     genuine, sealing = place.get, []
 
-    def get(key):
-        if "/blocks/" in key and not sealing:
+    def get(key, *part):
+        if "/sealed/" in key and not sealing:
             sealing.append(1)
-            recovery.seal_epochs(open_location(tmp_path), create(tmp_path), teacher)
-        return genuine(key)
+            with monkeypatch.context() as patch:
+                patch.setattr(index, "MERGE_FILES", 1)
+                rebuild_index(open_location(tmp_path), manifest, teacher)
+        return genuine(key, *part)
 
     place.get = get
-    assert len(read_ledger(place, teacher.name)) == 7
+    assert len(read_ledger(place, teacher.name)) == 14
     assert sealing
 
 
-def test_of_two_records_of_a_block_the_later_counts(tmp_path):
-    """What a crash between the writing of a merged file and the removal of the old ones leaves."""
+def test_a_repaired_block_is_what_the_index_says_afterwards(tmp_path):
     create(tmp_path)
-    teacher = make_teacher("none")
+    teacher = make_teacher()
+    fill(tmp_path, teacher, 2)
+    [old, other] = index_files(tmp_path, teacher)
+    path = tmp_path / "targets.zarr/dense/logits/c/0/3/0"
+    path.write_bytes(b"damaged")
+    assert [(b.epoch, b.index) for b in fill(tmp_path, teacher, 2, seed=5)] == [(0, 3)]
+    assert verify(tmp_path, "hash").ok
+    now = index_files(tmp_path, teacher)
+    assert other in now
+    assert old not in now
+    assert len(now) == 2
+
+
+def test_an_index_that_says_otherwise_than_a_block_is_named_and_made_again(tmp_path, monkeypatch):
+    """What is left of a job that died between a repair and the index."""
+    create(tmp_path)
+    teacher = make_teacher()
     fill(tmp_path, teacher, 1)
-    place = open_location(tmp_path)
-    records = list(read_ledger(place, teacher.name).records())
-    for shift in (-100.0, 100.0, -50.0):
-        changed = [dataclasses.replace(r, written=r.written + shift, run=f"{shift}") for r in records]
-        sealed.write_sealed(place, f"ledger/{teacher.name}", sealed.to_columns(changed), {})
-    assert {r.run for r in read_ledger(place, teacher.name).records()} == {"100.0"}
-    loose = dataclasses.replace(records[2], written=0.0, run="loose")
-    place.put(record_key(teacher.name, 0, 2), signed_json(loose.to_json()))
-    ledger = read_ledger(place, teacher.name)
-    assert [r.run for r in ledger.records()] == ["100.0"] * 2 + ["loose"] + ["100.0"] * 4
-    assert ledger.columns()["run"].tolist() == [r.run for r in ledger.records()]
+    (tmp_path / "targets.zarr/dense/logits/c/0/3/0").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("deit_pipe.store.writer.seal_epochs", lambda *_: None)
+        fill(tmp_path, teacher, 1, seed=5)
+    found = verify(tmp_path, "hash")
+    assert [(f.where, f.epoch, f.slots) for f in found] == [("ledger", 0, (48, 64))]
+    slots = np.arange(48, 64)  # and what is served is the block, whatever the index says
+    assert_same(TargetReader(tmp_path).read(0, slots), expected(teacher, 0, slots, seed=5))
+    rows = CachedArrays(tmp_path, "dense").block("fingerprint", 0, 3)
+    np.testing.assert_array_equal(rows, expected(teacher, 0, slots, seed=5).fingerprint)
+    assert fill(tmp_path, teacher, 1) == []
+    assert verify(tmp_path, "hash").ok
+
+
+@pytest.mark.parametrize("stranger", ["another teacher", "torn"])
+def test_an_index_file_that_is_none_of_ours_is_named_and_not_read(tmp_path, stranger):
+    create(tmp_path)
+    one, other = make_teacher("none", name="a"), make_teacher("none", name="b", weights_sha256="b" * 64)
+    fill(tmp_path, one, 1)
+    fill(tmp_path, other, 1, seed=1)
+    [mine], [theirs] = (list((tmp_path / "ledger" / name / "sealed").iterdir()) for name in ("a", "b"))
+    mine.unlink()
+    wrong = mine.with_name(theirs.name)
+    wrong.write_bytes(theirs.read_bytes() if stranger == "another teacher" else b"PAR1")
+    [finding] = verify(tmp_path, "hash", "a")
+    assert (finding.where, finding.key) == ("ledger", f"ledger/a/sealed/{theirs.name}")
+    assert_same(TargetReader(tmp_path, "a").read(0, np.arange(100)), expected(one, 0, np.arange(100)))
+    fill(tmp_path, one, 1)
+    assert not wrong.exists()
+    assert verify(tmp_path, "hash").ok

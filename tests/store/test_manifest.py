@@ -1,12 +1,14 @@
+import itertools
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from store_fakes import create, fill, make_manifest, make_samples, make_teacher
+from store_fakes import create, fill, make_manifest, make_samples, make_teacher, write_blocks
 
-from deit_pipe.store.errors import CacheCorrupt, CacheMismatch, CacheMissing, FormatInvalid
-from deit_pipe.store.ledger import read_runs
+from deit_pipe.store.errors import CacheCorrupt, CacheMismatch, CacheMissing, FormatInvalid, TeacherRemoved
 from deit_pipe.store.manifest import (
     create_cache,
     list_teachers,
@@ -15,7 +17,11 @@ from deit_pipe.store.manifest import (
     read_samples,
     read_teacher,
 )
-from deit_pipe.store.recovery import remove_teacher
+from deit_pipe.store.reader import TargetReader
+from deit_pipe.store.removal import remove_teacher
+from deit_pipe.store.runs import read_runs
+from deit_pipe.store.verify import verify
+from deit_pipe.store.writer import TargetWriter
 
 
 def test_creating_twice_is_a_no_op(tmp_path):
@@ -43,22 +49,57 @@ def test_other_views_are_refused_field_by_field(tmp_path):
     assert "  seed              cached 3   given 4" in str(caught.value)
 
 
-def test_samples_come_back_and_damage_is_refused(tmp_path):
+def test_samples_come_back_also_from_their_copy_and_damage_of_both_is_refused(tmp_path):
     create(tmp_path / "c")
     samples = read_samples(tmp_path / "c")
     assert samples.keys[3] == "image-3.png"
     assert samples.class_names == make_samples().class_names
     assert samples.labels.tolist() == make_samples().labels.tolist()
-    path = tmp_path / "c" / "samples.parquet"
-    data = bytearray(path.read_bytes())
-    data[40] ^= 1
-    path.write_bytes(data)
+    flip(tmp_path / "c" / "samples.parquet")
+    assert read_samples(tmp_path / "c").keys == samples.keys
+    flip(tmp_path / "c" / "copies" / "samples.parquet")
     with pytest.raises(CacheCorrupt, match=r"samples\.parquet"):
         read_samples(tmp_path / "c")
 
 
+def flip(path, position=40):
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+def test_what_cannot_be_made_again_is_there_twice_and_the_next_writer_makes_both_whole(tmp_path, damage):
+    manifest = create(tmp_path)
+    fill(tmp_path, make_teacher("none"), 1)
+    keys = ("MANIFEST.json", "samples.parquet", "teachers/none.json")
+    good = {key: (tmp_path / key).read_bytes() for key in keys}
+    for folder, key in itertools.product(("", "copies"), keys):
+        damage(tmp_path / folder / key)
+        assert read_manifest(tmp_path) == manifest
+        assert read_teacher(tmp_path, "none") == make_teacher("none")
+        assert len(read_samples(tmp_path).keys) == 100
+        assert [finding.key for finding in verify(tmp_path, "hash")] == [str(Path(folder) / key)]
+        fill(tmp_path, make_teacher("none"), 1)
+        assert (tmp_path / folder / key).read_bytes() == good[key]
+        assert verify(tmp_path, "hash").ok
+
+
+def test_exchanged_copies_of_two_teachers_are_named(tmp_path):
+    create(tmp_path)
+    for name in ("a", "b"):
+        fill(tmp_path, make_teacher("none", name=name), 1)
+    a, b = (tmp_path / "copies" / "teachers" / f"{name}.json" for name in ("a", "b"))
+    one, other = a.read_bytes(), b.read_bytes()
+    a.write_bytes(other)
+    b.write_bytes(one)
+    assert [finding.key for finding in verify(tmp_path, "hash")] == ["copies/teachers/a.json", "copies/teachers/b.json"]
+    read_teacher(tmp_path, "a")
+
+
 def test_every_flipped_bit_of_the_manifest_is_refused(tmp_path):
     create(tmp_path / "c")
+    shutil.rmtree(tmp_path / "c" / "copies")
     path = tmp_path / "c" / "MANIFEST.json"
     data = path.read_bytes()
     compact = json.loads(data)
@@ -95,6 +136,7 @@ def test_a_folder_of_other_things_is_not_taken(tmp_path):
 def test_an_interrupted_creation_is_completed(tmp_path):
     create(tmp_path / "c")
     (tmp_path / "c" / "MANIFEST.json").unlink()
+    shutil.rmtree(tmp_path / "c" / "copies")
     (tmp_path / "c" / "samples.parquet").write_bytes(b"torn")
     create(tmp_path / "c")
     assert len(read_samples(tmp_path / "c").keys) == 100
@@ -103,8 +145,8 @@ def test_an_interrupted_creation_is_completed(tmp_path):
 def test_a_newer_format_is_refused(tmp_path):
     create(tmp_path / "c")
     path = tmp_path / "c" / "MANIFEST.json"
-    path.write_text(path.read_text().replace('"deit_pipe": 2', '"deit_pipe": 3'))
-    with pytest.raises(CacheMismatch, match="cache format 3"):
+    path.write_text(path.read_text().replace('"deit_pipe": 3', '"deit_pipe": 4'))
+    with pytest.raises(CacheMismatch, match="cache format 4"):
         read_manifest(tmp_path / "c")
 
 
@@ -130,22 +172,43 @@ def test_removing_one_teacher_leaves_the_other(tmp_path):
     freed = remove_teacher(tmp_path / "c", "dense")
     left = sum(p.stat().st_size for p in (tmp_path / "c").rglob("*") if p.is_file())
     assert list_teachers(tmp_path / "c") == ["none"]
-    assert freed == size - left
+    mark = tmp_path / "c" / "teachers" / "dense.removed"
+    assert freed == size - left + mark.stat().st_size
     assert not list((tmp_path / "c").rglob("*/dense/*"))
     assert [run["provenance"] for run in read_runs(tmp_path / "c", "none")] == [{"torch": "none"}]
     with pytest.raises(CacheMissing):
         remove_teacher(tmp_path / "c", "dense")
-    fill(tmp_path / "c", make_teacher("dense", weights_sha256="other"), 1)
-    assert list_teachers(tmp_path / "c") == ["dense", "none"]
+    with pytest.raises(TeacherRemoved, match="its name is not used again"):
+        fill(tmp_path / "c", make_teacher("dense", weights_sha256="other"), 1)
+    fill(tmp_path / "c", make_teacher("dense", name="dense-2"), 1)
+    assert list_teachers(tmp_path / "c") == ["dense-2", "none"]
+
+
+def test_a_job_that_writes_a_teacher_while_it_is_removed_stops_and_leaves_nothing_that_is_read(tmp_path):
+    create(tmp_path)
+    teacher = make_teacher()
+    writer = TargetWriter.open(tmp_path, teacher, epochs=1)
+    blocks = iter(writer.claims())
+    write_blocks(writer, [next(blocks)])
+    late = next(blocks)
+    remove_teacher(tmp_path, teacher.name)
+    write_blocks(writer, [late])  # it was under way
+    with pytest.raises(TeacherRemoved, match="was removed"):
+        next(blocks)
+    assert list_teachers(tmp_path) == []
+    with pytest.raises(CacheMissing, match="no teacher 'dense'"):
+        TargetReader(tmp_path, teacher.name, allow_partial=True)
+    remove_teacher(tmp_path, teacher.name)  # the same command sweeps what came late
+    assert not list((tmp_path / "targets.zarr").glob("dense"))
 
 
 def test_reading_what_a_cache_is_needs_no_zarr_and_no_torch(tmp_path):
     create(tmp_path / "c")
     fill(tmp_path / "c", make_teacher("none"), 1)
     program = (
-        "import sys; from deit_pipe.store import ledger, manifest\n"
+        "import sys; from deit_pipe.store import ledger, manifest, runs\n"
         "c = ledger.coverage(sys.argv[1], 'none'); assert c.complete\n"
-        "manifest.read_samples(sys.argv[1]); ledger.read_runs(sys.argv[1], 'none')\n"
+        "manifest.read_samples(sys.argv[1]); runs.read_runs(sys.argv[1], 'none')\n"
         "print([m for m in ('torch', 'zarr', 'PIL') if m in sys.modules])"
     )
     out = subprocess.run(

@@ -1,17 +1,15 @@
-"""A record of format 2 says whose it is: exchanged teachers, ledgers and copied blocks are found, named, never lost."""
+"""A block says whose it is: exchanged teachers, ledgers and copied blocks are found, named, never lost."""
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from store_fakes import answers, create, expected, fill, made_witness, make_manifest, make_samples, make_teacher
 
 from deit_pipe.store.errors import CacheCorrupt
-from deit_pipe.store.identity import READABLE
-from deit_pipe.store.ledger import coverage, read_ledger
+from deit_pipe.store.ledger import read_ledger
 from deit_pipe.store.manifest import create_cache, read_manifest, read_teacher
 from deit_pipe.store.reader import TargetReader
 from deit_pipe.store.verify import verify
@@ -49,8 +47,7 @@ def refused(place: Path, match: str) -> None:
         TargetReader(place, "a", allow_partial=True)
     with pytest.raises(CacheCorrupt, match=match), TargetWriter.open(place, A, epochs=SEALED + 1):
         pass
-    kept = {key: data for key, data in files(place).items() if not key.startswith("locks/")}
-    assert kept == {key: data for key, data in before.items() if not key.startswith("locks/")}
+    assert files(place) == before
 
 
 def test_every_record_names_its_cache_and_teacher_sealed_or_not(tmp_path: Path) -> None:
@@ -62,15 +59,25 @@ def test_every_record_names_its_cache_and_teacher_sealed_or_not(tmp_path: Path) 
     assert all(record.witness == made_witness(record.block) for record in records)
 
 
-def test_exchanged_ledgers_and_targets_are_found(tmp_path: Path) -> None:
+def test_exchanged_blocks_are_found(tmp_path: Path) -> None:
     two_teachers(tmp_path)
-    exchange(tmp_path, "ledger/a", "ledger/b")
     exchange(tmp_path, "targets.zarr/a", "targets.zarr/b")
     b = read_teacher(tmp_path, "b").digest[:12]
-    refused(tmp_path, rf"ledger/a/blocks/0002-000000\.json belongs to another teacher or cache \(.* teacher {b}\)")
-    named = [finding for finding in verify(tmp_path, "sizes", "a") if "another teacher" in finding.what]
-    assert len(named) == LOOSE + 2 * SEALED  # and two copies of each sealed epoch
-    assert coverage(tmp_path, "a").slots_committed.sum() == 0
+    refused(tmp_path, rf"logits/c/2/0/0 belongs to another teacher or cache \(.* teacher {b}\)")
+    named = [finding for finding in verify(tmp_path, "hash", "a") if "another teacher" in finding.what]
+    assert len(named) == LOOSE + 7 * SEALED
+
+
+def test_exchanged_indexes_are_named_and_not_read(tmp_path: Path) -> None:
+    two_teachers(tmp_path)
+    exchange(tmp_path, "ledger/a", "ledger/b")
+    named = [finding for finding in verify(tmp_path, "hash", "a") if "another teacher" in finding.what]
+    assert len(named) == SEALED
+    slots = np.arange(100)
+    reader = TargetReader(tmp_path, "a", allow_partial=True)
+    np.testing.assert_array_equal(reader.read(1, slots).logits, expected(A, 1, slots).logits)
+    fill(tmp_path, A, SEALED + 1)
+    assert verify(tmp_path, "hash", "a").ok
 
 
 def test_exchanged_identities_are_found(tmp_path: Path) -> None:
@@ -88,65 +95,54 @@ def test_an_identity_that_was_renamed_and_signed_again_is_found_by_the_records(t
     document["identity"]["name"] = "a"
     document["sha256"] = canonical_digest({"identity": document["identity"]})
     path.write_text(json.dumps(document))
+    (tmp_path / "copies/teachers/a.json").unlink()
     with pytest.raises(CacheCorrupt, match="are not its own"):
         TargetReader(tmp_path, "a", allow_partial=True)
 
 
-@pytest.mark.parametrize("sealed", [False, True])
-def test_blocks_of_another_cache_are_found(sealed: bool, tmp_path: Path) -> None:
+def test_a_block_of_another_cache_is_found_and_never_replaced(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     two_teachers(ours)
     two_teachers(theirs, seed=4)
-    if sealed:
-        shutil.rmtree(ours / "ledger/a/sealed")
-        shutil.rmtree(ours / "ledger/a/sealed-copy")
-        for name in ("sealed", "sealed-copy"):
-            shutil.copytree(theirs / "ledger/a" / name, ours / "ledger/a" / name)
-    else:
-        shutil.copy(theirs / "ledger/a/blocks/0002-000000.json", ours / "ledger/a/blocks/0002-000000.json")
+    shutil.copy(theirs / "targets.zarr/a/logits/c/2/0/0", ours / "targets.zarr/a/logits/c/2/0/0")
     refused(ours, rf"belongs to another teacher or cache \(cache {read_manifest(theirs).digest[:12]}")
 
 
-def test_a_record_that_says_nothing_is_refused_in_format_2(tmp_path: Path) -> None:
-    two_teachers(tmp_path / "new")
-    create_cache(tmp_path / "old", make_manifest(format_version=1), make_samples(), {})
-    with TargetWriter.open(tmp_path / "old", A, epochs=1) as writer:
-        writer.write(writer.mine[0], *answers(writer.mine[0]))
-    shutil.copy(tmp_path / "old/ledger/a/blocks/0000-000000.json", tmp_path / "new/ledger/a/blocks/0000-000000.json")
-    refused(tmp_path / "new", r"0000-000000\.json belongs to another teacher or cache \(none\)")
+def test_a_block_of_another_cache_that_an_index_hides_is_not_replaced_either(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    two_teachers(ours)
+    two_teachers(theirs, seed=4)
+    place = ours / "targets.zarr/a/logits/c/1/0/0"
+    shutil.copy(theirs / "targets.zarr/a/logits/c/1/0/0", place)
+    before = place.read_bytes()
+    with pytest.raises(CacheCorrupt, match="cache corrupt"):
+        TargetReader(ours, "a", allow_partial=True).read(1, np.arange(16))
+    writer = TargetWriter.open(ours, A, epochs=SEALED + 1)
+    block = next(block for block in writer.missing if block.epoch == 1)
+    with pytest.raises(CacheCorrupt, match=r"a block of .* is not its own"):
+        writer.write(block, *answers(block))
+    assert place.read_bytes() == before
+
+
+@pytest.mark.parametrize("moved", ["2/1", "1/1"])
+def test_a_block_that_lies_at_another_place_is_found_and_made_again(moved: str, tmp_path: Path) -> None:
+    two_teachers(tmp_path)
+    place = tmp_path / "targets.zarr/a/logits/c"
+    shutil.copy(place / "2/0/0", place / moved / "0")
+    found = [(finding.epoch, finding.slots, finding.what) for finding in verify(tmp_path, "hash", "a")]
+    assert found == [(int(moved[0]), (16, 32), "is the block of epoch 2, slots 0..15")]
+    fill(tmp_path, A, SEALED + 1)
+    assert verify(tmp_path, "hash", "a").ok
 
 
 def test_deleting_the_named_files_makes_only_their_blocks_again(tmp_path: Path) -> None:
     two_teachers(tmp_path)
-    shutil.copy(tmp_path / "ledger/b/blocks/0002-000001.json", tmp_path / "ledger/a/blocks/0002-000001.json")
-    refused(tmp_path, r"0002-000001\.json belongs")
-    (tmp_path / "ledger/a/blocks/0002-000001.json").unlink()
+    block = "logits/c/2/1/0"
+    shutil.copy(tmp_path / "targets.zarr/b" / block, tmp_path / "targets.zarr/a" / block)
+    refused(tmp_path, rf"{block} belongs")
+    (tmp_path / "targets.zarr/a" / block).unlink()
     with TargetWriter.open(tmp_path, A, epochs=SEALED + 1) as writer:
         assert [block.index for block in writer.mine] == [1, 3, 4, 5, 6]
-
-
-def old_keys(record: dict[str, Any]) -> set[str]:
-    return set(record) - {"sha256"}
-
-
-def test_a_cache_of_format_1_is_written_and_sealed_as_format_1(tmp_path: Path) -> None:
-    assert READABLE == (1, 2)
-    create_cache(tmp_path, make_manifest(format_version=1), make_samples(), {})
-    with TargetWriter.open(tmp_path, A, epochs=1) as writer:
-        for block in writer.mine[:3]:
-            writer.write(block, *answers(block))
-    for name in ("MANIFEST.json", "teachers/a.json"):
-        assert json.loads((tmp_path / name).read_text())["deit_pipe"] == 1
-    record = json.loads((tmp_path / "ledger/a/blocks/0000-000000.json").read_text())
-    first = {"epoch", "index", "start", "stop", "rank", "run", "written", "objects", "statistics"}
-    assert old_keys(record) == first
-    fill(tmp_path, A, 2)
-    columns = read_ledger(tmp_path, "a").columns()
-    assert not {name for name in columns if name.startswith("witness") or name in ("cache", "teacher")}
-    reader = TargetReader(tmp_path, "a")
-    assert len(reader.witnesses(0).slots) == 0
-    slots = np.arange(100)
-    np.testing.assert_array_equal(reader.read(1, slots).logits, expected(A, 1, slots).logits)
 
 
 def test_the_format_is_no_difference_of_views(tmp_path: Path) -> None:
@@ -158,7 +154,8 @@ def test_the_format_is_no_difference_of_views(tmp_path: Path) -> None:
 def test_a_manifest_with_another_format_outside_than_inside_is_damage(tmp_path: Path) -> None:
     create(tmp_path)
     path = tmp_path / "MANIFEST.json"
-    path.write_text(path.read_text().replace('"deit_pipe": 2', '"deit_pipe": 1'))
+    (tmp_path / "copies/MANIFEST.json").unlink()
+    path.write_text(path.read_text().replace('"deit_pipe": 3', '"deit_pipe": 1'))
     with pytest.raises(CacheCorrupt, match="two different formats"):
         read_manifest(tmp_path)
 

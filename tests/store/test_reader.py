@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from store_fakes import FORMATS, assert_same, create, expected, fill, make_teacher, write_blocks
 
-from deit_pipe.store.errors import CacheIncomplete, CacheMissing, FormatInvalid
+from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete, CacheMissing, FormatInvalid
 from deit_pipe.store.places.local import LocalDirectory
 from deit_pipe.store.reader import TargetReader
+from deit_pipe.store.stored_cache import StoredCache
 from deit_pipe.store.writer import TargetWriter
 
 
@@ -102,6 +103,37 @@ def test_an_incomplete_cache_is_refused_and_may_be_opened_partially(tmp_path):
         reader.read(0, np.array([50]))
 
 
+def test_only_the_epochs_that_are_asked_for_must_be_there(tmp_path):
+    create(tmp_path)
+    teacher = make_teacher()
+    fill(tmp_path, teacher, 2)
+    with TargetWriter.open(tmp_path, teacher, epochs=4) as writer:  # being extended, and a block of it is damaged
+        write_blocks(writer, writer.mine[:3])
+        path = tmp_path / "targets.zarr/dense/logits/c/2/1/0"
+        path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(CacheCorrupt, match="blocks of teacher 'dense'"):
+            TargetReader(tmp_path)
+        stored = StoredCache(tmp_path).teacher("dense")
+        assert [stored.usable_epochs(asked) for asked in (1, 2, 3, 99)] == [2, 2, 2, 2]
+        reader = TargetReader(tmp_path, epochs=2)
+        assert reader.epochs == 2
+        assert_same(reader.read(1, np.arange(100)), expected(teacher, 1, np.arange(100)))
+        with pytest.raises(IndexError, match="2 epochs"):
+            reader.read(2, np.arange(2))
+        with pytest.raises((CacheIncomplete, CacheCorrupt)):
+            TargetReader(tmp_path, epochs=3)
+
+
+def test_usable_epochs_are_those_that_are_asked_for_or_that_were_wanted_before(tmp_path):
+    create(tmp_path)
+    teacher = make_teacher()
+    with TargetWriter.open(tmp_path, teacher, epochs=5) as writer:  # the first filling, three epochs of five
+        assert StoredCache(tmp_path).teacher("dense").usable_epochs(1) == 0
+        write_blocks(writer, writer.mine[:22])
+    usable = StoredCache(tmp_path).teacher("dense").usable_epochs
+    assert [usable(asked) for asked in (1, 3, 4, 99)] == [3, 3, 0, 0]
+
+
 def test_a_teacher_without_a_block_is_incomplete(tmp_path):
     create(tmp_path)
     with pytest.raises(CacheMissing, match="no teacher"):
@@ -165,9 +197,9 @@ def test_memory_budget_is_kept(tmp_path, monkeypatch):
     fetched = []
     get = LocalDirectory.get
 
-    def counting(place, key):
+    def counting(place, key, *part):
         fetched.append(key)
-        return get(place, key)
+        return get(place, key, *part)
 
     monkeypatch.setattr(LocalDirectory, "get", counting)
 
@@ -178,6 +210,6 @@ def test_memory_budget_is_kept(tmp_path, monkeypatch):
 
     for epoch in range(3):
         for start in range(0, 96, 16):
-            assert objects(epoch, start, start + 16) == 3
+            assert objects(epoch, start, start + 16) == 1
         assert objects(epoch, 48, 96) == 0  # three blocks are kept, not one less
-        assert objects(epoch, 32, 48) == 3  # and not one more: its three arrays are fetched again
+        assert objects(epoch, 32, 48) == 1  # and not one more: its object is fetched again

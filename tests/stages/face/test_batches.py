@@ -10,6 +10,7 @@ import torch
 from stage_fakes import cache_options, student_options
 
 import deit_pipe
+from deit_pipe.pipeline.proof import probe
 from deit_pipe.stages import cache_teacher, train_student
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.training import proven_batches
@@ -53,7 +54,7 @@ def test_they_are_what_train_student_trains_on(cache: Path, tmp_path: Path, monk
 
 
 def test_what_it_says_of_the_cache(cache: Path) -> None:
-    opened = deit_pipe.open_cache(str(cache))
+    opened = deit_pipe.open_cache(cache)  # a path will do
     assert (opened.epochs, opened.image_size, len(opened.class_names)) == (2, 32, 4)
     assert opened.plan.batch_count(16) == 6
     assert opened.recipe.mix_group == 4
@@ -106,6 +107,15 @@ def test_what_is_composed_otherwise_is_never_handed_out(cache: Path, monkeypatch
     assert not set(seen) & set(witnessed)
     monkeypatch.setattr(proven_batches, "normalise", kept)
     assert len(list(opened.batches(4, **QUICK))) == 24
+
+
+def test_a_program_that_composes_otherwise_is_refused_before_the_first_batch(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, kept = deit_pipe.open_cache(str(cache)), probe.compose
+    monkeypatch.setattr(probe, "compose", lambda *given: kept(*given) * 0.99)
+    with pytest.raises(Mismatch, match="probe differs: this program composes a test batch otherwise"):
+        opened.batches(16, **QUICK)
 
 
 def test_a_loop_that_is_left_leaves_nothing_behind(cache: Path) -> None:

@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,32 @@ def test_its_examples_are_true() -> None:
     found = doctest.testmod(deit_pipe)
     assert found.attempted >= 3
     assert found.failed == 0
+
+
+@pytest.mark.slow
+def test_type_checkers_see_its_types(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import deit_pipe\n"
+        "for batch in deit_pipe.open_cache('x').batches(4):\n"
+        "    reveal_type(batch.teacher.log_probabilities(3.0))\n"
+        "deit_pipe.open_cache(3)\n"
+        "deit_pipe.open_caches\n"
+    )
+    where = str(Path(deit_pipe.__file__).parent.parent)
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), "--ignore-missing-imports"]
+    done = subprocess.run(
+        [*command, str(program)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": where},
+        timeout=280,
+        check=False,
+    )
+    assert 'program.py:3: note: Revealed type is "torch._tensor.Tensor"' in done.stdout
+    assert 'program.py:4: error: Argument 1 to "open_cache" has incompatible type "int"' in done.stdout
+    assert 'program.py:5: error: Module has no attribute "open_caches"' in done.stdout
 
 
 def test_other_names_are_not_there() -> None:

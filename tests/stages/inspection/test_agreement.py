@@ -142,6 +142,7 @@ def test_labels_are_read_without_their_keys_and_damage_is_left_to_verify(tmp_pat
     assert labels is not None
     np.testing.assert_array_equal(labels, made.table.labels)
     path = made.cache / "samples.parquet"
+    (made.cache / "copies" / "samples.parquet").unlink()
     path.write_bytes(path.read_bytes()[:-30])
     assert StoredCache(made.cache).labels is None
     (teacher,) = summarise(str(made.cache)).to_json()["teachers"]

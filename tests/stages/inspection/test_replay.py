@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from inspect_fakes import BASIC, MIXED, Made, make_cache, write_images
 from PIL import Image, ImageOps
+from store_fakes import flip_bit
 
 from deit_pipe import DeitPipeError
 from deit_pipe.pipeline import render
@@ -125,10 +126,7 @@ def test_other_images_are_refused_before_anything_is_rendered(mixed: Made, tmp_p
 
 def test_a_damaged_fingerprint_object_is_corruption_not_drift(tmp_path: Path) -> None:
     made = make_cache(tmp_path)
-    path = made.cache / "targets.zarr/known/fingerprint/c/1/2"
-    data = bytearray(path.read_bytes())
-    data[5] ^= 0xFF
-    path.write_bytes(bytes(data))
+    flip_bit(made.cache, "known", "fingerprint", 1, 2)
     with pytest.raises(CacheCorrupt, match="known: fingerprint, epoch 1, slots 16") as caught:
         replayed(made, "all")
     assert caught.value.exit_code == 5

@@ -221,19 +221,14 @@ def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_its_files_and_its_export_give_its_student(
     place: str, run: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if place == "best.safetensors":
-        source = tmp_path / "best.safetensors"
-        source.write_bytes((run / place).read_bytes())
-        (tmp_path / "best.json").write_bytes((run / "old" / "student.json").read_bytes())
-        kept = load_file(run / place)
-    else:
-        source, kept = run / place, load_file(run / "student.safetensors")
+    source, of_export = run / place, place.startswith(("old", "export"))
+    kept = load_file(run / ("best.safetensors" if place == "best.safetensors" else "student.safetensors"))
     train_student.run(student_options(cache, tmp_path / "second", init_from=str(source), **STILL))
     ended = load_file(tmp_path / "second" / "student.safetensors")
     assert all(torch.equal(value, ended[name]) for name, value in kept.items())
     config = json.loads((tmp_path / "second" / "config.json").read_text())
     assert config["init_sha256"] == digest(kept)
-    assert config["init_tag"] == ("run, custom" if place in ("", "student.safetensors") else "export, custom")
+    assert config["init_tag"] == ("export, custom" if of_export else "run, custom")
     assert config["preset"] == "finetune"
     assert f"sha256 {digest(kept)[:12]}" in capsys.readouterr().err
 
@@ -304,3 +299,29 @@ def test_a_student_that_follows_from_a_tag_learns(
     said = capsys.readouterr().err
     assert "position embeddings 14x14 -> 2x2" in said
     assert "new heads: 1000 classes -> 4 other classes" in said
+
+
+def test_as_many_other_classes_get_new_heads(run: Path) -> None:
+    """The run's four classes have names, and these are others: its heads would answer nonsense."""
+    described = describe_student(
+        "custom", image_size=32, class_names=tuple("wxyz"), crop_ratio=1.0, drop_path=0.0, width=16, depth=2, heads=2
+    )
+    new, said = loaded(str(run / "export/timm"), described)
+    old = load_file(run / "student.safetensors")
+    assert not torch.equal(new["head.weight"], old["head.weight"])
+    assert torch.equal(new["blocks.1.mlp.fc1.weight"], old["blocks.1.mlp.fc1.weight"])
+    assert "new heads: 4 classes -> 4 other classes" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("./student-run", "holds no trained student: student.json is not there"),
+        ("deit_tinny_distilled_patch16_224", f"nearest in timm: {DEIT}"),
+    ],
+)
+def test_evaluate_says_what_is_not_there(name: str, says: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Missing) as error:
+        evaluate.run(EvaluateOptions(run=name, data="digits", device="cpu"))
+    assert says in str(error.value)

@@ -161,13 +161,13 @@ def test_damage_is_on_the_page_and_a_place_that_cannot_be_written_is_a_usage_err
     result = run(InspectCacheOptions(cache=str(made.cache), verify="sizes", report=str(tmp_path / "bad.html")))
     assert result.exit_code == 5
     assert "Damaged: 1 findings" in (tmp_path / "bad.html").read_text(encoding="utf-8")
-    (made.cache / "targets.zarr/known/teacher_label/c/2/0").write_bytes(b"nothing")
+    (made.cache / "targets.zarr/known/logits/c/2/0/0").write_bytes(b"nothing")
     result = run(InspectCacheOptions(cache=str(made.cache), report=str(tmp_path / "worse.html")))
     assert (result.exit_code, result.data["state"]) == (5, "damaged")
-    assert result.data["report"]["teachers"][0]["views"] == 112  # the block's eight labels are left out
+    assert result.data["report"]["teachers"][0]["views"] == 104  # eight views of each block are left out
     page = Reader((tmp_path / "worse.html").read_text(encoding="utf-8")).text
-    assert "known: teacher_label, epoch 2, slots 0..7: fails its SHA-256" in page
-    assert "known: logits, epoch 1, slots 24..31: is missing" in page
+    assert "known: header, epoch 2, slots 0..7: is no block, or cut off" in page
+    assert "epoch 1, slots 24..31: is missing" in page
     for target in (tmp_path, tmp_path / "nowhere" / "page.html"):
         with pytest.raises(UsageProblem, match="--report"):
             report(made, target)

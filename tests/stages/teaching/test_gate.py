@@ -300,7 +300,7 @@ def test_random_weights_are_not_gated_and_it_is_said(tmp_path: Path, capsys: pyt
 
 def test_a_damaged_record_is_named_by_verify_and_measured_again(folder: Path, tmp_path: Path) -> None:
     from deit_pipe.stages.inspection.summary import summarise
-    from deit_pipe.store.recovery import remove_teacher
+    from deit_pipe.store.removal import remove_teacher
     from deit_pipe.store.verify import verify
 
     cache = tmp_path / "cache"

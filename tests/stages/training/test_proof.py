@@ -19,11 +19,16 @@ from deit_pipe.pipeline.errors import ViewChanged
 from deit_pipe.pipeline.loader import ViewBatch
 from deit_pipe.stages import cache_teacher, train_student
 from deit_pipe.stages.console.errors import Mismatch
+from deit_pipe.stages.teaching import filling
 from deit_pipe.stages.training import proven_batches
+from deit_pipe.store.blocks.block_object import BlockCodec
+from deit_pipe.store.blocks.objects import BlockObjects
 from deit_pipe.store.errors import CacheCorrupt
 from deit_pipe.store.ledger import read_ledger
-from deit_pipe.store.manifest import list_teachers
+from deit_pipe.store.manifest import list_teachers, read_manifest, read_teacher
+from deit_pipe.store.places.local import LocalDirectory
 from deit_pipe.store.reader import TargetReader
+from deit_pipe.store.record import Owner
 
 ONLINE = {"online_teacher": True, "teacher_weights": "random"}
 
@@ -139,28 +144,24 @@ def test_online_compares_what_is_committed_and_trains_on_the_rest(
 
 
 def only_block(place: Path, name: str, index: int) -> None:
-    """Keep the record of one block of epoch 0, unsealed."""
-    from deit_pipe.store.manifest import read_teacher
-    from deit_pipe.store.places.local import LocalDirectory
-    from deit_pipe.store.record import record_key, signed_json
-    from deit_pipe.store.recovery import drop_records
-
-    record = read_ledger(place, name).record(0, index)
-    local = LocalDirectory(place)
-    drop_records(local, read_teacher(place, name), read_ledger(place, name).cells())
-    local.put(record_key(name, 0, index), signed_json(record.to_json()))
+    """Keep one block of epoch 0, which no index has."""
+    shutil.rmtree(place / "ledger" / name / "sealed")
+    key = BlockCodec(read_manifest(place), read_teacher(place, name)).key(0, index)
+    for block in (place / "targets.zarr" / name).glob("*/c/**/*"):
+        if block.is_file() and block != place / key:
+            block.unlink()
     assert read_ledger(place, name).cells() == {(0, index)}
 
 
-def test_online_refuses_the_records_of_another_teacher(cache: Path, tmp_path: Path) -> None:
+def test_online_refuses_the_blocks_of_another_teacher(cache: Path, tmp_path: Path) -> None:
     place = shutil.copytree(cache, tmp_path / "cache")
     (name,) = list_teachers(place)
-    path = place / "ledger" / name / "blocks" / "0000-000000.json"
-    from deit_pipe.store.record import signed_json
-
-    record = read_ledger(place, name).record(0, 0).to_json()
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(signed_json({**record, "cache": "0" * 64}))
+    shutil.rmtree(place / "ledger" / name / "sealed")
+    codec = BlockCodec(read_manifest(place), read_teacher(place, name))
+    data, record = BlockObjects(LocalDirectory(place), codec).fetch(read_ledger(place, name).record(0, 0).block)
+    codec.owner = Owner("0" * 64, codec.owner.teacher)
+    data, _ = codec.pack(record, codec.encode(codec.arrays(data, record)))
+    (place / codec.key(0, 0)).write_bytes(data)
     with pytest.raises(CacheCorrupt, match="are not its own"):
         train(place, tmp_path / "run", **ONLINE)
 
@@ -178,7 +179,7 @@ def test_format_1_trains_without_a_witness_and_says_so(
         train(CACHE, tmp_path / "new", **options)
 
 
-def test_extending_format_1_keeps_it(tmp_path: Path) -> None:
+def test_format_1_is_extended_in_a_copy_which_keeps_its_blocks_without_a_witness(tmp_path: Path) -> None:
     place = shutil.copytree(CACHE.with_name("cache_v1"), tmp_path / "cache")
     from click.testing import CliRunner
     from golden.regenerate_cache import command
@@ -187,11 +188,21 @@ def test_extending_format_1_keeps_it(tmp_path: Path) -> None:
 
     words = [word.replace("--epochs=1", "--epochs=2") for word in command("dense", "dense", place)]
     result = CliRunner().invoke(main, words)
+    assert result.exit_code == 4
+    assert f"inspect-cache {place} --upgrade NEW" in result.output
+    new = tmp_path / "new"
+    result = CliRunner().invoke(main, ["inspect-cache", str(place), "--upgrade", str(new)])
     assert result.exit_code == 0, result.output
+    words = [word.replace(f"--cache={place}", f"--cache={new}") for word in words]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    place = new
     ledger = read_ledger(place, "dense")
     assert len(ledger) == 12
-    assert {record.witness for record in ledger.records()} == {None}
-    assert json.loads((place / "MANIFEST.json").read_text())["deit_pipe"] == 1
+    assert [record.witness is None for record in ledger.records()] == [True] * 6 + [False] * 6
+    assert len(ledger.witnesses(0).slots) == 0
+    assert len(ledger.witnesses(1).slots) == 12
+    assert json.loads((place / "MANIFEST.json").read_text())["deit_pipe"] == 3
     assert np.isfinite(TargetReader(place, "dense").read(1, np.arange(10)).logits).all()
 
 
@@ -217,4 +228,4 @@ def test_the_loader_that_exchanges_two_views_is_refused(cache: Path, tmp_path: P
 
 
 def test_compose_is_what_both_stages_call() -> None:
-    assert proven_batches.compose is composing.compose is cache_teacher.compose
+    assert proven_batches.compose is composing.compose is filling.compose

@@ -158,12 +158,26 @@ def test_a_flipped_bit_in_what_a_command_reads_is_refused_by_it(command: str, wh
     assert refused == needed | {SUMS}
 
 
-def test_another_run_does_not_start_from_flipped_weights(cache: Path, whole: Path, tmp_path: Path) -> None:
-    for name in ("student.safetensors", "student.json"):
-        run = shutil.copytree(whole, tmp_path / name)
-        flip(run / name)
+def test_another_run_does_not_start_from_flipped_weights(cache: Path, data: Path, whole: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(whole, tmp_path / "source")
+    export.run(ExportOptions(run=str(source)))
+    for place, name in (
+        ("", "student.safetensors"),
+        ("", "student.json"),
+        ("best.safetensors", "best.safetensors"),
+        ("student.safetensors", "student.safetensors"),
+        ("export/timm", "export/timm/model.safetensors"),
+        ("export/timm", "export/timm/config.json"),
+        ("export/timm", "export/timm/SUMS"),
+        ("export/timm/model.safetensors", "export/timm/model.safetensors"),
+    ):
+        run = shutil.copytree(source, tmp_path / "run")
+        flip(run / name, 0.9)
         with pytest.raises(Corrupt, match=name):
-            train(cache, tmp_path / "next", init_from=str(run))
+            train(cache, tmp_path / "next", init_from=str(run / place))
+        with pytest.raises(Corrupt, match=name):
+            evaluate.run(EvaluateOptions(run=str(run / place), data=str(data), device="cpu", workers=0, split="test"))
+        shutil.rmtree(run)
 
 
 def test_a_damaged_last_checkpoint_is_said_and_the_one_before_gives_the_same_student(
@@ -403,3 +417,24 @@ def test_all_of_the_bits_are_covered(whole: Path, tmp_path: Path) -> None:
                 check_sums(run, ["config.json"])
         (run / name).write_bytes(before)
     check_sums(run, ["config.json"])
+
+
+def test_metrics_that_grow_again_after_a_run_was_finished_are_no_damage(
+    cache: Path, whole: Path, tmp_path: Path
+) -> None:
+    """Its end and its last checkpoint were removed: it goes on, is stopped, and goes on again."""
+    run = shutil.copytree(whole, tmp_path / "run")
+    for name in ("student.safetensors", "result.json"):
+        (run / name).unlink()
+    shutil.rmtree(run / "checkpoints" / "00000012")
+    stop_in_step(cache, run, 3)
+    assert "metrics.jsonl" not in (read_sums(run) or {})
+    train(cache, run)
+    assert file_sha256(run / "student.safetensors") == file_sha256(whole / "student.safetensors")
+
+
+def test_a_new_start_vouches_for_nothing_of_the_old_run(cut: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(cut, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    begin(run, {"lr": 1.0})
+    assert set(read_sums(run) or {}) == {"config.json"}

@@ -7,15 +7,18 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from stage_fakes import cache_options, student_options
 from two_processes import run_on_two, share_on_rank
 
-from deit_pipe.stages import cache_teacher, evaluate, train_student
+from deit_pipe.stages import cache_teacher, evaluate, export, train_student
 from deit_pipe.stages.machine.distributed import Processes
-from deit_pipe.stages.networks.student import build_student, can_drop_paths, describe_student
+from deit_pipe.stages.networks.adapted_weights import start_from
+from deit_pipe.stages.networks.starting_weights import find_start
+from deit_pipe.stages.networks.student import build_student, describe_student, takes
 from deit_pipe.stages.networks.two_heads import has_two_heads, head_names, heads
 from deit_pipe.stages.options.evaluate import EvaluateOptions
+from deit_pipe.stages.options.export import ExportOptions
 
 # A family's smallest, at the smallest side it takes here; the first two run by default, the others take minutes.
 FAMILIES = [
@@ -33,9 +36,17 @@ SLOW = [pytest.param(*family, marks=pytest.mark.slow) for family in FAMILIES[2:]
 ONE_HEADED = ["levit_256d", "pit_ti_224", "iformer_t", "efficientvim_m1", "test_vit", "resnet10t"]
 
 
+def known(model: str) -> str:
+    """The model, where this timm has it; its older versions lack some families."""
+    if not timm.is_model(model):
+        pytest.skip(f"timm {timm.__version__} has no {model}")
+    return model
+
+
 def student(model: str, size: int) -> torch.nn.Module:
+    known(model)
     torch.manual_seed(0)
-    rate = 0.1 if can_drop_paths(model) else 0.0
+    rate = 0.1 if takes(model, drop_path_rate=0.1) else 0.0
     described = describe_student(model, image_size=size, class_names=tuple("abcd"), crop_ratio=1.0, drop_path=rate)
     return build_student(described)
 
@@ -65,7 +76,7 @@ def test_both_heads_are_read_in_any_mode(model: str, size: int) -> None:
 @pytest.mark.parametrize("model", ONE_HEADED)
 def test_models_without_the_head_are_told_apart(model: str) -> None:
     with torch.device("meta"):
-        assert not has_two_heads(timm.create_model(model, num_classes=4))
+        assert not has_two_heads(timm.create_model(known(model), num_classes=4))
 
 
 def test_every_family_of_timm_is_known() -> None:
@@ -106,6 +117,7 @@ def caches(data: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.mark.parametrize(("model", "size"), [*FAMILIES[:2], *SLOW])
 def test_cached_equals_online_through_both_heads(model: str, size: int, caches: Any, tmp_path: Path) -> None:
     """24 steps, with drop path where there is any; running statistics of batch normalisation are compared too."""
+    known(model)
     full, planned = caches(size)
     how: dict[str, Any] = {"student": model, "batch_size": 4, "preset": "deit", "warmup_epochs": 0, "epochs": 1}
     result = train_student.run(student_options(full, tmp_path / "cached", **how))
@@ -142,3 +154,28 @@ def test_shared_values_are_rank_0s(tmp_path: Path) -> None:
     alone = torch.ones(1)
     Processes(0, 1, torch.device("cpu")).share([alone])
     assert float(alone) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [("levit_128s", 64), ("efficientformerv2_s0", 64), ("repvit_m0_9", 32), ("deit_tiny_distilled_patch16_224", 32)],
+)
+def test_an_export_loads_with_the_printed_line_and_is_started_from(model: str, size: int, tmp_path: Path) -> None:
+    """At the run's own image size, which is not the model's."""
+    run, network = tmp_path / "run", student(model, size)
+    described = describe_student(model, image_size=size, class_names=tuple("abcd"), crop_ratio=1.0, drop_path=0.0)
+    run.mkdir()
+    (run / "student.json").write_text(json.dumps(described.to_json()))
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, run / "student.safetensors")
+    done = export.run(ExportOptions(run=str(run)))
+    line = done.text.splitlines()[-1].removeprefix("use: ")
+    copy = eval(line, {"timm": timm}).eval()
+    start = find_start(str(run / "export"))
+    assert (start.model, start.image_size) == (model, size)
+    again = build_student(described)
+    assert start_from(again, described, start).new_heads == ()
+    pixels = torch.randn(2, 3, size, size)
+    with torch.inference_mode():
+        expected = network.eval()(pixels)
+        assert torch.equal(copy(pixels), expected)
+        assert torch.equal(again.eval()(pixels), expected)
