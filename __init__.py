@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from deit_pipe.stages.export import run as export
     from deit_pipe.stages.face.cache import Cache, open_cache
     from deit_pipe.stages.face.timm_task import CachedDistillationTask
+    from deit_pipe.stages.features import run as features
     from deit_pipe.stages.inspect_cache import run as inspect_cache
     from deit_pipe.stages.list_models import run as list_models
     from deit_pipe.stages.options.bench import BenchOptions
@@ -46,7 +47,10 @@ if TYPE_CHECKING:
     from deit_pipe.stages.options.show_views import ShowViewsOptions
     from deit_pipe.stages.options.train_student import TrainStudentOptions
     from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
+    from deit_pipe.stages.options.use.features import FeaturesOptions
+    from deit_pipe.stages.options.use.predict import PredictOptions
     from deit_pipe.stages.pack import run as pack
+    from deit_pipe.stages.predict import run as predict
     from deit_pipe.stages.quickstart import run as quickstart
     from deit_pipe.stages.remove_teacher import run as remove_teacher
     from deit_pipe.stages.report import run as report
@@ -75,10 +79,12 @@ __all__ = [
     "DistillationLoss",
     "EvaluateOptions",
     "ExportOptions",
+    "FeaturesOptions",
     "InspectCacheOptions",
     "ListModelsOptions",
     "LossParts",
     "PackOptions",
+    "PredictOptions",
     "QuickstartOptions",
     "Recipe",
     "RemoveTeacherOptions",
@@ -96,10 +102,12 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "features",
     "inspect_cache",
     "list_models",
     "open_cache",
     "pack",
+    "predict",
     "quickstart",
     "remove_teacher",
     "report",
@@ -131,9 +139,11 @@ _COMMANDS = [
     "compare",
     "evaluate",
     "export",
+    "features",
     "inspect_cache",
     "list_models",
     "pack",
+    "predict",
     "quickstart",
     "remove_teacher",
     "report",
@@ -145,7 +155,8 @@ _COMMANDS = [
 for _command in _COMMANDS:
     _options = "run_report" if _command == "report" else _command
     _PLACES[_command] = f"stages.{_command}:run"
-    _PLACES.setdefault("".join(map(str.capitalize, _options.split("_"))) + "Options", f"stages.options.{_options}")
+    _room = "options.use" if _command in ("features", "predict") else "options"
+    _PLACES.setdefault("".join(map(str.capitalize, _options.split("_"))) + "Options", f"stages.{_room}.{_options}")
 
 
 if not TYPE_CHECKING:  # a checker would take every name for one of the face

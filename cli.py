@@ -73,10 +73,16 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
     },
     "Use a student": {
+        "predict": Command("options.use.predict:PredictOptions", "predict:run", "What a student says of images."),
+        "features": Command(
+            "options.use.features:FeaturesOptions", "features:run", "What a student sees in images, as vectors."
+        ),
         "evaluate": Command(
             "options.evaluate:EvaluateOptions", "evaluate:run", "Accuracy of a trained student's heads."
         ),
-        "export": Command("options.export:ExportOptions", "export:run", "Write a student as a timm or ONNX file."),
+        "export": Command(
+            "options.export:ExportOptions", "export:run", "Write a student for timm, transformers or ONNX."
+        ),
     },
     "Models and recipes": {
         "train-teacher": Command(

@@ -1,33 +1,32 @@
 """`deit-pipe evaluate`: accuracy of a trained student's heads."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from deit_pipe import DeitPipeError
-from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
-from deit_pipe.pipeline.errors import ChoiceError
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
-from deit_pipe.stages.console.progress import note
+from deit_pipe.stages.answering.any_student import from_weights
+from deit_pipe.stages.answering.by_class import count_answers, pairs_csv, per_class_lines
+from deit_pipe.stages.answering.measured_images import measured_images
+from deit_pipe.stages.answering.neighbours import labelled_vectors, linear_probe, nearest_neighbours, vector_lines
+from deit_pipe.stages.answering.speed import speed_lines, speed_of
+from deit_pipe.stages.console.errors import Missing, UsageProblem
+from deit_pipe.stages.console.facts import plain
 from deit_pipe.stages.console.result import CommandResult
-from deit_pipe.stages.machine.distributed import processes
+from deit_pipe.stages.console.target_file import check_target
+from deit_pipe.stages.machine.distributed import Processes, processes
 from deit_pipe.stages.machine.workers import choose_workers
-from deit_pipe.stages.networks.adapted_weights import start_from
-from deit_pipe.stages.networks.custom_student import custom_sizes
 from deit_pipe.stages.networks.starting_weights import find_start, is_run
-from deit_pipe.stages.networks.student import StudentFacts, build_student, describe_student, load_student
+from deit_pipe.stages.networks.student import StudentFacts, load_student
 from deit_pipe.stages.networks.teacher import load_teacher
 from deit_pipe.stages.networks.weights import read_teacher_run
-from deit_pipe.stages.opened.images import open_images, pick_split, say, with_other_validation
-from deit_pipe.stages.opened.plain_views import VIEW, default_crop_ratio
 from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.evaluate import EvaluateOptions
+from deit_pipe.stages.teaching.head_fit import logistic_regression
 from deit_pipe.stages.training.evaluation import by_crop_ratio, evaluate_student
 from deit_pipe.stages.training.outcome import crop_ratio_lines
 from deit_pipe.stages.training.run_folder import read_config, weights_file
@@ -42,9 +41,11 @@ LABELS = {
 
 def run(options: EvaluateOptions) -> CommandResult:
     """Load the student, run it over the images, report."""
+    if options.csv:
+        check_target(Path(options.csv), "--csv")
     with processes(options.device) as group:
         measured = of_run(options, group.device) if is_run(options.run) else of_weights(options, group.device)
-        facts, model, split, table, source = measured
+        facts, model, split, table, source, _ = measured
         teacher = None
         if options.teacher_weights:
             known = read_teacher_run(Path(options.teacher_weights))
@@ -76,6 +77,7 @@ def run(options: EvaluateOptions) -> CommandResult:
         asked = options.eval_crop_ratio is not None
         ratios = by_crop_ratio(model, facts, table, group, scores, None if asked else source, workers=workers)
         rate = len(table) / (time.perf_counter() - started)
+        more = looked_into(options, measured, group, workers)
     ratio = options.eval_crop_ratio or facts.crop_ratio
     lines = [
         f"{options.run}: {facts.model} {facts.image_size} px on {len(table):,} {split} images, "
@@ -88,6 +90,7 @@ def run(options: EvaluateOptions) -> CommandResult:
     if ratios:
         answer = "fused" if "fused" in scores else "class"
         lines += crop_ratio_lines(ratios, answer)
+    lines += more.lines
     data = {
         "run": options.run,
         "split": split,
@@ -96,6 +99,7 @@ def run(options: EvaluateOptions) -> CommandResult:
         "images_per_second": rate,
         "scores": scores,
         "by_crop_ratio": ratios,
+        **more.data,
     }
     return CommandResult("\n".join(lines), data)
 
@@ -109,6 +113,8 @@ class Measured(NamedTuple):
     table: SampleTable
     init_from: str | None
     """What it started from, if anything: then both published crop ratios are of interest."""
+    train: SampleTable
+    """Images of the same data to look for neighbours in, and to fit a probe on."""
 
 
 def of_run(options: EvaluateOptions, device: torch.device) -> Measured:
@@ -120,9 +126,9 @@ def of_run(options: EvaluateOptions, device: torch.device) -> Measured:
     folder = Path(options.run)
     facts, model = load_student(folder, device, weights_file(folder, options.weights))
     config = read_config(folder)
-    split, table = measured_images(options, config)
+    split, table, train = measured_images(options.run, options.data, options.split, config)
     check_same_classes(table, facts.class_names, f"the student in {folder}")
-    return Measured(facts, model, split, table, config.get("init_from"))
+    return Measured(facts, model, split, table, config.get("init_from"), train)
 
 
 def of_weights(options: EvaluateOptions, device: torch.device) -> Measured:
@@ -136,79 +142,61 @@ def of_weights(options: EvaluateOptions, device: torch.device) -> Measured:
         raise UsageProblem(
             f"{options.run} is no run, so nothing says which images to measure it on", cure="name them with --data D"
         )
-    split, table = measured_images(options, {})
+    split, table, train = measured_images(options.run, options.data, options.split, {})
     if start.class_names is not None:
         check_same_classes(table, start.class_names, options.run)
-    size = start.image_size or VIEW
-    facts = describe_student(
-        start.model,
-        image_size=size,
-        class_names=table.class_names,
-        crop_ratio=default_crop_ratio(size, start.model),
-        drop_path=0.0,
-        **asdict(custom_sizes(start.sizes)),
-    )
-    facts = replace(facts, mean=start.mean or facts.mean, std=start.std or facts.std)
-    model = build_student(facts)
-    taken = start_from(model, facts, start)
-    if taken.new_heads:
-        raise Mismatch(
-            f"{options.run} does not answer with the classes of {table.name}",
-            expected=f"{len(table.class_names):,} classes, as in the images",
-            got="no head" if not start.count() else f"{start.count():,} classes",
-            cure="give images of its own classes, or fine-tune it with: deit-pipe train-student --init-from",
-        )
-    say(taken.lines)
-    return Measured(facts, model.to(device).eval(), split, table, options.run)
+    facts, model = from_weights(start, table.class_names, device, table.name)
+    return Measured(facts, model, split, table, options.run, train)
 
 
-def measured_images(options: EvaluateOptions, config: Mapping[str, Any]) -> tuple[str, SampleTable]:
-    """The images to measure on and the name of their split: the run's own, wherever they are now, or others.
+class LookedInto(NamedTuple):
+    """What was asked for beyond the accuracy of heads: lines, and keys of the JSON."""
 
-    Other images without a val or test split are used whole, as a folder of test images usually is.
+    lines: list[str]
+    data: dict[str, Any]
+
+
+def looked_into(options: EvaluateOptions, measured: Measured, group: Processes, workers: int) -> LookedInto:
+    """Accuracy by class, of neighbours and of a probe; speed.
 
     Raises:
-        Missing: no such split. Mismatch: the run's own images have changed, so that others would be held out.
+        UsageProblem: several processes, or images that are compared with themselves.
     """
-    choice = DataChoice.from_json(config.get("data_choice") or {"val_fraction": 0.0})
-    digest = config.get("samples_digest")
-    if options.data is None:
-        found = open_images(str(config.get("data") or "digits"), choice)
-        if digest not in (None, found.train.digest):
-            raise Mismatch(
-                f"the training images of {options.run} have changed: {found.data}",
-                details=[f"samples sha256  trained on {str(digest)[:12]}   now {found.train.digest[:12]}"],
-                cure="restore them, or name images to measure on with --data D",
+    by_class, by_vectors = options.per_class or options.csv, options.knn or options.linear_probe
+    lines: list[str] = []
+    data: dict[str, Any] = {}
+    if not (by_class or by_vectors or options.speed):
+        return LookedInto(lines, data)
+    if group.world > 1:
+        raise UsageProblem(
+            "only the heads are measured by several processes",
+            cure="leave out --per-class, --csv, --knn, --linear-probe and --speed, or start one process",
+        )
+    facts, model, split, table, _, train = measured
+    how: dict[str, Any] = {"batch_size": options.batch_size, "workers": workers}
+    if by_class:
+        counts = count_answers(model, facts, table, group.device, crop_ratio=options.eval_crop_ratio, **how)
+        data["per_class"] = plain(counts.rows())
+        data["confusion"] = plain(counts.pairs())
+        if options.csv:
+            Path(options.csv).write_text(pairs_csv(counts.pairs()), encoding="utf-8")
+        lines += per_class_lines(counts.rows()) if options.per_class else []
+        lines += [f"  rows {options.csv}"] if options.csv else []
+    if by_vectors:
+        if split == "train":
+            raise UsageProblem(
+                "the measured images are those that neighbours are looked for in",
+                cure="measure on others: --split val or --split test, of data that has them",
             )
-    else:
-        own = moved_images(options.data, choice, digest)
-        found = own or other_images(options.data, choice)
-        if own is None and options.split is None and found.val is None and found.test is None:
-            note(f"{options.data} has neither a val nor a test split: all of its images are used")
-            return "train", found.train
-    if config.get("val_data") and (options.data is None or own is not None):
-        found = with_other_validation(found, str(config["val_data"]))
-    return pick_split(found, options.split)
-
-
-def moved_images(data: str, choice: DataChoice, digest: str | None) -> DataSet | None:
-    """The run's own images at another place, opened as they were for training; None where these are others."""
-    if digest is None:  # a run of the version before it was recorded
-        return None
-    try:
-        found = open_data(data, choice)
-    except DeitPipeError:
-        return None
-    if found.train.digest != digest:
-        return None
-    say(found.lines)
-    return found
-
-
-def other_images(data: str, choice: DataChoice) -> DataSet:
-    """Other images, with the columns of the run's own where there are columns."""
-    columns = DataChoice(image_column=choice.image_column, label_column=choice.label_column, val_fraction=0.0)
-    try:
-        return open_images(data, columns)
-    except ChoiceError:
-        return open_images(data, DataChoice(val_fraction=0.0))
+        known, asked = (labelled_vectors(model, facts, one, group.device, **how) for one in (train, table))
+        classes = facts.num_classes
+        if options.knn:
+            data["knn"] = {"k": options.knn} | nearest_neighbours(known, asked, options.knn, classes)
+        if options.linear_probe:
+            fit = partial(logistic_regression, num_classes=classes)
+            data["linear_probe"] = linear_probe(known, asked, fit)
+        lines += vector_lines(data, len(known.labels))
+    if options.speed:
+        data["speed"] = speed_of(model, facts.image_size, group.device, options.batch_size)
+        lines += speed_lines(data["speed"])
+    return LookedInto(lines, data)

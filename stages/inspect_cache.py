@@ -33,6 +33,8 @@ def run(options: InspectCacheOptions) -> CommandResult:
     """One cell, one sample, a comparison, or the screen with whatever checks were asked for."""
     check_options(options)
     stored = StoredCache(options.cache)
+    if options.teacher:
+        stored.teacher(options.teacher)  # a name that is not there is refused, whatever is asked of it
     if options.upgrade or options.rebuild or options.zarr:
         from deit_pipe.stages.inspection.made_again import made_again
 

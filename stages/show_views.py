@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from deit_pipe.pipeline.cells import RenderedCells, render_cells
 from deit_pipe.pipeline.compose import compose
@@ -20,6 +20,7 @@ from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.opened.images import given_choice, open_images
 from deit_pipe.stages.opened.plain_views import default_image_size
 from deit_pipe.stages.options.show_views import ShowViewsOptions
+from deit_pipe.stages.pages.lettering import lettered
 
 SIDE = 224  # of a picture in the grid; small views are enlarged without smoothing
 MARGIN = 8
@@ -126,10 +127,11 @@ def tile_with_text(image: Image.Image, paragraphs: list[str]) -> Image.Image:
     scaled = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC if large else Image.Resampling.NEAREST)
     tile = Image.new("RGB", (SIDE, SIDE + TEXT_LINES * LINE + 4), "white")
     tile.paste(scaled)
-    pen, font = ImageDraw.Draw(tile), ImageFont.load_default(FONT_SIZE)
+    pen = ImageDraw.Draw(tile)
     wrapped = [line for paragraph in paragraphs for line in textwrap.wrap(paragraph, 36)]
     for row, line in enumerate(wrapped[:TEXT_LINES]):
-        pen.text((0, SIDE + 4 + row * LINE), line, fill="black", font=font)
+        words, font = lettered(line, FONT_SIZE)
+        pen.text((0, SIDE + 4 + row * LINE), words, fill="black", font=font)
     return tile
 
 

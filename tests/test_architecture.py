@@ -113,6 +113,8 @@ ROOMS = {
     "training": {"console", "machine", "networks", "opened", "options"},
     "measuring": {"console", "machine", "networks", "opened", "options", "teaching", "training"},
     "inspection": {"console", "machine", "networks", "opened", "options"},
+    "exporting": {"console", "networks", "opened", "options"},
+    "answering": {"console", "machine", "networks", "opened", "options", "training"},
     "comparing": {"console", "machine", "networks", "opened", "options"},
     "checking": {"console", "machine", "opened", "options"},
     "face": {"console", "machine", "networks", "opened", "options", "training"},

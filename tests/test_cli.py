@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -410,3 +413,35 @@ def test_estimate_writes_nothing_and_says_views_time_bytes_and_disk(made: dict[s
     assert data["seconds"] > 0
     assert data["free_bytes"] > 0
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train-student", "--bogus", "3"], "No such option"),
+        (["predict"], "Missing argument"),
+        (["train-student", "--set", "bogus=3"], "bogus"),
+    ],
+)
+def test_what_cannot_be_parsed_is_an_object_under_json(words: list[str], says: str) -> None:
+    done = CliRunner().invoke(main, [*words, "--json"])
+    assert done.exit_code == 2
+    error = json.loads(done.stdout)["error"]
+    assert says.lower() in error["what"].lower()
+    assert error["exit_code"] == 2
+    assert CliRunner().invoke(main, words).stdout == ""
+
+
+def test_a_terminal_that_lacks_letters_gets_their_numbers(tmp_path: Path) -> None:
+    program = (
+        "from deit_pipe.stages.console.result import CommandResult\n"
+        "from deit_pipe.stages.console.shown import open_streams, tell, write_result\n"
+        "from rich.text import Text\n"
+        "open_streams()\ntell('n\\u00f6te \\u732b')\n"
+        "write_result(CommandResult('caf\\u00e9 \\u2588'), as_json=False)\n"
+        "write_result(CommandResult(Text('\\u2588 rich')), as_json=False)\n"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, timeout=60, check=True)
+    assert done.stdout.decode("cp1252").splitlines() == ["café \\u2588", "\\u2588 rich"]
+    assert done.stderr.decode("cp1252").splitlines() == ["nöte \\u732b"]

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import timm
 import torch
+from answering_fakes import write_student
 from stage_fakes import cache_options, write_idx
 
-from deit_pipe.stages import cache_teacher
+from deit_pipe.stages import cache_teacher, features
+from deit_pipe.stages.options.use.features import FeaturesOptions
 
 MODEL = "deit_tiny_distilled_patch16_224"
 README = Path(__file__).parent.parent / "README.md"
@@ -50,3 +52,16 @@ def test_it_runs_and_trains(heading: str, place: Path, monkeypatch: pytest.Monke
     moved = [name for name, value in fresh.items() if not torch.equal(value, trained[name])]
     assert {"head.weight", "head_dist.weight", "dist_token"} <= set(moved)
     assert all(bool(torch.isfinite(value).all()) for value in trained.values())
+
+
+def test_the_search_finds_a_picture_itself_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "student").mkdir()
+    run = write_student(place / "student", tuple("0123"))
+    out = str(place / "photos.parquet")
+    features.run(FeaturesOptions(run=str(run), data=str(place / "data"), out=out, device="cpu", workers=0))
+    monkeypatch.chdir(place)
+    names: dict[str, Any] = {}
+    exec(compile(snippet("Search by picture"), "README.md, Search by picture", "exec"), names)
+    found = names["found"]
+    assert len(set(found)) == 5
+    assert found[0] == names["table"]["key"][0].as_py()

@@ -87,6 +87,9 @@ def open_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (open to the end)
+        stream: Any = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):  # a terminal or pipe that is not UTF-8 gets \u2588 for what it lacks
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _print_rich(text: Any) -> None:

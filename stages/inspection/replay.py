@@ -3,6 +3,7 @@
 Shapes: B cells of a batch.
 """
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -52,7 +53,11 @@ def replay(
     batches = list(chosen_cells(asked, teachers, views.plan))
     total = sum(len(cells.slots) for cells in batches)
     if not total:
-        raise Missing(f"no committed block among the cells {asked!r}", cure="make them with: deit-pipe cache-teacher")
+        place, name = shlex.quote(stored.path), shlex.quote(teachers[0].identity.name)
+        raise Missing(
+            f"no committed block among the cells {asked!r}",
+            cure=f"make them with: deit-pipe cache-teacher --cache {place} --teacher {name}",
+        )
     started, causes, different = time.perf_counter(), Causes(), 0
     examples: list[DifferingView] = []
     files = EncodedFiles(stored, views.table)
@@ -140,7 +145,7 @@ def chosen_cells(asked: str, teachers: Sequence[CachedArrays], plan: ViewPlan) -
     elif asked.isdecimal() and int(asked) > 0:
         wanted = _random_cells(int(asked), there)
     else:
-        wanted = _range_of(asked, there)
+        wanted = _range_of(asked, there, plan.num_slots)
     size = max(BATCH // plan.mix_group, 1) * plan.mix_group
     for epoch, mask in sorted(wanted.items()):
         groups = np.unique(np.flatnonzero(mask) // plan.mix_group)
@@ -175,11 +180,18 @@ def _random_cells(count: int, there: Mapping[int, NDArray[np.bool_]]) -> dict[in
     return wanted
 
 
-def _range_of(asked: str, there: Mapping[int, NDArray[np.bool_]]) -> dict[int, NDArray[np.bool_]]:
+def _range_of(asked: str, there: Mapping[int, NDArray[np.bool_]], slots: int) -> dict[int, NDArray[np.bool_]]:
     epoch, first, last = parse_cells(asked, "--replay")
-    mask = np.zeros_like(there[epoch]) if epoch in there else np.zeros(0, np.bool_)
+    if epoch not in there or first >= slots:
+        raise UsageProblem(
+            f"--replay {asked}: the cache has no such cell",
+            expected=f"an epoch from 0 to {len(there) - 1}, a slot from 0 to {slots - 1}",
+            got=f"epoch {epoch}, slot {first}",
+            cure=f"give for example --replay 0/0-{min(255, slots - 1)}",
+        )
+    mask = np.zeros_like(there[epoch])
     mask[first : last + 1] = True
-    return {epoch: mask & there[epoch]} if epoch in there else {}
+    return {epoch: mask & there[epoch]}
 
 
 def parse_cells(text: str, option: str) -> tuple[int, int, int]:

@@ -1,6 +1,7 @@
 """DeiT as Hugging Face keeps it: what its config says, its weights under timm's names; without transformers."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ WHOLE = {
     "layernorm.bias": "norm.bias",
 }
 HEADS = {"cls_classifier": "head", "classifier": "head", "distillation_classifier": "head_dist"}
+QKV = ("query", "key", "value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ class DeitConfig:
         num_classes: C.
         class_names: in the order of its outputs, where they are names of its own.
         mean: normalisation, RGB, 0..1 units, where it is said; `std` likewise.
+        crop_ratio: side of the image / what the short side is resized to, where it is said.
     """
 
     model: str
@@ -60,6 +63,7 @@ class DeitConfig:
     class_names: tuple[str, ...] | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    crop_ratio: float | None
 
 
 def read_config(folder: Path) -> DeitConfig | None:
@@ -98,6 +102,7 @@ def read_config(folder: Path) -> DeitConfig | None:
             class_names=None if names is None or count == IMAGENET or names[0] == "LABEL_0" else names,
             mean=tuple(pixels["image_mean"]) if pixels.get("image_mean") else None,
             std=tuple(pixels["image_std"]) if pixels.get("image_std") else None,
+            crop_ratio=_crop_ratio(pixels),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Corrupt(
@@ -105,6 +110,16 @@ def read_config(folder: Path) -> DeitConfig | None:
             expected="what transformers write for DeiT",
             cure="fetch the folder again",
         ) from error
+
+
+def _crop_ratio(pixels: Mapping[str, Any]) -> float | None:
+    """Of a processor that resizes the short side and cuts out the centre; None of any other."""
+    resized, cut = pixels.get("size"), pixels.get("crop_size")
+    if not (isinstance(resized, dict) and isinstance(cut, dict) and resized.get("shortest_edge") and cut.get("height")):
+        return None
+    side, short = int(cut["height"]), int(resized["shortest_edge"])
+    ratio = side / short
+    return min(1.0, ratio if int(side / ratio) == short else math.nextafter(ratio, 0.0))  # 9 / (9 / 14) is below 14
 
 
 def _network(folder: Path, said: Mapping[str, Any]) -> tuple[str, dict[str, int]]:
@@ -159,7 +174,36 @@ def _add_of_block(found: dict[str, Tensor], plain: Mapping[str, Tensor], number:
     if module in BLOCK:
         found[f"blocks.{number}.{BLOCK[module]}.{kind}"] = value
         return
-    names = [f"encoder.layer.{number}.attention.attention.{one}.{kind}" for one in ("query", "key", "value")]
+    names = [f"encoder.layer.{number}.attention.attention.{one}.{kind}" for one in QKV]
     if f"encoder.layer.{number}.{part}" not in names or not all(name in plain for name in names):
         raise Mismatch(f"encoder.layer.{number}.{part} has no place in DeiT", cure="give a folder of DeiT")
     found[f"blocks.{number}.attn.qkv.{kind}"] = torch.cat([plain[name] for name in names])
+
+
+def in_their_names(state: Mapping[str, Tensor], *, two_heads: bool) -> dict[str, Tensor]:
+    """Timm's state dict under the names of transformers: inverse of `read_hugging_face`.
+
+    Args:
+        state: of a DeiT.
+        two_heads: whether it has a distillation token; without, it is their ViT.
+    """
+    body = "deit" if two_heads else "vit"
+    whole = {ours: theirs for theirs, ours in WHOLE.items()}
+    block = {ours: theirs for theirs, ours in BLOCK.items()}
+    head = {"head": "cls_classifier" if two_heads else "classifier", "head_dist": "distillation_classifier"}
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        module, _, kind = name.rpartition(".")
+        if name in whole:
+            found[f"{body}.{whole[name]}"] = value
+        elif module in head:
+            found[f"{head[module]}.{kind}"] = value
+        else:
+            _, number, part = module.split(".", 2)
+            layer = f"{body}.encoder.layer.{number}"
+            if part == "attn.qkv":
+                for one, rows in zip(QKV, value.chunk(3), strict=True):
+                    found[f"{layer}.attention.attention.{one}.{kind}"] = rows.clone()
+            else:
+                found[f"{layer}.{block[part]}.{kind}"] = value
+    return found

@@ -1,8 +1,8 @@
 """Where a student starts from: a run, an export, a weights file, a Hugging Face folder, or timm's published weights."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from torch import Tensor
 from deit_pipe.stages.console.errors import Corrupt, Missing, UsageProblem
 from deit_pipe.stages.networks.custom_student import CUSTOM, is_custom
 from deit_pipe.stages.networks.file_names import STUDENT_FACTS, STUDENT_WEIGHTS
-from deit_pipe.stages.networks.hugging_face import DeitConfig, read_config, read_hugging_face
+from deit_pipe.stages.networks.hugging_face import PROCESSOR, DeitConfig, read_config, read_hugging_face
 from deit_pipe.stages.networks.student import StudentFacts, read_facts, read_student
-from deit_pipe.stages.networks.sums import check_beside
+from deit_pipe.stages.networks.sums import check_beside, check_sums, read_sums
 from deit_pipe.stages.networks.weights import PUBLISHED_TAGS, hub_weights, read_weights, resolve_tag
 
 PRETRAINED = "pretrained"
@@ -38,6 +38,7 @@ class StartingWeights:
         class_names: in the order of its outputs, where known.
         num_classes: C, where it is known before they are read.
         mean: normalisation they were trained with, where another than the model's is known; `std` likewise.
+        crop_ratio: of the images they were measured on, where an export says it.
         read: gives the state dict under timm's names.
     """
 
@@ -51,6 +52,7 @@ class StartingWeights:
     num_classes: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    crop_ratio: float | None = None
 
     def knows(self, class_names: tuple[str, ...]) -> bool:
         """Whether its heads answer with these classes; where it names none, as many are taken to be these."""
@@ -98,6 +100,7 @@ def head_rows(state: Mapping[str, Tensor]) -> int | None:
 
 def _folder(folder: Path) -> StartingWeights:
     exported = _exported(folder)
+    _check_export(folder, [TIMM_WEIGHTS])
     if exported is not None:
         return _export(str(folder), *exported)
     config = read_config(folder)
@@ -118,11 +121,17 @@ def _run(folder: Path, facts: StudentFacts, source: Path | None = None) -> Start
         num_classes=facts.num_classes,
         mean=facts.mean,
         std=facts.std,
+        crop_ratio=facts.crop_ratio,
     )
 
 
 def _exported(folder: Path) -> tuple[dict[str, Any], Path] | None:
-    """What an export says of itself, and its weights; None where the folder is none."""
+    """What an export says of itself, and its weights; None where the folder is none.
+
+    Raises:
+        Corrupt: what it says is not what was written.
+    """
+    _check_export(folder, [TIMM_CONFIG, PROCESSOR])
     for description, weights in ((STUDENT_FACTS, STUDENT_WEIGHTS), (TIMM_CONFIG, TIMM_WEIGHTS)):
         said = _json(folder / description)
         if said is not None and "architecture" in said:
@@ -130,31 +139,39 @@ def _exported(folder: Path) -> tuple[dict[str, Any], Path] | None:
     return None
 
 
+def _check_export(folder: Path, names: Sequence[str]) -> None:
+    """Refuse files of an exported folder that are not what was written; a run, or another's folder, is left alone."""
+    sums = read_sums(folder) or {}
+    if TIMM_WEIGHTS in sums:
+        check_sums(folder, [name for name in names if name in sums])
+
+
 def _export(source: str, said: dict[str, Any], weights: Path) -> StartingWeights:
     if not weights.is_file():
         raise Missing(f"{source} holds no weights: {weights.name} is not there", cure="export it again")
     check_beside(weights)
-    model = str(said["architecture"])
-    settings = dict(said.get("model_args") or {})
-    custom = model == "VisionTransformerDistilled"
-    names = said.get("class_names") or said.get("label_names")
     try:
-        sizes = (
-            {name: int(settings[name]) for name in ("patch_size", "embed_dim", "depth", "num_heads")} if custom else {}
-        )
-        size = settings.get("img_size", said.get("image_size"))
+        model, settings = str(said["architecture"]), dict(said.get("model_args") or {})
+        # timm's folders keep these apart; an export of an earlier version was a file with all of it in one
+        pixels = {**said, **dict(said.get("pretrained_cfg") or {})}
+        # one of timm's distilled ones with sizes of its own
+        custom = model == "VisionTransformerDistilled" or (model == USUAL and set(SIZES) <= settings.keys())
+        names = said.get("class_names") or said.get("label_names")
+        size = settings.get("img_size") or said.get("image_size") or (pixels.get("input_size") or [None])[-1]
         classes = settings.get("num_classes", said.get("num_classes"))
+        ratio = pixels.get("crop_ratio") or pixels.get("crop_pct")
         return StartingWeights(
             source=source,
             tag=f"export, {CUSTOM if custom else model}",
             model=CUSTOM if custom else model,
             read=lambda: read_weights(weights),
-            sizes=sizes,
+            sizes={name: int(settings[name]) for name in SIZES} if custom else {},
             image_size=None if size is None else int(size),
             class_names=tuple(map(str, names)) if names else None,
             num_classes=None if classes is None else int(classes),
-            mean=tuple(said["mean"]) if said.get("mean") else None,
-            std=tuple(said["std"]) if said.get("std") else None,
+            mean=tuple(pixels["mean"]) if pixels.get("mean") else None,
+            std=tuple(pixels["std"]) if pixels.get("std") else None,
+            crop_ratio=None if ratio is None else float(ratio),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Corrupt(
@@ -176,11 +193,14 @@ def _hugging_face(folder: Path, config: DeitConfig) -> StartingWeights:
         num_classes=config.num_classes,
         mean=config.mean,
         std=config.std,
+        crop_ratio=config.crop_ratio,
     )
 
 
 def _file(path: Path, student: str | None) -> StartingWeights:
     """A weights file; what lies beside it may say whose it is, else its name, else `--student`."""
+    if path.name == TIMM_WEIGHTS and not is_run(str(path.parent)):  # of an export, or of Hugging Face's
+        return replace(_folder(path.parent), source=str(path))
     beside = path.with_suffix(".json")
     said = _json(beside)
     if said is not None and "architecture" in said:

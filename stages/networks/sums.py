@@ -163,14 +163,6 @@ def check_sums(folder: Path, names: Collection[str], cure: Callable[[str], str] 
             )
 
 
-def write_beside(file: Path, others: Iterable[Path] = ()) -> Path:
-    """Write `FILE.sums`, which vouches for an exported file and others beside it; its path."""
-    path = file.with_name(f"{file.name}.sums")
-    write_partial(path, sums_text({one.name: file_sha256(one) for one in (file, *others)}).encode())
-    replace_durably(path)
-    return path
-
-
 def check_beside(file: Path) -> None:
     """Refuse an exported file, or what describes it, that is not what was written, where `FILE.sums` says what was.
 

@@ -44,6 +44,19 @@ class OptionsCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse; then `--set` and what deit-pipe.toml says of its keys become values like all others."""
+        as_json = "--json" in args
+        try:
+            return self._parsed(ctx, args)
+        except click.UsageError as error:
+            if as_json and not ctx.resilient_parsing:
+                from deit_pipe.stages.console.result import CommandResult
+                from deit_pipe.stages.console.shown import write_result
+
+                problem = UsageProblem(error.format_message())
+                write_result(CommandResult("", {"error": problem.to_json()}), as_json=True)
+            raise
+
+    def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             rest = super().parse_args(ctx, args)
         except click.NoSuchOption as error:

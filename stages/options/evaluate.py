@@ -12,13 +12,16 @@ class EvaluateOptions(CheckedOptions):
     Fused by the mean of logits (what timm and the official code do) and by the sum of softmaxes (what the paper says).
     Images without a label are skipped. Published weights, and a run that started from other weights, are measured at
     both published crop ratios, 0.875 and 1, unless one is asked for. In --json, top5 is null where there are no more
-    than 5 classes, and by_crop_ratio where one ratio was measured.
+    than 5 classes, and by_crop_ratio where one ratio was measured. per_class and confusion are there with --per-class
+    or --csv, knn, linear_probe and speed with these options. Neighbours and probe compare the student's vectors (see
+    deit-pipe features) with those of the training images.
 
     Examples:
       deit-pipe evaluate ./student-run
       deit-pipe evaluate runs/ti --split test
       deit-pipe evaluate runs/ti --data imagenet/val --device cuda --json
       deit-pipe evaluate runs/ti --teacher-weights teacher-run
+      deit-pipe evaluate runs/ti --per-class --csv confusion.csv --knn 20 --speed
       deit-pipe evaluate deit_small_distilled_patch16_224 --data imagenet/ --device cuda
     """
 
@@ -43,6 +46,15 @@ class EvaluateOptions(CheckedOptions):
         metavar="DIR",
     )
     eval_crop_ratio: float | None = option(None, "Crop ratio.  [default: the run's]", minimum=0.1, maximum=1.0)
+    per_class: bool = option(False, "Accuracy of every class, and what it is taken for.")
+    csv: str | None = option(
+        None, "Write how often each class is taken for each: class, said, images.", metavar="FILE.csv"
+    )
+    knn: int | None = option(
+        None, "Also the accuracy of the K nearest training images (cosine).", metavar="K", minimum=1
+    )
+    linear_probe: bool = option(False, "Also the accuracy of a linear classifier fitted to the training images.")
+    speed: bool = option(False, "Also milliseconds for one image, images a second, multiply-adds, bytes.")
     batch_size: int = option(128, "Images at once.", minimum=1)
     workers: int | None = option(None, "Processes that decode.  [default: one per core, at most 16]", minimum=0)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from deit_pipe.pipeline.compose import compose, normalise
 from deit_pipe.pipeline.loader import load_views
@@ -16,9 +16,10 @@ from deit_pipe.stages.networks.teacher import load_teacher
 from deit_pipe.stages.networks.two_heads import heads
 from deit_pipe.stages.networks.weights import read_teacher_run
 from deit_pipe.stages.opened.plain_views import eval_plan, eval_recipe
+from deit_pipe.stages.pages.lettering import lettered
 
 COLUMNS, ROWS = 10, 5
-TILE, CAPTION, MARGIN = 96, 50, 6
+TILE, CAPTION, MARGIN, FONT = 96, 50, 6, 13
 GOOD, BAD, INK = (20, 110, 50), (185, 25, 25), (60, 60, 60)
 
 
@@ -60,11 +61,12 @@ def _sheet(pixels: np.ndarray, captions: Sequence[tuple[tuple[str, bool], ...]])
     wide, high = TILE + MARGIN, TILE + CAPTION + MARGIN
     rows = -(-len(pixels) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * wide + MARGIN, rows * high + MARGIN), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    pen = ImageDraw.Draw(sheet)
     for place, (image, lines) in enumerate(zip(pixels, captions, strict=True)):
         x, y = MARGIN + place % COLUMNS * wide, MARGIN + place // COLUMNS * high
         sheet.paste(Image.fromarray(image).resize((TILE, TILE), Image.Resampling.NEAREST), (x, y))
         for line, (title, (text, right)) in enumerate(zip(("student", "true", "teacher"), lines, strict=True)):
             colour = INK if title == "true" else GOOD if right else BAD
-            pen.text((x, y + TILE + 1 + 16 * line), f"{title} {text[:12]}", fill=colour, font=font)
+            words, font = lettered(f"{title} {text[:12]}", FONT)
+            pen.text((x, y + TILE + 1 + 16 * line), words, fill=colour, font=font)
     return sheet

@@ -49,7 +49,7 @@ def chart_card(
         return Card(title, "nothing recorded yet")
     values = [y for one in series for _, y in one.points]
     words = f"{title}: {min(values):.4g} to {max(values):.4g}"
-    names = {one.name: one.style.removesuffix(" dashed") for one in series}
+    names = {one.name: one.style.removesuffix(" dashed") if len(runs) > 1 else one.style for one in series}
     entries = list(names.items()) if len(names) > 1 else []
     if len(runs) > 1:
         shade = next(iter(names.values())) if len(names) == 1 else "plain"
@@ -65,6 +65,7 @@ def top1_points(head: str) -> Callable[[Run], Points]:
 def heads_card(runs: Sequence[Run]) -> Card:
     """Top-1 of every head."""
     series = [one for head, words, style in HEADS for one in curves_of(runs, top1_points(head), words, style)]
+    series += levels(runs)
     number = percent_format([y for one in series for _, y in one.points])
     return chart_card(
         "Accuracy of the heads",
@@ -76,6 +77,19 @@ def heads_card(runs: Sequence[Run]) -> Card:
         number,
         UNIT,
     )
+
+
+def levels(runs: Sequence[Run]) -> list[Series]:
+    """Lines at the teacher's accuracy and at chance, where a finished run says them; two runs may differ in both."""
+    if len(runs) != 1 or not runs[0].epochs:
+        return []
+    ends = (1, runs[0].epochs[-1].epoch + 1)
+    found = []
+    for key, words, style in (("teacher_top1", "teacher", "plain"), ("chance", "chance", "plain dashed")):
+        share = runs[0].result.get(key)
+        if isinstance(share, float) and ends[1] > 1:
+            found.append(Series(words, style, [(epoch, share) for epoch in ends]))
+    return found
 
 
 def loss_card(runs: Sequence[Run]) -> Card:

@@ -108,6 +108,7 @@ class RunFacts(Facts):
         best: of that answer; None before the first evaluation.
         last: the last epoch's numbers, with the last evaluation as `val`, as recorded.
         views_per_second, data_wait, target_wait: median; shares of a step's time.
+        seconds: time of its steps, without evaluation; None where it is not recorded.
         finished: whether it ended.
         test: scores of the test images, as recorded, where nothing was selected.
     """
@@ -121,6 +122,7 @@ class RunFacts(Facts):
     views_per_second: float | None
     data_wait: float | None
     target_wait: float | None
+    seconds: float | None
     finished: bool
     test: Mapping[str, Any]
 
@@ -174,6 +176,14 @@ class Run:
         rates = [line.views_per_second for line in self.steps if line.views_per_second is not None]
         return statistics.median(rates) if rates else None
 
+    def seconds(self) -> float | None:
+        """Time of all recorded steps; a line says the mean of its stretch. Evaluation and start-up are not in it."""
+        before = [0, *(line.step for line in self.steps)]
+        stretches = [
+            sum(line.waits.values()) * (line.step - last) for line, last in zip(self.steps, before, strict=False)
+        ]
+        return sum(stretches) if any(stretches) else None
+
     def facts(self) -> RunFacts:
         """The numbers of the page."""
         last = self.epochs[-1] if self.epochs else None
@@ -187,6 +197,7 @@ class Run:
             views_per_second=self.speed(),
             data_wait=self.share(WAITS[0]),
             target_wait=self.share(WAITS[1]),
+            seconds=self.seconds(),
             finished=bool(self.result),
             test=self.test_scores(),
         )

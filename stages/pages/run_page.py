@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deit_pipe.stages.console.words import number
+from deit_pipe.stages.console.words import human_duration, number
 from deit_pipe.stages.pages.parts import Card, Column, Fold, Table, Tile, percent
 from deit_pipe.stages.pages.run_charts import (
     HEADS,
@@ -66,6 +66,12 @@ def tiles(one: Run) -> list[Tile]:
             entries.append(Tile(number(scores[head] * 100), "%", f"{words}, last evaluation"))
         if head in tested:
             entries.append(Tile(number(tested[head] * 100), "%", f"{words}, test images"))
+    for key, words in (("teacher_top1", "the teacher"), ("chance", "chance")):
+        share = one.result.get(key)
+        if isinstance(share, float):
+            entries.append(Tile(number(share * 100), "%", words))
+    if (seconds := one.seconds()) is not None:
+        entries.append(Tile(human_duration(seconds), "", "training steps, without evaluation"))
     if (speed := one.speed()) is not None:
         entries.append(Tile(f"{speed:,.0f}", "/s", "views, median"))
     if (wait := one.share(WAITS[0])) is not None:

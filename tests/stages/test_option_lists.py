@@ -54,8 +54,17 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "val-split views",
         "",
     ),
+    "predict": (
+        "batch-size csv device json picture student top-k weights",
+        "",
+    ),
+    "features": (
+        "batch-size device json out split student weights workers",
+        "",
+    ),
     "evaluate": (
-        "batch-size data device eval-crop-ratio json split student teacher-weights weights workers",
+        "batch-size csv data device eval-crop-ratio json knn linear-probe per-class speed split student "
+        "teacher-weights weights workers",
         "",
     ),
     "export": (

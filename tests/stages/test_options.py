@@ -98,7 +98,8 @@ def test_every_options_class_checks_itself_and_every_float_refuses_what_is_not_f
     options = _resolve(name)
     assert issubclass(options, CheckedOptions)
     annotations = typing.get_type_hints(options)
-    needed = {field.name: "x" for field in dataclasses.fields(options) if field.default is dataclasses.MISSING}
+    missing = [field.name for field in dataclasses.fields(options) if field.default is dataclasses.MISSING]
+    needed = {name: ("x",) if annotations[name] == tuple[str, ...] else "x" for name in missing}
     options(**needed)
     for field in dataclasses.fields(options):
         kind = value_type(annotations[field.name])

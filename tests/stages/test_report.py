@@ -114,3 +114,18 @@ def test_the_weights_that_count_are_shown(select: str, best: tuple[float, int], 
     page = Reader((folder / "report.html").read_text(encoding="utf-8"))
     assert f"{100 * best[0]:.2f} % best top-1, fused, after epoch {best[1] + 1}" in page.text
     assert ("93.00 %" in page.text) == (select == "ema")
+
+
+def test_teacher_chance_and_time_are_on_the_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / "result.json").write_text(json.dumps({"answer": "fused", "teacher_top1": 0.875, "chance": 0.25}))
+    result = run(RunReportOptions(run=str(folder)))
+    assert result.data["run"]["seconds"] == pytest.approx(120 * 0.5)
+    page = Reader((folder / "report.html").read_text(encoding="utf-8"))
+    assert "87.50 % the teacher" in page.text
+    assert "25.00 % chance" in page.text
+    assert "1 min 0 s training steps, without evaluation" in page.text
+    lines = [a["class"] for tag, a in page.tags if tag == "polyline"]
+    assert [line for line in lines if "plain" in (line or "")] == ["curve plain", "curve plain dashed"]
+    again = run(RunReportOptions(run=str(write_run(tmp_path / "going", 2, result=False))))
+    assert again.data["run"]["seconds"] == pytest.approx(40 * 0.5)

@@ -90,7 +90,7 @@ COMMANDS: dict[str, list[str]] = {
         *["train-teacher", "--teacher", "test_resnet", "--data", "{data}", "--out", "{place}/t", "--init", "scratch"],
         *["--epochs", "1", *QUICK],
     ],
-    "export": ["export", "{run}", "--out", "{place}/s.safetensors"],
+    "export": ["export", "{run}", "--out", "{place}/s"],
     "compare": ["compare", "{run}", "--csv", "{place}/rows.csv"],
     "report": ["report", "{run}", "--out", "{place}/page.html"],
     "show-views": ["show-views", "{data}", "--out", "{place}/views.png"],

@@ -6,6 +6,7 @@ from inspect_fakes import BASIC, MIXED, Made, make_cache, write_images
 from PIL import Image, ImageOps
 from store_fakes import flip_bit
 
+from deit_pipe import DeitPipeError
 from deit_pipe.pipeline import render
 from deit_pipe.stages.console.errors import Missing, UsageProblem
 from deit_pipe.stages.inspect_cache import run
@@ -49,7 +50,8 @@ def test_replay_of_a_range_takes_its_groups(mixed: Made) -> None:
     arrays = [CachedArrays(str(mixed.cache), "known")]
     (cells,) = chosen_cells("1/5-9", arrays, mixed.views.plan)
     assert (cells.epoch, cells.slots.tolist()) == (1, list(range(4, 12)))
-    assert list(chosen_cells("7/0-5", arrays, mixed.views.plan)) == []
+    with pytest.raises(UsageProblem):
+        list(chosen_cells("7/0-5", arrays, mixed.views.plan))
 
 
 def test_replay_of_a_partial_cache_checks_what_is_there(tmp_path: Path) -> None:
@@ -138,3 +140,19 @@ def test_arrays_read_by_block_equal_what_was_written(tmp_path: Path) -> None:
     assert arrays.rows("teacher_label", 2, slots).tolist() == made.logits[2].argmax(axis=1)[slots].tolist()
     targets = arrays.targets(2, slots)
     np.testing.assert_array_equal(targets.logits, made.logits[2][slots].astype(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize(("asked", "got"), [("99/0-5", "epoch 99, slot 0"), ("1/64", "epoch 1, slot 64")])
+def test_cells_that_the_cache_cannot_have_are_no_missing_blocks(asked: str, got: str, mixed: Made) -> None:
+    with pytest.raises(UsageProblem, match="the cache has no such cell") as error:
+        replayed(mixed, asked)
+    assert error.value.expected == "an epoch from 0 to 1, a slot from 0 to 63"
+    assert error.value.got == got
+    assert "cache-teacher" not in str(error.value)
+
+
+def test_an_unknown_teacher_is_refused_whatever_is_asked(mixed: Made) -> None:
+    for asked in ({}, {"replay": "3"}, {"cell": "0/3"}):
+        with pytest.raises(DeitPipeError, match="no teacher 'unknown'") as error:
+            run(InspectCacheOptions(cache=str(mixed.cache), teacher="unknown", **asked))
+        assert "teachers here: known" in str(error.value)

@@ -168,3 +168,14 @@ def test_foreign_and_missing_weights_are_named(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(DeitPipeError, match="holds no weights"):
         find_start(str(folder)).read()
+
+
+@pytest.mark.parametrize(("side", "short"), [(224, 256), (9, 14), (48, 60), (32, 32), (384, 438)])
+def test_the_processors_sizes_are_the_crop_ratio(side: int, short: int, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "hf", small(), 24, 2, 3)
+    assert find_start(str(folder)).crop_ratio is None
+    said = {"size": {"shortest_edge": short}, "crop_size": {"height": side, "width": side}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    ratio = find_start(str(folder)).crop_ratio
+    assert ratio is not None
+    assert int(side / ratio) == short

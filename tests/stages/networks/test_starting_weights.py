@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from deit_pipe.stages import cache_teacher, evaluate, export, train_student
 from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
 from deit_pipe.stages.networks.adapted_weights import start_from
 from deit_pipe.stages.networks.starting_weights import find_start, is_run
-from deit_pipe.stages.networks.student import StudentFacts, build_student, describe_student
+from deit_pipe.stages.networks.student import StudentFacts, build_student, describe_student, read_facts
 from deit_pipe.stages.networks.weights import digest
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.options.export import ExportOptions
@@ -191,20 +192,36 @@ def test_names_that_are_nothing(name: str, student: str | None, kind: type[DeitP
 
 @pytest.fixture(scope="module")
 def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run with both kinds of files of its export."""
+    """A finished run, its export for timm, and one as version 0.2 wrote it: a file with a description beside it."""
     folder = tmp_path_factory.mktemp("run") / "run"
     train_student.run(student_options(cache, folder))
     export.run(ExportOptions(run=str(folder)))
+    facts = read_facts(folder)
+    said = {
+        "architecture": "VisionTransformerDistilled",
+        "model_args": {"num_classes": facts.num_classes, "img_size": facts.image_size, **facts.sizes},
+        "class_names": facts.class_names,
+        "mean": facts.mean,
+        "std": facts.std,
+        "crop_ratio": facts.crop_ratio,
+    }
+    (folder / "old").mkdir()
+    (folder / "old" / "student.json").write_text(json.dumps(said))
+    shutil.copy(folder / "student.safetensors", folder / "old")
     return folder
 
 
 @pytest.mark.parametrize(
-    "place", ["", "student.safetensors", "best.safetensors", "export", "export/student.safetensors"]
+    "place",
+    [
+        *("", "student.safetensors", "best.safetensors", "old", "old/student.safetensors"),
+        *("export/timm", "export/timm/model.safetensors"),
+    ],
 )
 def test_a_run_its_files_and_its_export_give_its_student(
     place: str, run: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source, of_export = run / place, place.startswith("export")
+    source, of_export = run / place, place.startswith(("old", "export"))
     kept = load_file(run / ("best.safetensors" if place == "best.safetensors" else "student.safetensors"))
     train_student.run(student_options(cache, tmp_path / "second", init_from=str(source), **STILL))
     ended = load_file(tmp_path / "second" / "student.safetensors")
@@ -218,7 +235,7 @@ def test_a_run_its_files_and_its_export_give_its_student(
 
 def test_other_weights_under_the_same_name_are_another_run(cache: Path, run: Path, tmp_path: Path) -> None:
     source = tmp_path / "student.safetensors"
-    (tmp_path / "student.json").write_bytes((run / "export" / "student.json").read_bytes())
+    (tmp_path / "student.json").write_bytes((run / "old" / "student.json").read_bytes())
     state = load_file(run / "student.safetensors")
     save_file(state, source)
     options = student_options(cache, tmp_path / "second", init_from=str(source), **STILL)
@@ -229,7 +246,7 @@ def test_other_weights_under_the_same_name_are_another_run(cache: Path, run: Pat
         train_student.run(options)
 
 
-@pytest.mark.parametrize("place", ["export", "export/student.safetensors"])
+@pytest.mark.parametrize("place", ["old/student.safetensors", "export/timm"])
 def test_evaluate_takes_the_same_names(place: str, run: Path, data: Path) -> None:
     own = evaluate.run(EvaluateOptions(run=str(run), device="cpu", workers=0)).data
     other = EvaluateOptions(run=str(run / place), data=str(data), device="cpu", workers=0, split="test")
@@ -240,7 +257,7 @@ def test_evaluate_takes_the_same_names(place: str, run: Path, data: Path) -> Non
 
 def test_evaluate_needs_images_for_weights_that_are_no_runs(run: Path) -> None:
     with pytest.raises(UsageProblem, match="nothing says which images") as error:
-        evaluate.run(EvaluateOptions(run=str(run / "export"), device="cpu"))
+        evaluate.run(EvaluateOptions(run=str(run / "export/timm"), device="cpu"))
     assert "--data" in str(error.value)
 
 
@@ -254,7 +271,9 @@ def test_a_folder_is_a_run_unless_it_is_something_else(run: Path, tmp_path: Path
     (tmp_path / "hf").mkdir()
     (tmp_path / "hf" / "config.json").write_text('{"model_type": "deit"}')
     (tmp_path / "begun").mkdir()
-    assert [is_run(str(place)) for place in (run, run / "export", tmp_path / "begun", run / "student.safetensors")] == [
+    assert [
+        is_run(str(place)) for place in (run, run / "export/timm", tmp_path / "begun", run / "student.safetensors")
+    ] == [
         True,
         False,
         True,
@@ -287,7 +306,7 @@ def test_as_many_other_classes_get_new_heads(run: Path) -> None:
     described = describe_student(
         "custom", image_size=32, class_names=tuple("wxyz"), crop_ratio=1.0, drop_path=0.0, width=16, depth=2, heads=2
     )
-    new, said = loaded(str(run / "export"), described)
+    new, said = loaded(str(run / "export/timm"), described)
     old = load_file(run / "student.safetensors")
     assert not torch.equal(new["head.weight"], old["head.weight"])
     assert torch.equal(new["blocks.1.mlp.fc1.weight"], old["blocks.1.mlp.fc1.weight"])

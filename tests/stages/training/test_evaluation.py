@@ -8,14 +8,13 @@ from stage_fakes import student_options
 
 from deit_pipe.pipeline.compose import normalise
 from deit_pipe.pipeline.sources.open_samples import open_samples
-from deit_pipe.stages import evaluate, export, train_student
+from deit_pipe.stages import evaluate, train_student
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.machine.distributed import Processes
 from deit_pipe.stages.networks.student import load_student
 from deit_pipe.stages.networks.two_heads import heads
 from deit_pipe.stages.opened.plain_views import default_crop_ratio
 from deit_pipe.stages.options.evaluate import EvaluateOptions
-from deit_pipe.stages.options.export import ExportOptions
 from deit_pipe.stages.training.evaluation import evaluate_student, head_scores
 
 CPU = torch.device("cpu")
@@ -106,33 +105,6 @@ def test_evaluate_takes_result_best_and_last_weights(run: Path) -> None:
 def test_images_of_other_classes_are_refused(run: Path) -> None:
     with pytest.raises(Mismatch, match="has other classes than the student"):
         evaluate.run(EvaluateOptions(run=str(run), data="digits", workers=0, device="cpu"))
-
-
-def test_the_timm_export_answers_exactly_like_the_run(run: Path, tmp_path: Path) -> None:
-    result = export.run(ExportOptions(run=str(run), out=str(tmp_path / "s.safetensors")))
-    assert result.data["largest_difference"] == 0
-    assert (tmp_path / "s.json").exists()
-
-
-def test_the_onnx_export_answers_within_1e_4(run: Path, tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    out = tmp_path / "s.onnx"
-    result = export.run(ExportOptions(run=str(run), out=str(out), format="onnx"))
-    assert result.data["largest_difference"] < 1e-4
-    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
-    _, model = load_student(run, CPU)
-    pixels = torch.randn(5, 3, 32, 32)  # another batch size than the one it was traced with
-    with torch.inference_mode():
-        expected = model(pixels).numpy()
-    np.testing.assert_allclose(session.run(["logits"], {"pixels": pixels.numpy()})[0], expected, atol=1e-4)
-
-
-def test_a_wrong_copy_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "write_timm", lambda *args: 0.5)
-    with pytest.raises(Exception, match="answers otherwise") as error:
-        export.run(ExportOptions(run=str(run), out=str(tmp_path / "s.safetensors")))
-    assert getattr(error.value, "exit_code", None) == 5
 
 
 @pytest.mark.parametrize(

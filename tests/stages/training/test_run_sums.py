@@ -19,7 +19,7 @@ from deit_pipe.stages.console.errors import Corrupt, Missing
 from deit_pipe.stages.networks import durable_files, sums
 from deit_pipe.stages.networks.begun_command import begun_command
 from deit_pipe.stages.networks.settled_run import kept_checkpoints, last_checkpoint, settle
-from deit_pipe.stages.networks.sums import SUMS, check_beside, check_sums, file_sha256, read_sums, sums_text
+from deit_pipe.stages.networks.sums import SUMS, check_sums, file_sha256, read_sums, sums_text
 from deit_pipe.stages.options.compare import CompareOptions
 from deit_pipe.stages.options.evaluate import EvaluateOptions
 from deit_pipe.stages.options.export import ExportOptions
@@ -131,8 +131,8 @@ READERS: dict[str, tuple[Callable[[Path, Path], Any], set[str]]] = {
         {"config.json", "student.json", "checkpoints/last.json", "checkpoints/00000012/model.safetensors"},
     ),
     "export": (
-        lambda run, out: export.run(ExportOptions(run=str(run), out=str(out / "s.safetensors"))),
-        {"student.json", "student.safetensors"},
+        lambda run, out: export.run(ExportOptions(run=str(run), out=str(out / "s"))),
+        {"config.json", "result.json", "student.json", "student.safetensors"},
     ),
     "compare": (lambda run, out: compare.run(CompareOptions(runs=(str(run),))), {"config.json", "result.json"}),
     "report": (
@@ -166,10 +166,10 @@ def test_another_run_does_not_start_from_flipped_weights(cache: Path, data: Path
         ("", "student.json"),
         ("best.safetensors", "best.safetensors"),
         ("student.safetensors", "student.safetensors"),
-        ("export", "export/student.safetensors"),
-        ("export", "export/student.json"),
-        ("export/student.safetensors", "export/student.safetensors"),
-        ("export/student.safetensors", "export/student.safetensors.sums"),
+        ("export/timm", "export/timm/model.safetensors"),
+        ("export/timm", "export/timm/config.json"),
+        ("export/timm", "export/timm/SUMS"),
+        ("export/timm/model.safetensors", "export/timm/model.safetensors"),
     ):
         run = shutil.copytree(source, tmp_path / "run")
         flip(run / name, 0.9)
@@ -388,21 +388,6 @@ def test_sums_that_lead_out_of_the_folder_or_repeat_a_name_are_refused(tmp_path:
             read_sums(tmp_path)
     (tmp_path / SUMS).write_text(sums_text(good))
     assert read_sums(tmp_path) == good
-
-
-def test_an_export_carries_sums_on(whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "s.safetensors"
-    result = export.run(ExportOptions(run=str(whole), out=str(out)))
-    assert result.data["sums"] == f"{out}.sums"
-    done = subprocess.run(["sha256sum", "--check", f"{out}.sums"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == "s.json: OK\ns.safetensors: OK\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.json", "s.safetensors", "s.safetensors.sums"]
-    check_beside(out)
-    flip(out)
-    with pytest.raises(Corrupt, match="not the file that was written"):
-        check_beside(out)
-    (tmp_path / "s.safetensors.sums").unlink()
-    check_beside(out)  # nothing vouches for it, nothing is refused
 
 
 def test_a_command_that_is_shown_for_pasting_is_only_ever_our_own(tmp_path: Path) -> None:

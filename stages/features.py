@@ -1,0 +1,78 @@
+"""`deit-pipe features`: what a student sees in images, as vectors."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.stages.answering.any_student import any_student
+from deit_pipe.stages.answering.measured_images import find_images
+from deit_pipe.stages.answering.vectors import Vectors, read_vectors, write_vectors
+from deit_pipe.stages.console.errors import Missing, UsageProblem
+from deit_pipe.stages.console.result import CommandResult
+from deit_pipe.stages.console.target_file import check_target
+from deit_pipe.stages.console.words import human_bytes
+from deit_pipe.stages.machine.distributed import choose_device
+from deit_pipe.stages.machine.workers import choose_workers
+from deit_pipe.stages.networks.starting_weights import is_run
+from deit_pipe.stages.options.use.features import FeaturesOptions
+from deit_pipe.stages.training.run_folder import read_config
+
+
+def run(options: FeaturesOptions) -> CommandResult:
+    """Open student and images, write a row for each image.
+
+    Raises:
+        Missing: no student, no images, no such split. UsageProblem: nothing says which images. BadImage: one of them
+        cannot be read.
+    """
+    out, own = Path(options.out), is_run(options.run)
+    check_target(out, "--out")
+    if options.data is None and not own:
+        raise UsageProblem(
+            f"{options.run} is no run, so nothing says of which images", cure="name them behind it: features RUN DATA"
+        )
+    device = choose_device(options.device)
+    facts, model = any_student(options.run, device, student=options.student, weights=options.weights)
+    config = read_config(Path(options.run)) if own else {}
+    tables = tables_of(options, config)
+    shapes: dict[str, int] = {}
+
+    def vectors(split: str, table: SampleTable) -> Iterator[Vectors]:
+        workers = choose_workers(options.workers)
+        for found in read_vectors(
+            model, facts, table, device, batch_size=options.batch_size, workers=workers, title=f"reading {split}"
+        ):
+            shapes.update({name: value.shape[1] for name, value in found.items()})
+            yield found
+
+    about = {"run": options.run, "model": facts.model, "image_size": facts.image_size, "crop_ratio": facts.crop_ratio}
+    rows = write_vectors(out, ((name, table, vectors(name, table)) for name, table in tables.items()), about)
+    counts = {name: len(table) for name, table in tables.items()}
+    data: dict[str, Any] = {**about, "out": str(out), "rows": rows, "splits": counts, "columns": shapes}
+    data["bytes"] = out.stat().st_size
+    text = (
+        f"{out}: {rows:,} images ({', '.join(f'{name} {count:,}' for name, count in counts.items())}), "
+        f"{human_bytes(data['bytes'])}; " + ", ".join(f"{name} {size}" for name, size in shapes.items())
+    )
+    return CommandResult(text, data)
+
+
+def tables_of(options: FeaturesOptions, config: dict[str, Any]) -> dict[str, SampleTable]:
+    """Images by the name of their split.
+
+    Raises:
+        Missing: there is no such split.
+    """
+    found = find_images(options.run, options.data, config).images
+    all_of_them = {"train": found.train, "val": found.val, "test": found.test}
+    there = {name: table for name, table in all_of_them.items() if table is not None}
+    if options.split is None:
+        return there
+    if options.split not in there:
+        raise Missing(
+            f"{found.data} has no {options.split} split",
+            details=[f"splits there: {', '.join(there)}"],
+            cure="name another one with --split",
+        )
+    return {options.split: there[options.split]}

@@ -1,0 +1,60 @@
+"""Text in pictures: Pillow's own font for what it has, a font of the system for other scripts, code points for none.
+
+A letter that a font lacks would be drawn as an empty box, the same for all of them.
+"""
+
+from functools import cache
+from typing import Any
+
+from PIL import ImageFont
+
+# Of Linux, macOS and Windows, the widest coverage first; Pillow looks for them where each system keeps its fonts.
+SYSTEM_FONTS = (
+    *(
+        "NotoSansCJK-Regular.ttc",
+        "NotoSans-Regular.ttf",
+        "DejaVuSans.ttf",
+        "FreeSans.ttf",
+        "LiberationSans-Regular.ttf",
+    ),
+    *("Arial Unicode.ttf", "PingFang.ttc", "msyh.ttc", "segoeui.ttf", "arial.ttf"),
+)
+NO_LETTER = "\uffff"  # no font has it: what is drawn for it is the box
+
+
+def lettered(text: str, size: int) -> tuple[str, Any]:
+    """Text that can be drawn, and the font for it: the first that has all its letters.
+
+    Args:
+        text: a line.
+        size: in pixels.
+
+    Returns:
+        The text, with `U+732B` where no font has the letter, and the font.
+    """
+    for font in fonts(size):
+        if all(has_letter(font, letter) for letter in set(text)):
+            return text, font
+    own = fonts(size)[0]
+    return "".join(one if has_letter(own, one) else f"U+{ord(one):04X}" for one in text), own
+
+
+@cache
+def fonts(size: int) -> tuple[Any, ...]:
+    """Pillow's own, then what there is of the system's."""
+    found = [ImageFont.load_default(size)]
+    for name in SYSTEM_FONTS:
+        try:
+            found.append(ImageFont.truetype(name, size))
+        except OSError:
+            continue
+    return tuple(found)
+
+
+@cache
+def has_letter(font: Any, letter: str) -> bool:
+    """Whether a font draws a letter, rather than the box it has for all that it lacks."""
+    if letter.isspace():
+        return True
+    drawn, box = font.getmask(letter), font.getmask(NO_LETTER)
+    return bool(drawn.size != box.size or bytes(drawn) != bytes(box))
