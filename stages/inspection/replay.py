@@ -53,11 +53,7 @@ def replay(
     batches = list(chosen_cells(asked, teachers, views.plan))
     total = sum(len(cells.slots) for cells in batches)
     if not total:
-        place, name = shlex.quote(stored.path), shlex.quote(teachers[0].identity.name)
-        raise Missing(
-            f"no committed block among the cells {asked!r}",
-            cure=f"make them with: deit-pipe cache-teacher --cache {place} --teacher {name}",
-        )
+        raise nothing_there(asked, stored, teachers[0].identity.name)
     started, causes, different = time.perf_counter(), Causes(), 0
     examples: list[DifferingView] = []
     files = EncodedFiles(stored, views.table)
@@ -97,6 +93,15 @@ def replay(
         answers=answers,
         witnesses=proven,
         equal_to_cache=not (different or (proven and proven.different) or any(answer.different for answer in answers)),
+    )
+
+
+def nothing_there(asked: str, stored: StoredCache, teacher: str) -> Missing:
+    """None of the asked cells is committed."""
+    place, name = shlex.quote(stored.path), shlex.quote(teacher)
+    return Missing(
+        f"no committed block among the cells {asked!r}",
+        cure=f"make them with: deit-pipe cache-teacher --cache {place} --teacher {name}",
     )
 
 

@@ -17,7 +17,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "accept-teacher batch-size cache data device epochs estimate exclude fit-head fraction "
         "image-column img-size json label-column labelled-fraction labels logits name plan-only precision "
         "recipe samples seed set teacher teacher-weights train-split val-data val-fraction val-split "
-        "workers",
+        "wait workers",
         "block subset-seed teacher-rate",
     ),
     "train-student": (
@@ -34,7 +34,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "",
     ),
     "inspect-cache": (
-        "cell data device diff json png replay report sample teacher teacher-weights verify",
+        "cell data device diff json png rebuild replay report sample teacher teacher-weights upgrade verify zarr",
         "",
     ),
     "bench": (
@@ -111,6 +111,6 @@ def test_the_two_stages_show_at_most_these_many() -> None:
     """Of them --set, --json and, in train-student, --print-config serve all others."""
     assert {name: len(OPTIONS[name][0].split()) for name in ("train-student", "cache-teacher", "train-teacher")} == {
         "train-student": 20,
-        "cache-teacher": 31,
+        "cache-teacher": 32,
         "train-teacher": 26,
     }
