@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = ROOT / "tests" / "benchmarks" / "RESULTS.md"
 PROSE = re.sub(r"^```.*?^```|<[^>]*>|[Vv]ersion \d\.\d|\(?http[^)\s]*", "", README, flags=re.M | re.S)
-NUMBER = re.compile(r"(?<![\w.,/:-])(\d[\d,]*(?:\.\d+)?|\.\d+)(?:e(-?\d+))?(?=[^\w]|[sx]\b|$)")
+NUMBER = re.compile(r"(?<![\w.,/:])(?<!\w-)(\d[\d,]*(?:\.\d+)?|\.\d+)(?:e(-?\d+))?(?=[^\w]|[sx]\b|$)")
 # What has a decimal or a unit and was not measured here, with where it is from.
 STATED = {
     "2012.12877": "arXiv number",

@@ -14,7 +14,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,10 +97,10 @@ def students(data: Data, cached: int) -> Iterator[tuple[str, int, int]]:
                 yield "patient", epochs, seed
 
 
-def make(work: Path, device: str, processes: int) -> None:
+def make(work: Path, chosen_data: Sequence[Data], device: str, processes: int) -> None:
     """Teachers, caches, students; whatever is finished is left as it is."""
     with job_runner(processes, work / "log.txt") as run_jobs:
-        for data in DATA:
+        for data in chosen_data:
             place = work / data.data.rpartition("/")[2]
             if not (place / "teacher" / "teacher.json").exists():
                 chosen = TrainTeacherOptions(
@@ -152,9 +152,9 @@ def student_job(work: Path, data: Data, kind: str, cached: int, epochs: int, see
     return Job("train_student", chosen, f"{kind}, {epochs} epochs, seed {seed}")
 
 
-def collect(work: Path) -> Iterator[Point]:
+def collect(work: Path, chosen_data: Sequence[Data]) -> Iterator[Point]:
     """Every finished student, from its own files."""
-    for data in DATA:
+    for data in chosen_data:
         teacher = json.loads((work / data.data.rpartition("/")[2] / "teacher" / "teacher.json").read_text())
         for cached in CACHED:
             for kind, epochs, seed in students(data, cached):
@@ -246,6 +246,7 @@ def pictured(points: list[Point]) -> Mapping[str, dict[int, Spread]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("reuse"))
+    parser.add_argument("--data", nargs="+", choices=[one.data.rpartition("/")[2] for one in DATA], help="only these")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--processes", type=int, default=min(os.cpu_count() or 1, 4), help="commands at once")
     parser.add_argument("--write", action="store_true", help="replace reuse.csv, reuse.svg and the section")
@@ -255,8 +256,9 @@ def main() -> None:
         PICTURE.write_text(draw(pictured(read_points())), encoding="utf-8")
         return
     args.work.mkdir(parents=True, exist_ok=True)
-    make(args.work, args.device, args.processes)
-    points = list(collect(args.work))
+    chosen = [one for one in DATA if not args.data or one.data.rpartition("/")[2] in args.data]
+    make(args.work, chosen, args.device, args.processes)
+    points = list(collect(args.work, chosen))
     text = f"{environment_line(('torch', 'timm'))}\n\n{tables(points)}"
     print(text)
     if args.write:
