@@ -25,7 +25,9 @@ from store_fakes import FORMATS, create, make_teacher
 
 from deit_pipe.store.ledger import read_ledger
 from deit_pipe.store.manifest import TeacherIdentity, list_teachers
+from deit_pipe.store.stored_cache import StoredCache
 from deit_pipe.store.verify import verify
+from deit_pipe.store.writing.zarr_copy import write_zarr
 
 NUM_SAMPLES, EPOCHS = 300, 3  # 19 blocks an epoch, the last one ragged
 MOST_STEPS = 400  # a block takes 20 to 50
@@ -42,10 +44,12 @@ class Figures:
 
 
 def object_digests(path: Path, teacher: TeacherIdentity) -> dict[str, str]:
-    """SHA-256 of every file of a teacher's zarr group."""
-    root = path / "targets.zarr" / teacher.name
-    files = [p for p in root.rglob("*") if p.is_file()]
-    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    """SHA-256 of every array of a teacher, as a plain zarr copy has it: blocks name the attempt that wrote them."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_zarr(StoredCache(path), f"{folder}/plain")
+        root = Path(folder) / "plain" / teacher.name
+        files = [p for p in root.rglob("*") if p.is_file()]
+        return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def run_once(path: Path, teacher: TeacherIdentity, world: int, step: int | None) -> tuple[list, bool]:
