@@ -35,14 +35,14 @@ def on_photographs(weights: Path, photos: Path, most: int) -> str:
         options = deit_pipe.PredictOptions(run=str(file), images=tuple(map(str, found)), top_k=2, device="cpu")
         result = deit_pipe.predict(options)
         seconds = time.perf_counter() - started
-    rows = ["| photograph | first | second |", "| --- | --- | --- |"]
+    rows = ["| picture | first | second |", "| --- | --- | --- |"]
     for one in result.data["images"]:
         said = (f"{answer['class'].split(',')[0]} {answer['probability']:.0%}" for answer in one["class"])
         rows.append(f"| {Path(one['image']).name} | {' | '.join(said)} |")
     sure = [one["class"][0]["probability"] for one in result.data["images"]]
     return "\n".join(
         [
-            f"{len(sure)} photographs, {LITE} with its ImageNet weights, {result.data['image_size']} px, in "
+            f"{len(sure)} pictures, most of them photographs; {LITE} with its ImageNet weights, {result.data['image_size']} px, in "
             f"{seconds:.1f} s with loading; mean probability of the first answer {np.mean(sure):.2f}.",
             "",
             *rows,
@@ -108,7 +108,8 @@ def on_fashion(data: str, work: Path, fraction: float, epochs: int, k: int) -> s
             "",
             f"The nearest other test image is of the same class in {same:.1%}. {written['rows']:,} vectors were "
             f"written in {seconds:.1f} s ({written['bytes'] / 1e6:.1f} MB); {speed['device']}: "
-            f"{speed['latency_ms']:.2f} ms for one image, {speed['images_per_second']:,.0f} images/s in batches of {speed['batch_size']}.",
+            f"{speed['latency_ms']:.2f} ms for one image, {speed['images_per_second']:,.0f} images/s "
+            f"in batches of {speed['batch_size']}.",
         ]
     )
 
