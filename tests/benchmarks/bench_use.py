@@ -42,8 +42,8 @@ def on_photographs(weights: Path, photos: Path, most: int) -> str:
     sure = [one["class"][0]["probability"] for one in result.data["images"]]
     return "\n".join(
         [
-            f"{len(sure)} pictures, most of them photographs; {LITE} with its ImageNet weights, {result.data['image_size']} px, in "
-            f"{seconds:.1f} s with loading; mean probability of the first answer {np.mean(sure):.2f}.",
+            f"{len(sure)} pictures, most of them photographs; {LITE} with its ImageNet weights, "
+            f"{result.data['image_size']} px, in {seconds:.1f} s with loading; mean probability of the first answer {np.mean(sure):.2f}.",
             "",
             *rows,
         ]
