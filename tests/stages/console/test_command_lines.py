@@ -46,7 +46,7 @@ def test_a_shell_and_click_read_back_what_was_given(
 
 
 def test_defaults_and_what_is_not_given_are_left_out() -> None:
-    line = command_line("cache-teacher", CacheTeacherOptions, data="digits", epochs=30, img_size=None, fit_head=False)
+    line = command_line("cache-teacher", CacheTeacherOptions, data="digits", seed=0, img_size=None, fit_head=False)
     assert line == "deit-pipe cache-teacher --no-fit-head"
     assert command_line("evaluate", EvaluateOptions, run="a b/ü") == "deit-pipe evaluate 'a b/ü'"
 
