@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from inspect_fakes import MIXED, make_cache  # noqa: E402
 from results import environment_line, write_section  # noqa: E402
+from store_fakes import make_samples  # noqa: E402
 
 from deit_pipe.stages.inspect_cache import run  # noqa: E402
 from deit_pipe.stages.inspection.screen import screen  # noqa: E402
@@ -30,7 +31,6 @@ from deit_pipe.store.layout import block_slots_for, blocks_per_epoch  # noqa: E4
 from deit_pipe.store.ledger import want_epochs  # noqa: E402
 from deit_pipe.store.manifest import (  # noqa: E402
     Manifest,
-    SampleIndex,
     TeacherIdentity,
     create_cache,
     write_teacher,
@@ -52,9 +52,8 @@ def big_ledger(folder: Path) -> tuple[Path, int]:
         image_size=224,
         views_version=1,
     )
-    few = SampleIndex(["a"], np.zeros(1, np.int64), np.ones(1, np.int64), ("a",))  # the screen does not read it
     cache = folder / "imagenet"
-    create_cache(cache, manifest, few, {"data": "imagenet", "recipe": "deit"})
+    create_cache(cache, manifest, make_samples(SAMPLES, CLASSES), {"data": "imagenet", "recipe": "deit"})
     probe = TeacherIdentity(
         name="regnety_160.deit_in1k",
         model="regnety_160.deit_in1k",
@@ -127,7 +126,7 @@ def command(*arguments: str) -> None:
     """The whole command, interpreter start included."""
     subprocess.run(
         [sys.executable, "-m", "deit_pipe.cli", *arguments],
-        check=False,
+        check=True,
         capture_output=True,
         cwd=tempfile.gettempdir(),
     )

@@ -77,7 +77,7 @@ def make_ledger(path: Path) -> None:
     block = 8192
     assert blocks_per_epoch(IMAGENET, block) == RECORDS_PER_EPOCH
     teacher, manifest = make_teacher("dense", 1000, block_slots=block), make_manifest(IMAGENET, 1000)
-    create_cache(path, manifest, make_samples(10, 10), {})
+    create_cache(path, manifest, make_samples(IMAGENET, 1000), {})
     place = open_location(path)
     write_teacher(place, teacher)
     random = np.random.default_rng(0)
