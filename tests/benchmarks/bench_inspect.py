@@ -20,17 +20,17 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from inspect_fakes import MIXED, make_cache  # noqa: E402
 from results import environment_line, write_section  # noqa: E402
+from store_fakes import make_samples  # noqa: E402
 
 from deit_pipe.stages.inspect_cache import run  # noqa: E402
 from deit_pipe.stages.inspection.screen import screen  # noqa: E402
 from deit_pipe.stages.inspection.summary import summarise  # noqa: E402
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions  # noqa: E402
-from deit_pipe.store import sealed  # noqa: E402
+from deit_pipe.store.index import MERGE_FILES, _write  # noqa: E402
 from deit_pipe.store.layout import block_slots_for, blocks_per_epoch  # noqa: E402
-from deit_pipe.store.ledger import write_epochs  # noqa: E402
+from deit_pipe.store.ledger import want_epochs  # noqa: E402
 from deit_pipe.store.manifest import (  # noqa: E402
     Manifest,
-    SampleIndex,
     TeacherIdentity,
     create_cache,
     write_teacher,
@@ -52,9 +52,8 @@ def big_ledger(folder: Path) -> tuple[Path, int]:
         image_size=224,
         views_version=1,
     )
-    few = SampleIndex(["a"], np.zeros(1, np.int64), np.ones(1, np.int64), ("a",))  # the screen does not read it
     cache = folder / "imagenet"
-    create_cache(cache, manifest, few, {"data": "imagenet", "recipe": "deit"})
+    create_cache(cache, manifest, make_samples(SAMPLES, CLASSES), {"data": "imagenet", "recipe": "deit"})
     probe = TeacherIdentity(
         name="regnety_160.deit_in1k",
         model="regnety_160.deit_in1k",
@@ -72,11 +71,11 @@ def big_ledger(folder: Path) -> tuple[Path, int]:
     slots = block_slots_for(probe.format, CLASSES, 2, SAMPLES)
     place = open_location(cache)
     write_teacher(place, probe)
-    write_epochs(place, probe.name, EPOCHS)
+    want_epochs(place, probe.name, EPOCHS)
     per_epoch = blocks_per_epoch(SAMPLES, 8192)
     random = np.random.Generator(np.random.Philox(7))
-    for first in range(0, EPOCHS, sealed.MERGE_FILES):
-        epochs = range(first, min(first + sealed.MERGE_FILES, EPOCHS))
+    for first in range(0, EPOCHS, MERGE_FILES):
+        epochs = range(first, min(first + MERGE_FILES, EPOCHS))
         count = len(epochs) * per_epoch
         index = np.tile(np.arange(per_epoch), len(epochs))
         stop = np.minimum((index + 1) * 8192, SAMPLES)
@@ -98,16 +97,17 @@ def big_ledger(folder: Path) -> tuple[Path, int]:
             "confidence": random.multinomial(8192, np.full(20, 0.05), count),
             "cache": np.array([manifest.digest] * count, object),
             "teacher": np.array([probe.digest] * count, object),
+            "token": np.array([random.bytes(16).hex() for _ in range(count)], object),
             "witness.slots": index[:, None] * 8192 + np.array([0, 1]),
             "witness.sums": random.standard_normal((count, 2, 4)).astype(np.float32),
             "witness.labels": random.integers(0, CLASSES, (count, 2, 2)),
             "witness.lam": random.random((count, 2)).astype(np.float32),
         }
-        for name in ("teacher_label", "fingerprint", "logits"):
+        for name in ("header", "teacher_label", "fingerprint", "logits"):
             columns[f"bytes.{name}"] = random.integers(10_000, 20_000_000, count)
             columns[f"sha256.{name}"] = random.integers(0, 256, (count, 32), np.uint8)
         counts = {epoch: random.multinomial(SAMPLES, np.full(CLASSES, 1 / CLASSES)) for epoch in epochs}
-        sealed.write_sealed(place, f"ledger/{probe.name}", columns, counts)
+        _write(place, f"ledger/{probe.name}", columns, counts)
     assert slots > 0
     return cache, EPOCHS * per_epoch
 
@@ -126,7 +126,7 @@ def command(*arguments: str) -> None:
     """The whole command, interpreter start included."""
     subprocess.run(
         [sys.executable, "-m", "deit_pipe.cli", *arguments],
-        check=False,
+        check=True,
         capture_output=True,
         cwd=tempfile.gettempdir(),
     )

@@ -8,6 +8,7 @@ step in 8 at batch 1,024).
 """
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -25,7 +26,7 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 from results import environment_line, write_section
-from store_fakes import fill, make_manifest, make_samples, make_teacher
+from store_fakes import create, fill, make_teacher
 
 from deit_pipe.pipeline.compose import compose, labelled_share, mixed_labels, normalise
 from deit_pipe.pipeline.loader import ViewBatch, load_views
@@ -36,8 +37,10 @@ from deit_pipe.pipeline.proof.witness import telling_views, witness_sums
 from deit_pipe.pipeline.recipe import PRESETS
 from deit_pipe.pipeline.samples import ArraySamples
 from deit_pipe.stages.opened.proof import StudentInput, WitnessCheck
-from deit_pipe.store.manifest import create_cache
+from deit_pipe.store.ledger import read_ledger
 from deit_pipe.store.proof.witness import Witnesses
+from deit_pipe.store.record import BlockRecord
+from deit_pipe.store.sealed import to_columns, write_table
 
 SIZE, CLASSES = 224, 1000
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -108,24 +111,25 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def witness_bytes(block: int, views: int) -> tuple[float, float]:
-    """Bytes a view that a ledger of format 2 has more than one of format 1: as records, and sealed."""
-    found: list[tuple[int, int]] = []
+    """Bytes a view that the witness takes: in the headers of the blocks, and in the index."""
+    teacher = make_teacher("none", block_slots=block)
     with tempfile.TemporaryDirectory() as folder, patch("os.fsync"):
-        for version in (1, 2):
-            for sealed in (False, True):
-                place = Path(folder) / f"{version}-{sealed}"
-                create_cache(place, make_manifest(views, format_version=version), make_samples(views), {})
-                teacher = make_teacher("none", block_slots=block)
-                if sealed:
-                    fill(place, teacher, 1)
-                else:
-                    with patch("deit_pipe.store.writer.seal_epochs"):
-                        fill(place, teacher, 1)
-                ledger = place / "ledger" / teacher.name
-                files = [path for name in ("blocks", "sealed", "sealed-copy") for path in (ledger / name).glob("*")]
-                found.append((version, sum(path.stat().st_size for path in files)))
-    loose_1, sealed_1, loose_2, sealed_2 = (size for _, size in found)
-    return (loose_2 - loose_1) / views, (sealed_2 - sealed_1) / views
+        create(folder, views)
+        fill(folder, teacher, 1)
+        records = list(read_ledger(folder, teacher.name).records())
+    bare = [replace(record, witness=None) for record in records]
+    headers, index = ([measure(chosen) for chosen in (records, bare)] for measure in (header_bytes, index_bytes))
+    return (headers[0] - headers[1]) / views, (index[0] - index[1]) / views
+
+
+def header_bytes(records: list[BlockRecord]) -> int:
+    """Of the records as they stand in the headers."""
+    return sum(len(json.dumps(record.to_json(), separators=(",", ":"))) for record in records)
+
+
+def index_bytes(records: list[BlockRecord]) -> int:
+    """Of the index file of these records."""
+    return len(write_table(to_columns(records), {}))
 
 
 def main() -> None:
@@ -156,11 +160,11 @@ def main() -> None:
             "| --- | --: | --: |",
             *rows,
             "",
-            "Bytes a view that format 2 adds to the ledger (witness, cache, teacher); sealed: both copies together.",
+            "Bytes a view that the witness takes in the header of its block and, once more, in the index.",
             "",
-            "| slots a block | as records | sealed |",
+            "| slots a block | header | index |",
             "| --: | --: | --: |",
-            *(f"| {block:,} | {loose:.3f} | {sealed:.3f} |" for block, loose, sealed in stored),
+            *(f"| {block:,} | {header:.3f} | {index:.3f} |" for block, header, index in stored),
         ]
     )
     print(table)

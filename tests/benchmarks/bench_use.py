@@ -43,7 +43,8 @@ def on_photographs(weights: Path, photos: Path, most: int) -> str:
     return "\n".join(
         [
             f"{len(sure)} pictures, most of them photographs; {LITE} with its ImageNet weights, "
-            f"{result.data['image_size']} px, in {seconds:.1f} s with loading; mean probability of the first answer {np.mean(sure):.2f}.",
+            f"{result.data['image_size']} px, in {seconds:.1f} s with loading; "
+            f"mean probability of the first answer {np.mean(sure):.2f}.",
             "",
             *rows,
         ]
