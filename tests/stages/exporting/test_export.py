@@ -84,7 +84,7 @@ def test_the_printed_line_loads_timms_folder(model: str, size: int, tmp_path: Pa
     torch.save((pixels, expected), tmp_path / "asked.pt")
     said = result.text.splitlines()[-1]
     assert said.startswith("use: ")
-    runs(said.removeprefix("use: "), SAME.format(answer="model(pixels)", exact=True), tmp_path)
+    runs(said.removeprefix("use: "), SAME.format(answer="model(pixels)", exact=False), tmp_path)
 
 
 @pytest.mark.parametrize(

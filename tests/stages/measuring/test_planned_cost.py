@@ -12,6 +12,11 @@ from deit_pipe.stages.measuring.planned_cost import planned_epochs, stored_bytes
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "RESULTS.md"
 
 
+def section(name: str) -> str:
+    """Text of one section of the results."""
+    return RESULTS.read_text(encoding="utf-8").partition(f"## {name}\n")[2].partition("\n## ")[0]
+
+
 def test_imagenet_by_hand() -> None:
     one = planned_epochs(1_281_167, 1000, 100, rate=1000.0)
     assert one.views == 128_116_700
@@ -24,7 +29,7 @@ def test_imagenet_by_hand() -> None:
 def test_the_bytes_are_the_measured_ones() -> None:
     rows = {
         cells[0]: float(cells[6])
-        for line in RESULTS.read_text().partition("## Store: bytes and rounding of every format")[2].splitlines()
+        for line in section("Store: bytes and rounding of every format").splitlines()
         if len(cells := [cell.strip(" *") for cell in line.strip("|").split("|")]) > 7 and cells[6][:1].isdigit()
     }
     for name, size in stored_bytes(1000).items():

@@ -169,8 +169,10 @@ def test_an_export_loads_with_the_printed_line_and_is_started_from(model: str, s
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, run / "student.safetensors")
     done = export.run(ExportOptions(run=str(run)))
     line = done.text.splitlines()[-1].removeprefix("use: ")
-    copy = eval(line, {"timm": timm}).eval()
-    start = find_start(str(run / "export"))
+    names: dict[str, Any] = {}
+    exec(line, names)
+    copy = names["model"]
+    start = find_start(str(run / "export" / "timm"))
     assert (start.model, start.image_size) == (model, size)
     again = build_student(described)
     assert start_from(again, described, start).new_heads == ()
