@@ -11,7 +11,7 @@ class QuickstartOptions(CheckedOptions):
 
     For every seed: chooses the 50, trains a small CNN teacher on them, caches its answers to them and to all images,
     and trains a tiny DeiT on the labels alone, distilled on the same images, distilled on all images, and on all true
-    labels; with equally many steps each. Then table, picture and page. About six minutes on two cores.
+    labels; with equally many steps each. Then table, picture and page. About four minutes on two cores.
 
     --json has the keys teacher, steps, labels, students (row, loss, head, mean, sd, runs), gain and gain_same_images
     (mean, low, high, pairs; of the head that counts), cache, out, predictions, report.
