@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from deit_pipe.pipeline.errors import DataMissing
 from deit_pipe.pipeline.samples import SampleTable
+from deit_pipe.pipeline.sources.folder_shape import is_image
+from deit_pipe.pipeline.sources.image_folder import FolderSamples
 from deit_pipe.stages.answering.any_student import any_student
 from deit_pipe.stages.answering.measured_images import find_images
 from deit_pipe.stages.answering.vectors import Vectors, read_vectors, write_vectors
 from deit_pipe.stages.console.errors import Missing, UsageProblem
+from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.target_file import check_target
 from deit_pipe.stages.console.words import human_bytes
@@ -35,7 +39,7 @@ def run(options: FeaturesOptions) -> CommandResult:
     device = choose_device(options.device)
     facts, model = any_student(options.run, device, student=options.student, weights=options.weights)
     config = read_config(Path(options.run)) if own else {}
-    tables = tables_of(options, config)
+    tables = tables_of(options, config, facts.class_names)
     shapes: dict[str, int] = {}
 
     def vectors(split: str, table: SampleTable) -> Iterator[Vectors]:
@@ -58,13 +62,20 @@ def run(options: FeaturesOptions) -> CommandResult:
     return CommandResult(text, data)
 
 
-def tables_of(options: FeaturesOptions, config: dict[str, Any]) -> dict[str, SampleTable]:
-    """Images by the name of their split.
+def tables_of(options: FeaturesOptions, config: dict[str, Any], class_names: tuple[str, ...]) -> dict[str, SampleTable]:
+    """Images by the name of their split; those of a folder that holds nothing but images are `unlabelled`.
 
     Raises:
         Missing: there is no such split.
     """
-    found = find_images(options.run, options.data, config).images
+    try:
+        found = find_images(options.run, options.data, config).images
+    except DataMissing:
+        keys = images_in(Path(options.data)) if options.data and options.split is None else []
+        if not keys:
+            raise
+        note(f"{options.data}: {len(keys):,} images without labels")
+        return {"unlabelled": FolderSamples(Path(str(options.data)), keys, [-1] * len(keys), list(class_names))}
     all_of_them = {"train": found.train, "val": found.val, "test": found.test}
     there = {name: table for name, table in all_of_them.items() if table is not None}
     if options.split is None:
@@ -76,3 +87,8 @@ def tables_of(options: FeaturesOptions, config: dict[str, Any]) -> dict[str, Sam
             cure="name another one with --split",
         )
     return {options.split: there[options.split]}
+
+
+def images_in(folder: Path) -> list[str]:
+    """Names of the images that lie in a folder itself."""
+    return sorted(path.name for path in folder.iterdir() if is_image(path.name)) if folder.is_dir() else []

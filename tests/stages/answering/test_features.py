@@ -93,6 +93,21 @@ def test_unlabelled_images_have_no_label(student: Path, tmp_path: Path) -> None:
     assert (table["label"].to_pylist(), table["class"].to_pylist()) == ([0, 1, 2, 3, None], [*"0123", None])
 
 
+def test_a_folder_of_nothing_but_images_will_do(student: Path, tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "f.parquet"
+    photos.mkdir()
+    for number in (2, 0, 1):
+        Image.new("RGB", (40, 30), (90 * number, 0, 0)).save(photos / f"{number}.png")
+    result = features.run(FeaturesOptions(run=str(student), data=str(photos), out=str(out), device="cpu"))
+    table = pq.read_table(out)
+    assert result.data["splits"] == {"unlabelled": 3}
+    assert table["key"].to_pylist() == ["0.png", "1.png", "2.png"]
+    assert table["label"].to_pylist() == [None] * 3
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DeitPipeError, match="no images that we know how to read"):
+        features.run(FeaturesOptions(run=str(student), data=str(tmp_path / "empty"), out=str(out), device="cpu"))
+
+
 def test_other_networks_have_other_vectors() -> None:
     pixels = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
