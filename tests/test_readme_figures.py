@@ -1,13 +1,17 @@
 """Every measured figure in the README comes from a file of results, at the precision it is told with."""
 
+import csv
 import re
 from pathlib import Path
 
 import pytest
 
+from deit_pipe.stages.comparing.intervals import Difference, paired_difference
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = ROOT / "tests" / "benchmarks" / "RESULTS.md"
+REUSE = RESULTS.with_name("reuse.csv")
 PROSE = re.sub(r"^```.*?^```|<[^>]*>|[Vv]ersion \d\.\d|\(?http[^)\s]*", "", README, flags=re.M | re.S)
 NUMBER = re.compile(r"(?<![\w.,/:])(?<!\w-)(\d[\d,]*(?:\.\d+)?|\.\d+)(?:e(-?\d+))?(?=[^\w]|[sx]\b|$)")
 # What has a decimal or a unit and was not measured here, with where it is from.
@@ -73,6 +77,43 @@ def test_every_other_figure_is_measured_too_or_says_where_it_is_from() -> None:
     ]
     wrong = [one for one in figures if one[0] not in STATED and not supported(one[0], known)]
     assert not wrong, wrong
+
+
+def test_what_is_said_of_reuse_is_what_the_runs_say() -> None:
+    """Mean differences to views that are never repeated, and that no interval leaves zero out, from reuse.csv."""
+    with REUSE.open(encoding="utf-8", newline="") as file:
+        runs = [row for row in csv.DictReader(file) if row["data"] == "digits" and row["epochs"] == "30"]
+
+    def difference(kind: str, cached: int) -> Difference:
+        ours, whole = (
+            {row["seed"]: float(row["fused"]) for row in runs if (row["kind"], row["cached"]) == (kind, str(number))}
+            for number in (cached, 30)
+        )
+        found = paired_difference(ours, whole)
+        assert found is not None
+        assert found.pairs == 3
+        return found
+
+    (told,) = (block for block in PROSE.split("\n\n") if "never repeated" in block)
+    for cached in (10, 3, 1):
+        for kind in ("hard", "soft"):
+            found = difference(kind, cached)
+            assert f"{100 * found.mean:+.2f}" in told
+            assert found.low is not None
+            assert found.high is not None
+            assert found.low < 0 < found.high
+
+
+def test_the_teachers_share_of_a_step_is_three_quarters() -> None:
+    """1 - 1 / (online over cached), as the row of the training benchmark has it."""
+    assert "of a DeiT-Ti step it is three quarters of the time" in README
+    text = RESULTS.read_text(encoding="utf-8").partition("\n## training\n")[2].partition("\n## ")[0]
+    header, row = (
+        [cell.strip() for cell in line.split("|")]
+        for line in text.splitlines()
+        if "deit_tiny" in line or "student |" in line
+    )
+    assert 1 - 1 / float(row[header.index("online/cached")]) == pytest.approx(0.75, abs=0.02)
 
 
 def test_what_the_commands_print_is_what_they_printed() -> None:
