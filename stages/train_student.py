@@ -66,9 +66,9 @@ def run_one(options: TrainStudentOptions) -> CommandResult:
         check_options(options, decided.settings)
         images = open_run_images(options, opened, decided)
         facts = student_facts(options, opened.manifest, images.train, decided.settings)
-        cache = Cache(
-            opened, images, open_readers(options, decided.names, decided.loss, decided.config["cached_epochs"])
-        )
+        epochs = decided.config["cached_epochs"]
+        readers = open_readers(options, opened.stored, decided.names, decided.loss, epochs)
+        cache = Cache(opened, images, readers)
         run_folder = Path(options.out)
         if group.first:
             stack.enter_context(only_writer(run_folder))
@@ -129,7 +129,7 @@ def schedule_of(options: TrainStudentOptions, cache: OpenedCache, decided: Decis
         batch_size=step_slots(decided.settings.batch_size, cache.plan),
         accumulate=options.accumulate,
         order_seed=options.order_seed,
-        block_slots=block_slots(options.cache, decided.names, cache.manifest),
+        block_slots=block_slots(cache.stored, decided.names),
     )
 
 

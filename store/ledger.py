@@ -193,9 +193,13 @@ def list_blocks(
 
 def want_epochs(place: Location, teacher: str, epochs: int) -> None:
     """Say how many epochs are wanted; a marker is made once, and the largest counts."""
-    folder = f"ledger/{teacher}/epochs"
-    if wanted_epochs(place.sizes(folder), teacher) < epochs:
-        place.settle(f"{folder}/{epochs:04d}", b"%d\n" % epochs)
+    if marked_epochs(place, teacher) < epochs:
+        place.settle(f"ledger/{teacher}/epochs/{epochs:04d}", b"%d\n" % epochs)
+
+
+def marked_epochs(place: Location, teacher: str) -> int:
+    """How many epochs are wanted of a teacher, by its markers alone: one listing of a few names."""
+    return wanted_epochs(place.sizes(f"ledger/{teacher}/epochs"), teacher)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deit_pipe.store.blocks.records import Ledger
 from deit_pipe.store.gates import GateFile, read_gate_file
-from deit_pipe.store.ledger import Coverage, coverage_of, declared_epochs, ledger_of
+from deit_pipe.store.ledger import Coverage, coverage_of, declared_epochs, ledger_of, marked_epochs
 from deit_pipe.store.manifest import (
     REMOVED,
     Manifest,
@@ -136,6 +136,13 @@ class StoredTeacher:
     def ledger(self) -> Ledger:
         """Which blocks there are; damage is listed in it, not raised."""
         return ledger_of(self.cache.place, self.cache.manifest, self.identity, tolerant=True)
+
+    @property
+    def wanted_epochs(self) -> int:
+        """How many epochs are wanted of it, whatever is there; no block is looked at (before format 3: the ledger)."""
+        if self.cache.manifest.format_version < 3:
+            return self.ledger.epochs or 0
+        return marked_epochs(self.cache.place, self.name)
 
     @cached_property
     def coverage(self) -> Coverage:

@@ -197,7 +197,7 @@ def open_cache(
     asked = TrainStudentOptions(**given)  # a path becomes the text that it is
     opened = open_views_of(asked.cache)
     images = opened.open_images(asked.data, asked.val_data)
-    readers = [open_reader(asked.cache, name) for name in asked_teachers(asked.cache, asked.teacher)]
+    readers = [open_reader(asked.cache, name) for name in asked_teachers(opened.stored, asked.teacher)]
     return Cache(opened, images, readers)
 
 

@@ -16,7 +16,7 @@ def usual_training(source: ViewSource) -> tuple[str, int]:
 
 def usual_epochs(there: OpenedCache | None, name: str, source: ViewSource) -> tuple[int, str]:
     """Epochs to cache of a teacher, and why; a cache that is there is neither extended nor left behind by others."""
-    wanted = {one: there.stored.teacher(one).ledger.epochs for one in there.stored.teacher_names} if there else {}
+    wanted = {one: there.stored.teacher(one).wanted_epochs for one in there.stored.teacher_names} if there else {}
     known = {one: epochs for one, epochs in wanted.items() if epochs}
     if name in known:
         return known[name], "as many as are wanted already"

@@ -20,15 +20,13 @@ from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.layout import block_slots_for
 from deit_pipe.store.ledger import refuse_foreign
-from deit_pipe.store.manifest import Manifest, list_teachers, read_teacher
 from deit_pipe.store.reader import TargetReader
-from deit_pipe.store.runs import read_runs
 from deit_pipe.store.stored_cache import StoredCache, StoredTeacher
 
 LONGEST = 10**9  # more epochs than any cache has
 
 
-def teacher_names(options: TrainStudentOptions, begun: dict[str, Any] | None = None) -> list[str]:
+def teacher_names(options: TrainStudentOptions, cache: StoredCache, begun: dict[str, Any] | None = None) -> list[str]:
     """The cached teachers to learn from, by name.
 
     The loss `none` learns from none: its views are compared with those of a complete teacher where there is one, its
@@ -36,20 +34,20 @@ def teacher_names(options: TrainStudentOptions, begun: dict[str, Any] | None = N
     several, the only one that is complete is taken, and said.
     """
     if options.teacher or options.online_teacher:
-        return asked_teachers(options.cache, options.teacher)
+        return asked_teachers(cache, options.teacher)
     if begun is not None and begun.get("loss") == loss_kind(options) and "teacher" in begun:
         return [name for name in begun["teacher"].split(",") if name]
-    names = list_teachers(options.cache)
-    whole = [name for name in names if is_complete(options.cache, name)]
+    names = cache.teacher_names
+    whole = [name for name in names if is_complete(cache, name)]
     if loss_kind(options) == "none":
         return whole[:1] or names[:1]
     if len(names) > 1 and len(whole) == 1:
         note(f"note: learning from {whole[0]}, the only complete one of {len(names)} teachers")
         return whole
-    return asked_teachers(options.cache, None)
+    return asked_teachers(cache, None)
 
 
-def asked_teachers(cache: str, asked: str | None) -> list[str]:
+def asked_teachers(cache: StoredCache, asked: str | None) -> list[str]:
     """Names as they are asked for, `a` or `a,b`; else that of the only teacher.
 
     Raises:
@@ -57,25 +55,23 @@ def asked_teachers(cache: str, asked: str | None) -> list[str]:
     """
     if asked:
         return asked.split(",")
-    names = list_teachers(cache)
-    if len(names) != 1:
-        TargetReader(cache)  # raises
-    return names
+    if len(cache.teacher_names) != 1:
+        TargetReader(cache.place)  # raises
+    return cache.teacher_names
 
 
-def is_complete(cache: str, name: str) -> bool:
+def is_complete(cache: StoredCache, name: str) -> bool:
     """Whether epochs of the teacher can be shown now: all that are wanted, or all that were before it was extended."""
-    return StoredCache(cache).teacher(name).usable_epochs(LONGEST) > 0
+    return cache.teacher(name).usable_epochs(LONGEST) > 0
 
 
-def cached_epochs(cache: str, names: list[str], epochs: int, begun: dict[str, Any] | None) -> int:
+def cached_epochs(cache: StoredCache, names: list[str], epochs: int, begun: dict[str, Any] | None) -> int:
     """How many cached epochs a run of `epochs` shows in turn: of a cache that is only planned, the planned ones.
 
     Without any teacher nothing limits them: every epoch has its own views. A run goes on with the number it was `begun`
     with: a cache that was extended since must not change its order.
     """
-    stored = StoredCache(cache)
-    here = min((epochs_of(stored.teacher(name), epochs) for name in names), default=epochs)
+    here = min((epochs_of(cache.teacher(name), epochs) for name in names), default=epochs)
     started = int((begun or {}).get("cached_epochs", here))
     return min(started, here)
 
@@ -85,22 +81,23 @@ def epochs_of(teacher: StoredTeacher, epochs: int) -> int:
     return teacher.usable_epochs(epochs) or teacher.ledger.epochs or 1
 
 
-def block_slots(cache: str, names: list[str], manifest: Manifest) -> int:
+def block_slots(cache: StoredCache, names: list[str]) -> int:
     """Slots of a block, the unit of shuffling: the first teacher's; without one, those of a dense cache's default."""
     if names:
-        return read_teacher(cache, names[0]).block_slots
+        return cache.teacher(names[0]).identity.block_slots
+    manifest = cache.manifest
     dense = TargetFormat.parse("dense", (1.0,), manifest.num_classes)
     return block_slots_for(dense, manifest.num_classes, manifest.recipe.get("mix_group", 1), manifest.num_samples)
 
 
 def open_readers(
-    options: TrainStudentOptions, names: list[str], loss: DistillationLoss, epochs: int
+    options: TrainStudentOptions, cache: StoredCache, names: list[str], loss: DistillationLoss, epochs: int
 ) -> list[TargetReader]:
     """A reader per teacher, of its first `epochs` epochs, all complete; for the loss `none` only of such teachers."""
     if options.online_teacher:
         return []
     if loss.kind == "none":
-        names = [name for name in names if is_complete(options.cache, name)]
+        names = [name for name in names if is_complete(cache, name)]
     return [open_reader(options.cache, name, loss, epochs) for name in names]
 
 
@@ -160,7 +157,7 @@ def online_targets(
     refuse_foreign(stored.cache.place, identity.name, stored.ledger)
     weights = options.teacher_weights
     if weights is None:
-        runs = read_runs(options.cache, identity.name)
+        runs = stored.runs
         recorded = runs[-1]["provenance"].get("weights", "") if runs else ""
         known = bool(recorded) and Path(recorded).exists()
         weights = recorded if known else RANDOM if recorded.startswith(RANDOM) else None

@@ -31,7 +31,6 @@ from deit_pipe.stages.training.settings import (
     resolve_settings,
     resolved_config,
 )
-from deit_pipe.store.manifest import read_teacher
 
 # Of the config: what follows from the cache and is no option.
 DERIVED = (
@@ -76,7 +75,7 @@ def decide(options: TrainStudentOptions, cache: OpenedCache, group: Processes) -
         UsageProblem: options that cannot work together.
     """
     begun = begun_config(Path(options.out))
-    names = teacher_names(options, begun)
+    names = teacher_names(options, cache.stored, begun)
     preset, settings = settings_of(options, cache, group, begun)
     loss = make_loss(options, settings, len(names))
     precision = options.precision or ("bf16" if group.device.type == "cuda" else "fp32")
@@ -93,8 +92,8 @@ def decide(options: TrainStudentOptions, cache: OpenedCache, group: Processes) -
         val_data=absolute(options.val_data) if options.val_data else None,
         cache_digest=cache.manifest.digest,
         world=group.world,
-        teacher_digests=[read_teacher(options.cache, name).digest for name in names],
-        cached_epochs=cached_epochs(options.cache, names, settings.epochs, begun),
+        teacher_digests=[cache.stored.teacher(name).identity.digest for name in names],
+        cached_epochs=cached_epochs(cache.stored, names, settings.epochs, begun),
         settings_rules=rules_of(begun) or SETTINGS_RULES,
         data_choice=cache.choice.to_json(),
         command=own_command(options),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from deit_pipe.store.blocks.records import Ledger
 from deit_pipe.store.errors import CacheOld
 from deit_pipe.store.layout import Block, blocks_of, first_array, metadata_key, teacher_root
-from deit_pipe.store.ledger import ledger_of, refuse_foreign, want_epochs, wanted_epochs
+from deit_pipe.store.ledger import ledger_of, marked_epochs, refuse_foreign, want_epochs
 from deit_pipe.store.manifest import (
     Manifest,
     TeacherIdentity,
@@ -101,10 +101,10 @@ def write_metadata(place: Location, manifest: Manifest, teacher: TeacherIdentity
     """Describe the array to readers of zarr; several jobs agree, because its length is that of the largest marker."""
     place.settle(f"{teacher_root(teacher.name)}/zarr.json", group_metadata())
     spec = first_array(teacher.format)
-    key, markers = metadata_key(teacher.name, spec.name), f"ledger/{teacher.name}/epochs"
+    key = metadata_key(teacher.name, spec.name)
     for _ in range(TRIES):
         seen = place.see(key)  # first, and then the markers: what was written for a larger one is not replaced
-        epochs = wanted_epochs(place.sizes(markers), teacher.name)
+        epochs = marked_epochs(place, teacher.name)
         expected = array_metadata(spec, epochs, manifest.num_samples, teacher.block_slots)
         if seen is not None and metadata_agrees(seen.data, expected):
             return

@@ -13,6 +13,7 @@ from deit_pipe.stages.measuring.usual_epochs import usual_epochs, usual_training
 from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.opened.cache import open_if_there
 from deit_pipe.stages.opened.images import open_images
+from deit_pipe.store import stored_cache
 
 
 def digits(recipe: str, size: int) -> ViewSource:
@@ -42,6 +43,11 @@ def test_a_cache_that_is_there_keeps_its_epochs_and_a_teacher_that_joins_has_the
     (name,) = there.stored.teacher_names
     assert usual_epochs(there, name, source) == (2, "as many as are wanted already")
     assert usual_epochs(there, "another", source) == (2, "as many as the other teachers have")
+    with pytest.MonkeyPatch.context() as patch:  # markers say it: no ledger, no block is read for it
+        patch.setattr(stored_cache, "ledger_of", lambda *_, **__: pytest.fail("the ledger was read"))
+        fresh = open_if_there(str(cache))
+        assert fresh is not None
+        assert usual_epochs(fresh, name, source)[0] == 2
     again = cache_teacher.run(cache_options(data, cache, epochs=None))
     assert (again.data["written"], again.data["epochs"]) == (0, 2)
     assert "2 epochs: as many as are wanted already" in capsys.readouterr().err

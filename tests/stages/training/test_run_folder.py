@@ -1,8 +1,10 @@
 """What a run folder accepts, keeps and refuses."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -14,6 +16,10 @@ from deit_pipe.stages import cache_teacher, train_student
 from deit_pipe.stages.console.errors import Mismatch, Missing, TrainingDiverged, UsageProblem
 from deit_pipe.stages.training import trainer
 from deit_pipe.stages.training.run_folder import Metrics, only_writer
+from deit_pipe.store import stored_cache
+from deit_pipe.store.ledger import ledger_of, want_epochs
+from deit_pipe.store.manifest import list_teachers
+from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.removal import remove_teacher
 
 
@@ -91,6 +97,20 @@ def test_a_cache_extended_in_the_middle_of_a_run_does_not_change_its_order(
     train_student.run(student_options(tmp_path / "b", tmp_path / "cut", epochs=4))
     one, other = (load_file(tmp_path / name / "student.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_cache_that_is_being_extended_serves_the_epochs_that_are_there(cache: Path, tmp_path: Path) -> None:
+    """Weights of a run beside the extension are those of one that knew nothing of it; the small files are read once."""
+    extended = shutil.copytree(cache, tmp_path / "extended")
+    (name,) = list_teachers(extended)
+    want_epochs(open_location(extended), name, 5)  # what another job does first
+    read = mock.Mock(side_effect=ledger_of)
+    train_student.run(student_options(cache, tmp_path / "undisturbed", epochs=2))
+    with mock.patch.object(stored_cache, "ledger_of", read):
+        train_student.run(student_options(extended, tmp_path / "beside", epochs=2))
+    assert read.call_count == 1
+    one, two = (load_file(tmp_path / run / "student.safetensors") for run in ("undisturbed", "beside"))
+    assert all(torch.equal(value, two[weight]) for weight, value in one.items())
 
 
 def test_a_folder_is_trained_into_by_one_process(tmp_path: Path) -> None:
