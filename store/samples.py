@@ -86,7 +86,7 @@ def _decoded(data: bytes, rows: int, classes: int) -> SampleIndex:
     names = strict_json((file.schema_arrow.metadata or {})[b"class_names"], MOST_NAMES)
     if not isinstance(names, list) or len(names) != classes or not all(isinstance(name, str) for name in names):
         raise ValueError(f"class names that are not {classes:,} texts")
-    table = file.read(columns=list(_columns()))
+    table = file.read(columns=list(_columns()), use_threads=False)
     if any(column.null_count for column in table.columns):
         raise ValueError("rows without a value")
     length = sum(
@@ -139,7 +139,7 @@ def decode_labels(data: bytes | None) -> NDArray[np.int64] | None:
     if data is None:
         return None
     try:
-        column = _opened(data).read(columns=["label"])["label"]
+        column = _opened(data).read(columns=["label"], use_threads=False)["label"]
     except (OSError, ValueError, KeyError):
         return None
     return np.asarray(column.to_numpy(), np.int64)
