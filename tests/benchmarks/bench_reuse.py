@@ -5,8 +5,9 @@
 
 A teacher is trained, its cache grows from 1 epoch to 30, and at every size students train 30 epochs from what is there;
 then, of the digits, longer ones from the whole cache, with the usual preset and `patient`. What is finished is kept
-in the work folder, so an interrupted run goes on. It writes reuse.csv (every run), reuse.svg and its section of
-RESULTS.md; --redraw makes the picture from reuse.csv alone. Less than an hour on two cores.
+in the work folder, so an interrupted run goes on. It writes reuse.csv (every run), reuse.svg and for each data set a
+section of RESULTS.md, and leaves what they say of others; --redraw makes the picture from reuse.csv alone. Less than
+two hours on two cores.
 """
 
 import argparse
@@ -41,18 +42,19 @@ TEACHER = "resnet10t"
 
 
 class Data(NamedTuple):
-    """Images, how the teacher learns them, and in which words."""
+    """Images, how the teacher learns them, in which words, and the section of RESULTS.md."""
 
     name: str
     data: str
     fraction: float
     teacher_epochs: int
     longer: tuple[int, ...]
+    section: str
 
 
 DATA = (
-    Data("digits", "digits", 1.0, 30, LONGER),
-    Data("Fashion-MNIST, 1,800", "/usr/share/datasets/fashion-mnist", 0.03, 30, ()),
+    Data("digits", "digits", 1.0, 30, LONGER, "Reuse: how many cached epochs"),
+    Data("Fashion-MNIST, 1,800", "/usr/share/datasets/fashion-mnist", 0.03, 30, (), "Reuse on Fashion-MNIST"),
 )
 
 
@@ -220,6 +222,9 @@ def tables(points: list[Point]) -> str:
                 for cached in CACHED[:-1]
             ]
             lines.append(f"| | | {' | '.join(gaps)} | |")
+    patient = dict.fromkeys(one.data for one in points if one.kind == "patient")
+    if not patient:
+        return "\n".join(lines)
     lines += [
         "",
         f"Longer, from {EPOCHS} cached epochs: the usual preset with the hard loss, and preset patient.",
@@ -227,7 +232,7 @@ def tables(points: list[Point]) -> str:
         "| data | preset | " + " | ".join(f"{epochs} epochs" for epochs in LONGER) + " |",
         "| --- | --- |" + " --: |" * len(LONGER),
     ]
-    for data in dict.fromkeys(one.data for one in points if one.kind == "patient"):
+    for data in patient:
         for kind in ("hard", "patient"):
             cells = []
             for epochs in LONGER:
@@ -259,12 +264,16 @@ def main() -> None:
     chosen = [one for one in DATA if not args.data or one.data.rpartition("/")[2] in args.data]
     make(args.work, chosen, args.device, args.processes)
     points = list(collect(args.work, chosen))
-    text = f"{environment_line(('torch', 'timm'))}\n\n{tables(points)}"
-    print(text)
+    for data in chosen:
+        text = f"{environment_line(('torch', 'timm'))}\n\n{tables([one for one in points if one.data == data.name])}"
+        print(text)
+        if args.write:
+            write_section(data.section, text)
     if args.write:
+        points += [one for one in read_points() if one.data not in {data.name for data in chosen}]
+        points.sort(key=lambda one: [data.name for data in DATA].index(one.data))
         write_points(points)
         PICTURE.write_text(draw(pictured(points)), encoding="utf-8")
-        write_section("Reuse: how many cached epochs", text)
 
 
 if __name__ == "__main__":
