@@ -38,6 +38,7 @@ from deit_pipe.stages.teaching.batch_choice import batch_lines, choose_batch, re
 from deit_pipe.stages.teaching.filling import write_blocks
 from deit_pipe.stages.teaching.gate import pass_gate
 from deit_pipe.stages.teaching.prepared_teacher import prepare_teacher
+from deit_pipe.store.blocks.checks import read_check
 from deit_pipe.store.formats import TargetFormat
 from deit_pipe.store.gates import read_gate, write_gate
 from deit_pipe.store.layout import block_slots_for
@@ -105,7 +106,7 @@ def run(options: CacheTeacherOptions) -> CommandResult:
                 write_blocks(writer, teacher, views_of, workers, group, options)
             left = writer.left()
             holders = writer.holders() if left and not options.plan_only else []
-        group.barrier()
+        group.barrier()  # all have waited for the last block by now; rank 0, which holds the group's store, leaves last
         return summary(options, identity, teacher, epochs, (total, todo, writer.written, len(left)), holders)
 
 
@@ -182,22 +183,27 @@ def recipe_name(options: CacheTeacherOptions, recipe: Recipe) -> str:
 def open_writer(
     options: CacheTeacherOptions, group: Processes, teacher: Teacher, identity: TeacherIdentity, epochs: int
 ) -> TargetWriter:
-    """Rank 0 creates the cache; then each opens it for itself, as if it were alone."""
-    group.barrier()
+    """Once rank 0 has measured the teacher and created the cache, each process opens it as if it were alone."""
+    group.barrier()  # the only thing that the others wait for: nothing is cached of a teacher that may be refused
     provenance = {
         "weights": absolute(teacher.source),
         "torch": torch.__version__,
         "device": device_name(group.device),
         **library_versions(),
     }
-    return TargetWriter.open(
+    writer = TargetWriter.open(
         options.cache,
         identity,
         epochs=epochs,
         rank=group.rank,
         world=group.world,
         provenance=provenance,
+        check=None if options.verify is None else read_check(options.verify),
     )
+    if group.first and writer.checked:
+        damaged = f": {len(writer.damaged)} damaged, made again" if writer.damaged else ""
+        say([f"checked what is there, {writer.checked}{damaged}"])
+    return writer
 
 
 def device_name(device: torch.device) -> str:

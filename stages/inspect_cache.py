@@ -49,10 +49,10 @@ def run(options: InspectCacheOptions) -> CommandResult:
         return CommandResult(lines, found.to_json(), OK if found.same_views else DIFFERS)
     facts = summarise(stored)
     if options.verify:
-        from deit_pipe.store.verify import Level, verify
+        from deit_pipe.store.verify import verify
 
-        level: Level = options.verify  # type: ignore[assignment]  # one of its choices
-        facts = settled(replace(facts, verified=level), [str(finding) for finding in verify(stored, level)], stored)
+        findings = verify(stored, options.verify)
+        facts = settled(replace(facts, verified=findings.words), [str(finding) for finding in findings], stored)
     replayed = prove(options, facts, stored) if options.replay else None
     extra = [] if replayed is None else replay_lines(replayed, options.cache)
     report = None

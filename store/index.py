@@ -73,11 +73,24 @@ def _seal(
         return False
     root = f"ledger/{teacher.name}"
     name = _write(place, root, sealed.to_columns(records), {epoch: counts})
-    same = f"{epoch:04d}-{epoch:04d}-"  # of this epoch before a repair
     for old in ledger.sealed_keys:
-        if old.startswith(same) and old != name:
-            place.delete(f"{root}/sealed/{old}")
+        first, last = sealed.epochs_named(old) or (0, -1)
+        if old != name and (first == last == epoch or (fresh and first <= epoch <= last)):
+            _drop_epoch(place, root, old, epoch)
     return True
+
+
+def _drop_epoch(place: Location, root: str, name: str, epoch: int) -> None:
+    """Replace a file by one without an epoch, whatever the clocks said when its blocks were written."""
+    try:
+        columns, counts = sealed.read_table(place.get(f"{root}/sealed/{name}"))
+    except ObjectMissing:  # another did
+        return
+    others = columns["epoch"] != epoch
+    if others.any():
+        counts.pop(epoch, None)
+        _write(place, root, {n: column[others] for n, column in columns.items()}, counts)
+    place.delete(f"{root}/sealed/{name}")
 
 
 def _labels(blocks: BlockObjects, record: BlockRecord, classes: int) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.store.blocks.block_object import ObjectDamaged
+from deit_pipe.store.blocks.checks import repair_option
 from deit_pipe.store.blocks.choice import blocks_in
 from deit_pipe.store.errors import CacheCorrupt, CacheIncomplete, CacheMissing, FormatInvalid
 from deit_pipe.store.formats import Targets, decode
@@ -144,12 +145,13 @@ class TargetReader:
 
     def _corrupt(self, what: str) -> CacheCorrupt:
         path = self._place.path
+        option = repair_option(self._ledger.stored_bytes, len(self._ledger))
         return CacheCorrupt(
             f"cache corrupt: {path}",
             details=[what],
             cure=(
                 f"repair with: deit-pipe cache-teacher --cache {shlex.quote(path)} --teacher "
-                f"{self.identity.model} (only those blocks are made again)"
+                f"{self.identity.model}{option} (only those blocks are made again)"
             ),
         )
 

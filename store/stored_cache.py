@@ -171,8 +171,11 @@ class StoredTeacher:
 
     @cached_property
     def gate(self) -> GateFile:
-        """What was measured of it before it was cached."""
-        return read_gate_file(self.cache.place, self.name)
+        """What was measured of it before it was cached; a record of another teacher is damage."""
+        found = read_gate_file(self.cache.place, self.name)
+        if found.record is None or found.record.get("identity") == self.identity.digest:
+            return found
+        return GateFile(None, "is another teacher's")
 
 
 Source = str | Path | Location | StoredCache

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.store.blocks.block_object import BlockCodec
+from deit_pipe.store.blocks.checks import Check
 from deit_pipe.store.errors import CacheCorrupt, CacheMismatch, FieldDifference, TargetsInvalid
 from deit_pipe.store.formats import encode
 from deit_pipe.store.index import seal_epochs
@@ -30,7 +31,6 @@ from deit_pipe.store.preflight import Preflight, preflight
 from deit_pipe.store.proof.witness import BlockWitness
 from deit_pipe.store.record import BlockRecord
 from deit_pipe.store.statistics import block_statistics
-from deit_pipe.store.verify import Level
 from deit_pipe.store.writing.claims import Claims, Job
 from deit_pipe.store.writing.commit import commit
 from deit_pipe.store.writing.opening import Opened, open_teacher
@@ -45,6 +45,8 @@ class TargetWriter:
         epochs: how many are wanted.
         blocks: all of them; `missing`: those that were not there when it was opened; `mine`: those that this rank would
             take first.
+        damaged: those of `missing` that are there and bad.
+        checked: what was compared of the blocks that were there, in words; empty where there was none.
         written: blocks that this job committed; `dropped`: that it made while another committed them.
     """
 
@@ -57,6 +59,7 @@ class TargetWriter:
         self._codec = BlockCodec(manifest, teacher)
         self.epochs, self.blocks, self.missing = opened.epochs, opened.blocks, opened.missing
         self.mine: list[Block] = self.missing[rank::world]
+        self.checked, self.damaged = opened.checked, frozenset(opened.damaged)
         self._stale = set(opened.stale)
         self._bytes = opened.bytes
         self._sealed_to = 0
@@ -74,12 +77,12 @@ class TargetWriter:
         rank: int = 0,
         world: int = 1,
         provenance: Mapping[str, str] | None = None,
-        verify: Level = "hash",
+        check: Check | None = None,
         check_space: bool = True,
     ) -> Self:
         """Open a teacher of a cache for writing, beside whoever else writes it.
 
-        Adds the teacher, grows it to `epochs` (it never shrinks), and checks the committed blocks at level `verify`:
+        Adds the teacher, grows it to `epochs` (it never shrinks), and checks the committed blocks:
         this rank's share of them. Those that are damaged are missing again.
 
         Args:
@@ -89,7 +92,8 @@ class TargetWriter:
             rank: of this process among `world` that were started together: it begins with its own share of the blocks.
             world: number of processes that were started together.
             provenance: what this run is made with; None: nothing is noted of it.
-            verify: how committed blocks are checked.
+            check: how committed blocks are checked; None: all hashes, or an affordable share (`resume_check`), and the
+                sizes of all.
             check_space: whether to refuse what does not fit.
 
         Raises:
@@ -109,7 +113,7 @@ class TargetWriter:
                 [field],
                 cure="give --fit-head, or a teacher trained on these classes (deit-pipe train-teacher)",
             )
-        opened = open_teacher(place, manifest, teacher, epochs, verify, (rank, world))
+        opened = open_teacher(place, manifest, teacher, epochs, check, (rank, world))
         writer = cls(place, manifest, teacher, opened, rank, world)
         if rank == 0 and check_space:
             writer.preflight().require(place)

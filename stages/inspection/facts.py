@@ -184,7 +184,7 @@ class CacheFacts(Facts):
         complete: whether every teacher is.
         manifest, provenance: what the views are; what the cache was made with.
         teachers: by name.
-        verified: the level of --verify; None where it was not asked.
+        verified: what --verify looked at: its level, or which share; None where it was not asked.
         damage: what was found, a line each.
         next: the command that a person wants now.
     """

@@ -76,7 +76,7 @@ def next_command(facts: CacheFacts, damage: Sequence[str], stored: StoredCache) 
     if damage or not facts.complete:
         named = [one for one in teachers if any(line.startswith(f"{one.name}:") for line in damage)]
         unfinished = [one for one in teachers if not one.complete]
-        return continue_teacher(stored, (named or unfinished or list(teachers))[0].name)
+        return continue_teacher(stored, (named or unfinished or list(teachers))[0].name, damaged=bool(damage))
     return command_line("train-student", TrainStudentOptions, cache=stored.path)
 
 

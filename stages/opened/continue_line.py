@@ -6,17 +6,19 @@ from typing import Any
 from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.logits import logits_text
+from deit_pipe.store.blocks.checks import repair_option
 from deit_pipe.store.layout import block_slots_for
 from deit_pipe.store.stored_cache import Source, stored_cache
 
 
-def continue_teacher(cache: Source, name: str) -> str:
-    """The `cache-teacher` line that makes what is missing of a teacher."""
+def continue_teacher(cache: Source, name: str, *, damaged: bool = False) -> str:
+    """The `cache-teacher` line that makes what is missing of a teacher, and finds what is damaged of it."""
     stored = stored_cache(cache)
     manifest, provenance = stored.manifest, stored.provenance
     teacher, epochs = stored.teacher(name).identity, stored.teacher(name).coverage.epochs
     data, recipe, size = provenance.get("data", "digits"), provenance.get("recipe"), manifest.image_size
     usual = (data == "digits" and (recipe, size) == ("small", 32)) or (recipe, size) == ("deit", 224)
+    ledger = stored.teacher(name).ledger
     block = block_slots_for(
         teacher.format, teacher.num_classes, manifest.recipe.get("mix_group", 1), manifest.num_samples
     )
@@ -36,6 +38,7 @@ def continue_teacher(cache: Source, name: str) -> str:
         name=None if teacher.name == teacher.model.lower() else teacher.name,
         teacher_weights=weights_source(stored.teacher(name).runs),
         cache=stored.path,
+        verify="hash" if damaged and repair_option(ledger.stored_bytes, len(ledger)) else None,
     )
 
 

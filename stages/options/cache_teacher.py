@@ -106,6 +106,11 @@ class CacheTeacherOptions(DataOptions):
         "an eighth of an epoch, at least 256]",
         minimum=1,
     )
+    verify: str | None = setting(
+        None,
+        "How blocks that are there are checked first: sizes, hash (all), or hashes of a share, such as 5%.  [default: "
+        "all hashes; of a teacher above 4 GB a share that is about as much, and all sizes; what was checked is said]",
+    )
     plan_only: bool = option(
         False,
         "Write the cache's identity, run nothing: enough for --loss none and for online-teacher baselines.",

@@ -110,6 +110,11 @@ class Ledger:
         order = np.lexsort((merged["index"], merged["epoch"]))
         return {name: column[order] for name, column in merged.items()}
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all blocks, without their headers."""
+        return sum(int(column.sum()) for name, column in self._all_columns.items() if name.startswith("bytes."))
+
     def witnesses(self, epoch: int) -> Witnesses:
         """The witnessed views of an epoch; none in format 1."""
         return witnesses_of(self._all_columns, epoch)

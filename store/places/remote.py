@@ -47,10 +47,9 @@ class RemoteObjects(Location):
                 ) from error
             endpoint = self._environment.get("AWS_ENDPOINT_URL", "")
             plain = {"allow_http": True} if endpoint.startswith("http://") else {}
+            options: dict[str, Any] = {"client_options": {"timeout": TIMEOUT, **plain}, "retry_config": RETRY}
             try:
-                self._store = from_url(
-                    self.path, client_options={"timeout": TIMEOUT, **plain}, retry_config=RETRY, **self._options()
-                )
+                self._store = from_url(self.path, **options, **self._options())
             except Exception as error:  # what it raises for an address it does not know has no common class
                 raise FormatInvalid(
                     f"cannot open {self.path}: {str(error).splitlines()[0]}",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from deit_pipe.store.blocks.records import Ledger
+from deit_pipe.store.blocks.checks import Check, chosen, resume_check
 from deit_pipe.store.errors import CacheOld
 from deit_pipe.store.layout import Block, blocks_of, first_array, metadata_key, teacher_root
 from deit_pipe.store.ledger import ledger_of, marked_epochs, refuse_foreign, want_epochs
@@ -18,7 +18,7 @@ from deit_pipe.store.manifest import (
 from deit_pipe.store.places.location import Location, ObjectExists
 from deit_pipe.store.places.probe import probe
 from deit_pipe.store.shards import array_metadata, group_metadata, metadata_agrees
-from deit_pipe.store.verify import Level, check_objects, check_sizes
+from deit_pipe.store.verify import check_objects, check_sizes
 
 TRIES = 9  # at a file that others write too
 
@@ -32,6 +32,7 @@ class Opened:
         damaged: those of `missing` whose objects are there.
         stale: epochs whose index says something else than their blocks.
         bytes: of the blocks that are there.
+        checked: what of them was compared, in words.
     """
 
     epochs: int
@@ -40,10 +41,16 @@ class Opened:
     bytes: int
     damaged: set[Block] = field(default_factory=set)
     stale: set[int] = field(default_factory=set)
+    checked: str = ""
 
 
 def open_teacher(
-    place: Location, manifest: Manifest, teacher: TeacherIdentity, epochs: int, level: Level, share: tuple[int, int]
+    place: Location,
+    manifest: Manifest,
+    teacher: TeacherIdentity,
+    epochs: int,
+    check: Check | None,
+    share: tuple[int, int],
 ) -> Opened:
     """Make a teacher ready to be written. See `TargetWriter.open`; `share` is rank and world."""
     if manifest.format_version < 3:
@@ -63,11 +70,13 @@ def open_teacher(
     blocks = all_blocks(manifest, teacher, wanted)
     bad = {damage.cell for damage in ledger.damage if damage.cell is not None}
     stale = set()
-    if level == "sizes":
-        found = check_sizes(place, manifest, teacher, ledger) if place.local else []
-    else:
-        rank, world = share
-        found, _ = check_objects(place, manifest, teacher, list(ledger.records())[rank::world], level)
+    committed = ledger.cells()
+    check = check or resume_check(ledger.stored_bytes, len(committed))
+    hashed = [] if check.level == "sizes" else chosen(committed, check)
+    records = [ledger.record(*cell) for cell in hashed[share[0] :: share[1]]]
+    found, _ = check_objects(place, manifest, teacher, records, check.level)
+    if len(hashed) < len(committed):
+        found += check_sizes(place, manifest, teacher, ledger)
     for finding in found:
         assert finding.epoch is not None
         assert finding.slots is not None
@@ -75,21 +84,17 @@ def open_teacher(
             stale.add(finding.epoch)
         else:
             bad.add((finding.epoch, finding.slots[0] // teacher.block_slots))
-    there = ledger.cells() - bad
+    there = committed - bad
     missing = [block for block in blocks if (block.epoch, block.index) not in there]
     return Opened(
         epochs=wanted,
         blocks=blocks,
         missing=missing,
-        bytes=stored_bytes(ledger),
+        bytes=ledger.stored_bytes,
         damaged={block for block in missing if (block.epoch, block.index) in bad},
         stale=stale,
+        checked=check.words(len(hashed), len(committed)) if committed else "",
     )
-
-
-def stored_bytes(ledger: Ledger) -> int:
-    """Bytes of all blocks of a ledger."""
-    return sum(int(column.sum()) for name, column in ledger.columns().items() if name.startswith("bytes."))
 
 
 def all_blocks(manifest: Manifest, teacher: TeacherIdentity, epochs: int) -> list[Block]:
@@ -138,7 +143,7 @@ def _open_earlier(place: Location, manifest: Manifest, teacher: TeacherIdentity,
     damaged, _ = check_objects(place, manifest, teacher, list(ledger.records()), "hash")
     if damaged:
         raise old_cache(place, version, f"{damaged[0]}")
-    return Opened(epochs=wanted, blocks=blocks, missing=[], bytes=stored_bytes(ledger))
+    return Opened(epochs=wanted, blocks=blocks, missing=[], bytes=ledger.stored_bytes)
 
 
 def old_cache(place: Location, version: int, what: str) -> CacheOld:

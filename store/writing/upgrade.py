@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from deit_pipe.store.blocks.block_object import BlockCodec
+from deit_pipe.store.blocks.checks import Check
 from deit_pipe.store.earlier.blocks import ArrayObjects
 from deit_pipe.store.errors import CacheMismatch, FormatInvalid
 from deit_pipe.store.gates import read_gate, write_gate
@@ -71,7 +72,7 @@ def _copy(old: StoredCache, place: Location, teacher: TeacherIdentity) -> Iterat
     manifest = StoredCache(place).manifest
     stored = old.teacher(teacher.name)
     ledger = ledger_of(old.place, old.manifest, teacher)
-    opened = open_teacher(place, manifest, teacher, max(1, ledger.epochs or 1), "sizes", (0, 1))
+    opened = open_teacher(place, manifest, teacher, max(1, ledger.epochs or 1), Check("sizes"), (0, 1))
     missing = {(block.epoch, block.index) for block in opened.missing}
     source, codec = ArrayObjects(old.place, teacher), BlockCodec(manifest, teacher)
     for record in ledger.records():

@@ -6,6 +6,7 @@ import resource
 import signal
 import stat
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,18 @@ from deit_pipe.store.writer import TargetWriter
 
 # children start from a process that has the slow imports done and has never used zarr: 20 ms instead of 0.7 s
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["zarr", "zarr.storage", "numcodecs.blosc", "pyarrow.parquet", "store_fakes"])
+CONTEXT.set_forkserver_preload(
+    [
+        "zarr",
+        "zarr.storage",
+        "numcodecs.blosc",
+        "pyarrow.parquet",
+        "obstore.store",  # passed over where it is not installed
+        "deit_pipe.store.writer",
+        "deit_pipe.store.places.remote",
+        "store_fakes",
+    ]
+)
 
 
 HANGS = 900.0  # seconds without a word: not slow, stuck
@@ -29,7 +41,7 @@ class Fatal:
 
     STEPS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.scandir", "fcntl.lockf")
 
-    def __init__(self, folder: Path, step: int | None) -> None:
+    def __init__(self, folder: Path | str, step: int | None) -> None:
         self._folder = str(folder)
         self._left = step
         self._armed = False
@@ -97,12 +109,20 @@ def write_all(
 
 
 class WriterProcess:
-    """One rank in its own process; messages are collected by `listen`."""
+    """One rank in its own process; what it says is collected in `messages`."""
 
-    def __init__(self, path: Path, teacher: TeacherIdentity, epochs: int, *rank_world: int, **options: Any) -> None:
-        self._ours, theirs = CONTEXT.Pipe()
+    def __init__(
+        self,
+        path: Path | str,
+        teacher: TeacherIdentity,
+        epochs: int,
+        *rank_world: int,
+        target: Callable[..., None] = write_all,
+        **options: Any,
+    ) -> None:
+        self.pipe, theirs = CONTEXT.Pipe()
         arguments = (theirs, path, teacher, epochs, *rank_world)
-        self.process = CONTEXT.Process(target=write_all, args=arguments, kwargs=options, daemon=True)
+        self.process = CONTEXT.Process(target=target, args=arguments, kwargs=options, daemon=True)
         self.process.start()
         theirs.close()
         self.messages: list[tuple[str, Any]] = []
@@ -110,16 +130,25 @@ class WriterProcess:
     def wait_for(self, kind: str, seconds: float = HANGS) -> Any:
         """Return the content of the next message of this kind; None if the process ended without it."""
         try:
-            while self._ours.poll(seconds):
-                self.messages.append(self._ours.recv())
+            while self.pipe.poll(seconds):
+                self.messages.append(self.pipe.recv())
                 if self.messages[-1][0] in (kind, "error"):
                     return self.messages[-1][1]
         except (EOFError, ConnectionError):
             return None
         raise TimeoutError(f"no {kind!r} after {seconds} s, only {self.messages[-3:]}")
 
+    def listen(self) -> bool:
+        """Collect what it has said by now; returns whether it can say more."""
+        try:
+            while self.pipe.poll():
+                self.messages.append(self.pipe.recv())
+        except (EOFError, ConnectionError):
+            return False
+        return True
+
     def go(self) -> None:
-        self._ours.send("go")
+        self.pipe.send("go")
 
     def kill(self) -> None:
         """SIGKILL, then collect what it still said."""

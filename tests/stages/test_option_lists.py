@@ -18,7 +18,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "image-column img-size json label-column labelled-fraction labels logits name plan-only precision "
         "recipe samples seed set teacher teacher-weights train-split val-data val-fraction val-split "
         "wait workers",
-        "block subset-seed teacher-rate",
+        "block subset-seed teacher-rate verify",
     ),
     "train-student": (
         "batch-size cache data device epochs init-from json loss lr out preset print-config seed seeds set "

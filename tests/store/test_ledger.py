@@ -1,13 +1,16 @@
 import contextlib
 import dataclasses
 import shutil
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from store_fakes import answers, assert_same, create, expected, fill, make_teacher, write_blocks
+from store_fakes import answers, assert_same, create, expected, fill, flip_bit, make_teacher, write_blocks
 
 from deit_pipe.stages.opened.arrays import CachedArrays
 from deit_pipe.store import index
+from deit_pipe.store import writer as writer_module
 from deit_pipe.store.formats import encode
 from deit_pipe.store.index import rebuild_index, seal_epochs
 from deit_pipe.store.ledger import coverage, read_ledger
@@ -252,3 +255,23 @@ def test_an_index_file_that_is_none_of_ours_is_named_and_not_read(tmp_path, stra
     fill(tmp_path, one, 1)
     assert not wrong.exists()
     assert verify(tmp_path, "hash").ok
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_the_index_says_what_a_repaired_block_says_whatever_the_clock_does(tmp_path, monkeypatch, hours):
+    """In a merged file lies a row of the block of before, which is the later one for a clock that was put back."""
+    create(tmp_path)
+    teacher = make_teacher("none")
+    monkeypatch.setattr(index, "MERGE_FILES", 3)
+    fill(tmp_path, teacher, 3)
+    assert len(read_ledger(tmp_path, "none").sealed_keys) == 1
+    flip_bit(tmp_path, "none", "teacher_label", 1, 2)
+    clock = SimpleNamespace(time=lambda: time.time() + 3600 * hours, monotonic=time.monotonic)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer_module, "time", clock)
+        assert len(fill(tmp_path, teacher, 3)) == 1
+    assert verify(tmp_path, "hash").damaged == []
+    ledger = read_ledger(tmp_path, "none")
+    assert len(ledger) == 21
+    assert ledger.sealed_epochs == {0, 1, 2}
+    assert ledger.record(1, 2).token != ledger.record(1, 1).token

@@ -1,14 +1,10 @@
 import errno
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from s3_server import BUCKET, s3_server
 from store_fakes import FORMATS, assert_same, create, expected, fill, make_teacher, write_blocks
 
 from deit_pipe.store.errors import CacheCorrupt, DiskFull, FormatInvalid, StoreUnreachable
@@ -27,29 +23,12 @@ from deit_pipe.store.writer import TargetWriter
 
 
 @pytest.fixture(scope="module")
-def s3_server():
-    """moto's server, a real HTTP server that speaks S3, on loopback."""
+def s3():
+    """The environment that leads to an S3 server."""
     pytest.importorskip("moto")
     pytest.importorskip("obstore")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(url, timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        request = urllib.request.Request(f"{url}/caches", method="PUT")
-        urllib.request.urlopen(request, timeout=5).close()
-        yield url
-    finally:
-        server.terminate()
-        server.wait()
+    with s3_server() as environment:
+        yield environment
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -58,11 +37,9 @@ def place(request, tmp_path, monkeypatch):
         return str(tmp_path / "c")
     if request.param == "memory":
         return f"memory://caches/{uuid.uuid4().hex}"
-    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_server"))
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    return f"s3://caches/{uuid.uuid4().hex}"
+    for name, value in request.getfixturevalue("s3").items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 def test_verbs(place):

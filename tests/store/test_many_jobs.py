@@ -3,11 +3,13 @@
 import random
 import threading
 import uuid
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from store_fakes import answers, assert_same, create, expected, fill, make_teacher
 
+from deit_pipe.store import writer as writer_module
 from deit_pipe.store.blocks.block_object import BlockCodec, ObjectDamaged
 from deit_pipe.store.errors import StoreError, StoreUnreachable
 from deit_pipe.store.layout import Block, blocks_of
@@ -21,6 +23,7 @@ from deit_pipe.store.writer import TargetWriter
 TEACHER = make_teacher("none", block_slots=25)
 EPOCHS = 2
 WAIT = 30.0
+JUMPS = (0.0, 3600.0, -3600.0)  # of every clock, each time somebody asks it
 
 
 class Turns:
@@ -125,6 +128,7 @@ class Scheduled(MemoryObjects):
 def job(place: Scheduled, turns: Turns, seed: int, told: dict[Block, set[str]], errors: list[Exception]) -> None:
     try:
         with TargetWriter.open(place, TEACHER, epochs=EPOCHS, check_space=False) as writer:
+            writer._claims.hints._clock = lambda: turns.dice.choice(JUMPS)
             for block in writer.claims():
                 told.setdefault(block, set()).add(writer.write(block, *answers(block, seed=seed)).token or "")
     except StoreError:
@@ -136,7 +140,9 @@ def job(place: Scheduled, turns: Turns, seed: int, told: dict[Block, set[str]], 
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_jobs_that_write_at_once_commit_each_block_once_whatever_becomes_of_their_requests(seed):
+def test_jobs_that_write_at_once_commit_each_block_once_whatever_becomes_of_their_requests(seed, monkeypatch):
+    clock = SimpleNamespace(time=lambda: 1e9 + random.Random(len(told)).choice(JUMPS), monotonic=lambda: 0.0)
+    monkeypatch.setattr(writer_module, "time", clock)
     url = f"memory://jobs/{uuid.uuid4().hex}"
     create(url)
     codec = BlockCodec(read_manifest(url), TEACHER)
@@ -211,30 +217,55 @@ class Counted(MemoryObjects):
         return self._count("sizes", prefix)
 
 
-def test_opening_a_large_cache_takes_few_requests_and_an_epoch_one_for_each_block():
-    """300 epochs of 157 blocks: the index says that they are there, and nothing is listed."""
-    from deit_pipe.store import sealed
+def large_cache():
+    """300 epochs of 157 blocks, by their index; only the blocks of the first two are what it says. Place, manifest."""
     from deit_pipe.store.index import _write
     from deit_pipe.store.ledger import ledger_of, want_epochs
 
     url = f"memory://large/{uuid.uuid4().hex}"
     create(url, 157)
-    teacher = make_teacher("none", block_slots=1)
-    fill(url, teacher, 2)
+    fill(url, LARGE, 2)
     place = MemoryObjects(url)
     manifest = read_manifest(place)
-    ledger = ledger_of(place, manifest, teacher)
+    ledger = ledger_of(place, manifest, LARGE)
     columns, counts = ledger.columns(), ledger.class_counts[0]
     many = {name: np.concatenate([column[:157]] * 298) for name, column in columns.items()}
     many["epoch"] = np.repeat(np.arange(2, 300), 157)
     many["written"] = many["written"] + 1.0
     _write(place, "ledger/none", many, dict.fromkeys(range(2, 300), counts))
     want_epochs(place, "none", 300)
-    counted = Counted(url)
+    return place, manifest
+
+
+LARGE = make_teacher("none", block_slots=1)
+
+
+def test_opening_a_large_cache_takes_few_requests_and_an_epoch_one_for_each_block():
+    """The index says that the blocks are there, and nothing is listed."""
+    from deit_pipe.store import sealed
+    from deit_pipe.store.ledger import ledger_of
+
+    place, manifest = large_cache()
+    counted = Counted(place.path)
     reader = TargetReader(counted, "none")
     assert reader.epochs == 300
     assert counted.requests <= 20
-    assert len(sealed.cells_of(ledger_of(place, manifest, teacher).columns())) == 47_100
+    assert len(sealed.cells_of(ledger_of(place, manifest, LARGE).columns())) == 47_100
     before = counted.requests
     assert len(list(reader.stream([(1, np.arange(start, start + 1)) for start in range(157)]))) == 157
     assert counted.requests - before == 157
+
+
+def test_resuming_a_large_cache_lists_it_once_and_hashes_a_share():
+    """47,100 blocks: 48 listings of 1,000 for the sizes, a GET for each block whose hash is compared, and few more."""
+    place, manifest = large_cache()
+    codec = BlockCodec(manifest, LARGE)
+    for index in range(157):
+        data = place.get(codec.key(0, index))
+        for epoch in range(2, 300):
+            place.put(codec.key(epoch, index), data)  # of the right size, and another block
+    counted = Counted(place.path)
+    writer = TargetWriter.open(counted, LARGE, epochs=300, check_space=False)
+    assert writer.checked == "hash of 4,096 of 47,100 blocks (8.7%, seed 47100), sizes of all"
+    assert 4096 - 60 < len(writer.damaged) <= 4096  # but for the two epochs that are sound
+    assert counted.requests <= 4096 + 48 + 50
