@@ -42,7 +42,7 @@ def is_folder(name: str) -> bool:
     """Whether a teacher's name is meant as a folder that says itself what it is: a run, an export."""
     if timm.is_model(name.partition(".")[0]) or timms_name(name) or is_factory(name):
         return False
-    return "/" in name or Path(name).exists()
+    return bool(name) and ("/" in name or Path(name).exists())
 
 
 def is_timms(name: str) -> bool:

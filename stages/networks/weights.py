@@ -157,7 +157,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise Mismatch(f"{path} holds no state dict", expected="names mapped to tensors, plain or under 'model'")
+        raise Mismatch(
+            f"{path} holds no state dict",
+            expected="names mapped to tensors, plain or under 'model'",
+            cure='write it again with: torch.save(model.state_dict(), "weights.pth")',
+        )
     return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
