@@ -25,6 +25,7 @@ from deit_pipe.stages.measuring.usual_epochs import usual_epochs
 from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.opened.cache import OpenedCache, open_if_there
+from deit_pipe.stages.opened.continue_line import slug
 from deit_pipe.stages.opened.gate_result import GateResult, gate_lines
 from deit_pipe.stages.opened.images import absolute, choice_words, given_choice, open_images, say
 from deit_pipe.stages.opened.plain_views import default_image_size, is_small
@@ -166,12 +167,8 @@ def identity_of(
         targets=text,
         taus=targets.taus,
         block_slots=block,
+        input_size=teacher.input_size,
     )
-
-
-def slug(tag: str) -> str:
-    """Name of a teacher inside a cache: its tag, lower case."""
-    return tag.lower()
 
 
 def recipe_name(options: CacheTeacherOptions, recipe: Recipe) -> str:
@@ -189,6 +186,8 @@ def open_writer(
         "weights": absolute(teacher.source),
         "torch": torch.__version__,
         "device": device_name(group.device),
+        **({} if options.teacher_mean is None else {"teacher-mean": options.teacher_mean}),
+        **({} if options.teacher_std is None else {"teacher-std": options.teacher_std}),
         **library_versions(),
     }
     writer = TargetWriter.open(

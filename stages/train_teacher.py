@@ -10,14 +10,17 @@ from deit_pipe.stages.console.errors import Mismatch, UsageProblem
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import choose_device
 from deit_pipe.stages.machine.workers import choose_workers
-from deit_pipe.stages.networks.teacher import Teacher, facts_of, load_teacher
+from deit_pipe.stages.networks.teacher import Teacher, load_teacher
+from deit_pipe.stages.networks.teacher_head import facts_of
+from deit_pipe.stages.networks.teacher_sources import is_timms
 from deit_pipe.stages.networks.weights import (
     TeacherRun,
+    alias_line,
     read_teacher_run,
     resolve_tag,
     write_teacher_run,
 )
-from deit_pipe.stages.opened.images import given_choice, labelled_part, open_images
+from deit_pipe.stages.opened.images import given_choice, labelled_part, open_images, say
 from deit_pipe.stages.opened.plain_views import default_image_size
 from deit_pipe.stages.opened.same_samples import check_same_classes
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
@@ -33,6 +36,12 @@ DATA_FIELDS = tuple(field.name for field in fields(DataOptions))
 
 def run(options: TrainTeacherOptions) -> CommandResult:
     """Train or fit, measure, write the folder."""
+    if not is_timms(options.teacher):
+        raise UsageProblem(
+            f"train-teacher trains timm's models, and --teacher {options.teacher} is none",
+            cure=f"it teaches as it is: {command_line('cache-teacher', CacheTeacherOptions, teacher=options.teacher)}",
+        )
+    say(alias_line(options.teacher))
     tag = resolve_tag(options.teacher)
     out = Path(options.out)
     there = read_teacher_run(out)
@@ -103,7 +112,9 @@ def made_teacher(options: TrainTeacherOptions, tag: str, table: SampleTable, ima
         device=device,
         seed=options.seed,
         any_head=True,
+        image_size=image_size,
     )
+    say(body.lines)
     return fit_head(body, table, image_size=image_size, batch_size=options.batch_size, workers=workers)
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from deit_pipe.store.errors import FieldDifference, FormatInvalid
 from deit_pipe.store.formats import TargetFormat
-from deit_pipe.store.strict.json_values import DIGEST, OBJECT, Rule, check_values, reals, text, whole
+from deit_pipe.store.strict.json_values import DIGEST, OBJECT, Rule, check_values, optional, reals, text, whole
 
 FORMAT_VERSION = 3  # of new caches, and the only one that is written
 READABLE = (1, 2, 3)  # a cache keeps its version for ever
@@ -134,7 +134,8 @@ class Manifest(Identity):
 class TeacherIdentity(Identity):
     """Whose answers are cached under `name`, and how they are kept.
 
-    `weights_sha256` covers every tensor and its name.
+    `weights_sha256` covers every tensor and its name. `input_size` is the side to which views are resized for it,
+    bicubic and antialiased, on the way into the network; None: it sees them as they are.
     """
 
     FIRST: ClassVar[frozenset[str]] = frozenset(
@@ -168,6 +169,7 @@ class TeacherIdentity(Identity):
         "targets": text(100),
         "taus": reals(1, 64, 1e-6, 1e6),
         "block_slots": whole(1, 1 << 31),
+        "input_size": optional(whole(1, 1 << 14)),
     }
 
     name: str
@@ -183,6 +185,7 @@ class TeacherIdentity(Identity):
     targets: str
     taus: tuple[float, ...] = (1.0,)
     block_slots: int
+    input_size: int | None = None
 
     def __post_init__(self) -> None:
         if not is_teacher_name(self.name):

@@ -38,7 +38,7 @@ NOT_SETTINGS = {
     "data_choice",
     "teacher_weights",
 }
-OF_THE_TEACHER = ("teacher", "tau", "alpha", "kd_reduction", "teacher_loss_weights", "cached_epochs")
+OF_THE_TEACHER = ("teacher", "tau", "alpha", "kd_reduction", "cached_epochs")
 # What people look for first; the other settings follow in the order of a run's config.
 FIRST = ("loss", "student", "init-from", "images", "teacher", "cached-epochs", "tau", "alpha", "preset", "epochs")
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.networks.adapted_weights import start_from
-from deit_pipe.stages.networks.hugging_face import CONFIG, PROCESSOR, WEIGHTS, in_their_names
+from deit_pipe.stages.networks.hugging_face import CONFIG, PROCESSOR, WEIGHTS
+from deit_pipe.stages.networks.naming.hugging_face import in_their_names
 from deit_pipe.stages.networks.student import StudentFacts, build_student
 from deit_pipe.stages.networks.tensor_file import save_tensors
 

@@ -16,7 +16,7 @@ from deit_pipe.pipeline.recipe import Recipe
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.inspection.replay_facts import AnswerCheck
 from deit_pipe.stages.machine.distributed import choose_device
-from deit_pipe.stages.networks.teacher import Teacher, load_teacher
+from deit_pipe.stages.networks.teacher import Teacher, load_cached
 from deit_pipe.stages.opened.arrays import CachedArrays
 from deit_pipe.stages.opened.views import CachedViews
 from deit_pipe.store.formats import LEVELS, Targets
@@ -125,15 +125,7 @@ def open_check(arrays: CachedArrays, views: CachedViews, weights: str, device: s
     """
     identity = arrays.identity
     names = views.table.class_names
-    teacher = load_teacher(
-        identity.model,
-        weights=weights,
-        num_classes=len(names),
-        class_names=names,
-        device=choose_device(device),
-        precision=identity.precision,
-        seed=views.manifest.seed,
-    )
+    teacher = load_cached(identity, weights, class_names=names, device=choose_device(device), seed=views.manifest.seed)
     if teacher.weights_sha256 != identity.weights_sha256:
         raise Mismatch(
             f"{weights} is not the teacher that was cached as {identity.name!r}",

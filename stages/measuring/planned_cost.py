@@ -7,7 +7,9 @@ from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes, human_duration
 from deit_pipe.stages.machine.cost_model import break_even
-from deit_pipe.stages.networks.weights import published_classes, resolve_tag
+from deit_pipe.stages.networks.teacher_sources import is_timms
+from deit_pipe.stages.networks.weights import alias_line, published_classes, resolve_tag
+from deit_pipe.stages.opened.images import say
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.training.published import DEIT
 
@@ -82,6 +84,12 @@ def planned_cost(options: CacheTeacherOptions, samples: int) -> CommandResult:
     """
     if not options.estimate:
         raise UsageProblem("--samples says of how many images to estimate the cost", cure="give --estimate too")
+    if not is_timms(options.teacher):
+        raise UsageProblem(
+            f"--samples takes the number of classes from a timm model, and --teacher {options.teacher} is none",
+            cure="name one of as many classes, such as regnety_160 for ImageNet's, or give the images with --data",
+        )
+    say(alias_line(options.teacher))
     classes, rate = published_classes(resolve_tag(options.teacher)), options.teacher_rate
     numbers = sorted({*USUAL, options.epochs or USUAL[0]})
     columns = [planned_epochs(samples, classes, number, rate) for number in numbers]

@@ -17,7 +17,8 @@ from deit_pipe.stages.measuring.forecast import Job
 from deit_pipe.stages.measuring.usual_epochs import usual_epochs
 from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.networks.student import describe_student
-from deit_pipe.stages.networks.teacher import RANDOM, Teacher, load_teacher
+from deit_pipe.stages.networks.teacher import Teacher, load_teacher
+from deit_pipe.stages.networks.teacher_sources import RANDOM
 from deit_pipe.stages.opened.images import open_images
 from deit_pipe.stages.opened.plain_views import default_crop_ratio, default_image_size, is_small
 from deit_pipe.stages.options.bench import BenchOptions
@@ -110,6 +111,7 @@ def open_subject(options: BenchOptions, group: Processes) -> Subject:
         class_names=table.class_names,
         device=group.device,
         precision=caching.precision,
+        image_size=source.image_size,
     )
     text, taus = read_logits(caching.logits)
     targets = TargetFormat.parse(text, taus, len(table.class_names))
@@ -148,7 +150,7 @@ def open_student(
         names=[],
         preset=preset,
         settings=settings,
-        loss=make_loss(options, settings, 1),
+        loss=make_loss(options, settings),
         precision=options.precision or ("bf16" if group.device.type == "cuda" else "fp32"),
         config={},
     )

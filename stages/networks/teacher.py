@@ -1,35 +1,21 @@
-"""The frozen teacher: a timm CNN in eval mode with its own normalisation and a float32 head."""
+"""The frozen teacher: a network in eval mode with its own normalisation and a float32 head."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from deit_pipe.pipeline.compose import normalise
-from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import Mismatch, UsageProblem
-from deit_pipe.stages.networks.file_names import RUN_WEIGHTS
-from deit_pipe.stages.networks.sums import check_sums
-from deit_pipe.stages.networks.weights import (
-    TeacherRun,
-    count_classes,
-    digest,
-    hub_weights,
-    load_into,
-    normalisation,
-    published_size,
-    read_teacher_run,
-    read_weights,
-    resolve_tag,
-)
-from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
+from deit_pipe.stages.networks.factory import is_factory
+from deit_pipe.stages.networks.teacher_input import TeacherInput, numbers_text, resized
+from deit_pipe.stages.networks.teacher_network import TeacherNetwork
+from deit_pipe.stages.networks.teacher_sources import find_network, is_timms
+from deit_pipe.store.identity import TeacherIdentity
 
-RANDOM = "random"
-TEACHER_RUN = Path("teacher-run")
+AS_STATED = TeacherInput()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +24,7 @@ class Teacher:
 
     Attributes:
         model: in eval mode, without gradients, on its device.
-        tag: full timm tag.
+        tag: full timm tag; `run, MODEL` of a folder of train-student; `package.module:function`.
         weights_sha256: digest of the state dict.
         head: `pretrained`, `trained`, `fitted` or `random`.
         mean: normalisation, RGB, 0..1 units; `std` likewise.
@@ -50,6 +36,9 @@ class Teacher:
         body: of a fitted head: where the weights below it came from.
         body_sha256: of a fitted head: digest of those weights, with the head they came with.
         fitted_on: digest of the samples that it, or its fitted head, was trained on, where known.
+        input_size: side to which its views are resized on the device; None: the network sees them as they are.
+        whole: whether only its `forward` is known to give logits.
+        lines: what is to be said of how it was loaded.
     """
 
     model: nn.Module
@@ -68,17 +57,24 @@ class Teacher:
     body: str | None = None
     body_sha256: str | None = None
     fitted_on: str | None = None
+    input_size: int | None = None
+    whole: bool = False
+    lines: tuple[str, ...] = ()
 
     @torch.inference_mode()
     def __call__(self, mixed: Tensor, watch: Callable[[Tensor], None] | None = None) -> Tensor:
         """Logits float32 [B, C] of composed pixels float32 [B, 3, S, S] (not normalised), on the teacher's device.
 
-        `watch` is given the very tensor that the network gets. The head runs in float32 whatever the body's precision:
-        bfloat16 logits tie the top two of about one row in 80.
+        `watch` is given the very tensor that the network gets, before it is resized where that is asked for. The head
+        runs in float32 whatever the body's precision: bfloat16 logits tie the top two of about one row in 80.
         """
         pixels = normalise(mixed, self.mean, self.std)
         if watch is not None:
             watch(pixels)
+        pixels = self._sized(pixels)
+        if self.whole:
+            answers: Tensor = self.model(pixels).float()
+            return answers
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             features = self.model.forward_features(pixels)  # type: ignore[operator]
         logits: Tensor = self.model.forward_head(features.float())  # type: ignore[operator]
@@ -87,9 +83,17 @@ class Teacher:
     @torch.inference_mode()
     def features(self, mixed: Tensor) -> Tensor:
         """What the classifier sees: float32 [B, F]."""
-        body = self.model.forward_features(normalise(mixed, self.mean, self.std))  # type: ignore[operator]
+        pixels = self._sized(normalise(mixed, self.mean, self.std))
+        body = self.model.forward_features(pixels)  # type: ignore[operator]
         pooled: Tensor = self.model.forward_head(body.float(), pre_logits=True)  # type: ignore[operator]
         return pooled.flatten(1)
+
+    def seen_size(self, image_size: int) -> int:
+        """Side of what the network is given, of views of `image_size`."""
+        return self.input_size or image_size
+
+    def _sized(self, pixels: Tensor) -> Tensor:
+        return pixels if self.input_size is None else resized(pixels, self.input_size)
 
     def padded(self, mixed: Tensor, batch_size: int, watch: Callable[[Tensor], None] | None = None) -> Tensor:
         """Logits of at most `batch_size` views, computed at exactly that batch size.
@@ -113,130 +117,153 @@ def load_teacher(
     precision: str = "fp32",
     seed: int = 0,
     any_head: bool = False,
+    image_size: int | None = None,
+    given: TeacherInput = AS_STATED,
 ) -> Teacher:
     """The named teacher, checked against the data's classes.
 
     Args:
-        name: timm model, with or without tag.
-        weights: a file, a `train-teacher` folder, `random`, or None: `./teacher-run` when it holds it, else the hub.
+        name: timm model, with or without tag; a folder of train-student or export; `package.module:function`.
+        weights: of a timm model: a file, a `train-teacher` folder, `random`, or None: `./teacher-run` when it holds
+            it, else the hub.
         num_classes: of the data, C.
         class_names: of the data, in label order.
         device: where it runs.
         precision: of the body, fp32 or bf16.
         seed: of random weights.
         any_head: accept any classifier (it will be replaced).
+        image_size: side of the views; None: those it was made for.
+        given: what is said of its input; it wins over what its file says.
 
     Raises:
-        UsageProblem: no such model. Missing: no weights. Mismatch: other classes, or weights of another model.
+        UsageProblem: no such model, or no normalisation. Missing: no weights. Mismatch: other classes, or weights of
+            another model.
     """
-    tag = resolve_tag(name)
-    run_folder = find_teacher_run(tag) if weights is None else Path(weights)
-    facts = read_teacher_run(run_folder) if run_folder is not None else None
-    if weights == RANDOM:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            model = timm.create_model(tag, pretrained=False, num_classes=num_classes)
-        head, source = RANDOM, f"random weights, seed {seed}"
-    elif facts is not None and run_folder is not None:
-        _check_same_model(facts, tag, run_folder)
-        check_sums(run_folder, [RUN_WEIGHTS])
-        model = _from_state(tag, read_weights(run_folder / RUN_WEIGHTS), str(run_folder))
-        head, source = facts.head, str(run_folder)
-    elif weights is not None:
-        model = _from_file(name, tag, Path(weights))
-        head, source = "pretrained", weights
-    else:
-        model = hub_weights(tag)
-        head, source = "pretrained", f"timm hub, {tag}"
-    model = model.eval().requires_grad_(False).to(device)
-    teacher = _described(
-        model,
-        facts,
-        tag=tag,
-        head=head,
-        source=source,
+    input_size = None if given.image_size == image_size else given.image_size
+    size = input_size or image_size
+    network = find_network(name, weights, num_classes=num_classes, class_names=class_names, size=size, seed=seed)
+    mean, std, lines = _normalisation(network, given)
+    if input_size is not None and image_size is not None:
+        lines.append(
+            f"teacher {network.tag}: its views of {image_size} px are resized to {input_size} px (bicubic, antialiased)"
+        )
+    teacher = Teacher(
+        model=network.model.eval().requires_grad_(False).to(device),
+        tag=network.tag,
+        weights_sha256=network.weights_sha256,
+        head=network.head,
+        mean=mean,
+        std=std,
+        num_classes=network.num_classes,
+        class_names=network.class_names,
         precision=precision,
         device=device,
-        published=weights is None,
+        source=network.source,
+        trained_size=network.trained_size,
+        input_size=input_size,
+        whole=_only_whole(network, precision),
+        lines=(*network.lines, *lines),
     )
+    if (facts := network.facts) is not None:
+        own = {name: getattr(facts, name) for name in ("val_top1", "body", "body_sha256", "fitted_on")}
+        teacher = replace(teacher, **own)
     if not any_head:
         check_classes(teacher, num_classes, class_names)
     return teacher
 
 
-def _described(
-    model: nn.Module,
-    facts: TeacherRun | None,
+def load_cached(
+    identity: TeacherIdentity,
+    weights: str | None,
     *,
-    tag: str,
-    head: str,
-    source: str,
-    precision: str,
+    class_names: tuple[str, ...],
     device: torch.device,
-    published: bool,
+    seed: int,
 ) -> Teacher:
-    """The network with what is known of it: from its folder, else from its tag (the size only of the tag's weights)."""
-    mean, std = normalisation(tag)
-    known = Teacher(
-        model=model,
-        tag=tag,
-        weights_sha256=digest(model.state_dict()),
-        head=head,
-        mean=mean,
-        std=std,
-        num_classes=int(model.num_classes),  # type: ignore[arg-type]
-        class_names=None,
-        precision=precision,
-        device=device,
-        source=source,
-        trained_size=published_size(tag) if published else None,
-    )
-    if facts is None:
-        return known
-    return replace(
-        known,
-        mean=facts.mean,
-        std=facts.std,
-        class_names=facts.class_names,
-        trained_size=facts.image_size,
-        val_top1=facts.val_top1,
-        body=facts.body,
-        body_sha256=facts.body_sha256,
-        fitted_on=facts.fitted_on,
-    )
+    """The teacher of a cache again, with the input that it had; whether its weights are the same is for the caller.
 
+    Args:
+        identity: as it is cached; it may be a stranger's.
+        weights: file or folder, the function's name, or None: timm's hub. Code is run only where this names it.
+        class_names: of the data.
+        device: where it runs.
+        seed: of random weights.
 
-def _from_file(name: str, tag: str, path: Path) -> nn.Module:
-    if path.is_dir():
-        following = command_line("train-teacher", TrainTeacherOptions, teacher=name, out=str(path))
+    Raises:
+        UsageProblem: it is a function's, which was not named.
+    """
+    name = identity.model
+    if weights is not None and is_factory(weights):
+        name, weights = weights, None
+    elif is_factory(name):
         raise UsageProblem(
-            f"{path} is not a finished train-teacher folder",
-            expected=f"{RUN_WEIGHTS} and teacher.json in it",
-            cure=f"make one with: {following}",
+            f"the teacher {identity.name!r} was made by code, {name}, which runs only where you name it",
+            expected="package.module:function, as it was given to --teacher",
+            got=weights or "nothing",
+            cure=f"give it as the teacher-weights, if you trust it: {name}",
         )
-    return _from_state(tag, read_weights(path), str(path))
+    elif not is_timms(name):
+        name, weights = weights or name, None
+    return load_teacher(
+        name,
+        weights=weights,
+        num_classes=len(class_names),
+        class_names=class_names,
+        device=device,
+        precision=identity.precision,
+        seed=seed,
+        image_size=identity.image_size,
+        given=TeacherInput(identity.mean, identity.std, identity.input_size),
+    )
 
 
-def find_teacher_run(tag: str) -> Path | None:
-    """`./teacher-run`, or `./teacher-run-MODEL` beside it, when it holds this teacher."""
-    for folder in (TEACHER_RUN, own_teacher_run(tag)):
-        facts = read_teacher_run(folder)
-        if facts is not None and facts.model == tag:
-            return folder
-    return None
+def _normalisation(
+    network: TeacherNetwork, given: TeacherInput
+) -> tuple[tuple[float, ...], tuple[float, ...], list[str]]:
+    """Mean and std that count, and what is to be said of them.
+
+    Raises:
+        UsageProblem: nobody says them.
+    """
+    if given.mean is not None and given.std is not None:
+        return given.mean, given.std, []
+    if network.mean is None or network.std is None:
+        raise UsageProblem(
+            f"--teacher {network.tag} does not say how its images are normalised",
+            expected="a network with a pretrained_cfg of mean and std, as timm's have, or both options",
+            cure="give what it was trained with: --teacher-mean 0.485,0.456,0.406 --teacher-std 0.229,0.224,0.225 are "
+            "ImageNet's",
+        )
+    if network.stated:
+        return network.mean, network.std, []
+    said = f"mean {numbers_text(network.mean)}, std {numbers_text(network.std)}"
+    line = (
+        f"note: {network.source} does not say its normalisation; taken is that of timm's {network.tag}, {said}: give "
+        "--teacher-mean and --teacher-std if it was trained with another"
+    )
+    return network.mean, network.std, [line]
 
 
-def own_teacher_run(tag: str) -> Path:
-    """The folder for this teacher where `./teacher-run` holds another."""
-    return Path(f"{TEACHER_RUN}-{tag.partition('.')[0]}")
+def _only_whole(network: TeacherNetwork, precision: str) -> bool:
+    """Whether the network is called as a whole: then its head cannot be kept in float32.
+
+    Raises:
+        UsageProblem: bf16 is asked for all the same.
+    """
+    if not network.whole or precision == "fp32":
+        return network.whole
+    if all(callable(getattr(network.model, name, None)) for name in ("forward_features", "forward_head")):
+        return False
+    raise UsageProblem(
+        f"--precision {precision} cannot keep the head of --teacher {network.tag} in fp32",
+        expected="a network with forward_features and forward_head, as timm's have",
+        cure="use --precision fp32",
+    )
 
 
 def check_classes(teacher: Teacher, num_classes: int, class_names: tuple[str, ...]) -> None:
     """Refuse a teacher that answers with other classes, or with the same classes in another order."""
-    cures = (
-        f"fit a new classifier on it with --fit-head, or train it with:\n"
-        f"  deit-pipe train-teacher --teacher {teacher.tag.partition('.')[0]}"
-    )
+    cures = classes_cure(teacher)
     if teacher.num_classes != num_classes:
         raise Mismatch(
             f"teacher {teacher.tag} ({teacher.source}) does not know these classes",
@@ -256,80 +283,14 @@ def check_classes(teacher: Teacher, num_classes: int, class_names: tuple[str, ..
         )
 
 
-def plain_classifier(teacher: Teacher) -> nn.Module:
-    """The one layer that makes the logits.
-
-    Raises:
-        UsageProblem: it is none that can be fitted by itself.
-    """
-    classifier = teacher.model.get_classifier()  # type: ignore[operator]
-    pointwise = isinstance(classifier, nn.Conv2d) and classifier.kernel_size == (1, 1)
-    if not (pointwise or type(classifier) is nn.Linear) or classifier.bias is None:
-        raise UsageProblem(
-            f"no head can be fitted on {teacher.tag}",
-            expected="one linear layer with a bias as its classifier",
-            got=type(classifier).__name__,
-            cure=f"train all of it with: deit-pipe train-teacher --teacher {teacher.tag}",
-        )
-    assert isinstance(classifier, nn.Module)
-    return classifier
-
-
-def with_head(teacher: Teacher, head: nn.Module, table: SampleTable) -> Teacher:
-    """The same frozen body with a classifier that was fitted to these samples."""
-    class_names = table.class_names
-    teacher.model.reset_classifier(len(class_names))  # type: ignore[operator]
-    classifier = plain_classifier(teacher)
-    with torch.no_grad():
-        for name, value in head.named_parameters():
-            own = getattr(classifier, name)
-            own.copy_(value.reshape(own.shape))  # a 1 x 1 convolution is a linear layer too
-    model = teacher.model.to(teacher.device).eval().requires_grad_(False)
-    return replace(
-        teacher,
-        model=model,
-        weights_sha256=digest(model.state_dict()),
-        head="fitted",
-        num_classes=len(class_names),
-        class_names=class_names,
-        val_top1=None,
-        body=teacher.body or teacher.source,
-        body_sha256=teacher.weights_sha256,
-        fitted_on=table.digest,
+def classes_cure(teacher: Teacher) -> str:
+    """What to do about a teacher of other classes."""
+    if is_factory(teacher.tag):
+        return "let the function return a network for these classes, in the order of the data"
+    if not is_timms(teacher.tag):
+        source = shlex.quote(teacher.source)
+        return f"train it on these classes, as a student: deit-pipe train-student --init-from {source}"
+    return (
+        f"fit a new classifier on it with --fit-head, or train it with:\n"
+        f"  deit-pipe train-teacher --teacher {teacher.tag.partition('.')[0]}"
     )
-
-
-def facts_of(teacher: Teacher, image_size: int, val_top1: float | None) -> TeacherRun:
-    """What `teacher.json` says of it."""
-    assert teacher.class_names is not None
-    return TeacherRun(
-        model=teacher.tag,
-        head=teacher.head,
-        image_size=image_size,
-        mean=teacher.mean,
-        std=teacher.std,
-        class_names=teacher.class_names,
-        val_top1=val_top1,
-        body=teacher.body,
-        body_sha256=teacher.body_sha256,
-        fitted_on=teacher.fitted_on,
-    )
-
-
-def _from_state(tag: str, state: dict[str, Tensor], source: str) -> nn.Module:
-    probe = timm.create_model(tag, pretrained=False)
-    classes = count_classes(probe, state, source)
-    model = probe if classes == probe.num_classes else timm.create_model(tag, pretrained=False, num_classes=classes)
-    load_into(model, state, source)
-    assert isinstance(model, nn.Module)
-    return model
-
-
-def _check_same_model(facts: TeacherRun, tag: str, folder: Path) -> None:
-    if facts.model.partition(".")[0] != tag.partition(".")[0]:
-        raise Mismatch(
-            f"{folder} holds another teacher",
-            expected=tag,
-            got=facts.model,
-            cure=f"use it with: --teacher {facts.model}",
-        )

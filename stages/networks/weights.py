@@ -23,8 +23,10 @@ from torch import Tensor, nn
 from deit_pipe.stages.console.errors import Corrupt, Mismatch, Missing, UsageProblem
 from deit_pipe.stages.networks.durable_files import open_regular, partial_of, write_partial
 from deit_pipe.stages.networks.file_names import RUN_FACTS, RUN_WEIGHTS
+from deit_pipe.stages.networks.naming.model_names import timms_name
 from deit_pipe.stages.networks.sums import check_sums, commit
 from deit_pipe.stages.networks.tensor_file import save_tensors
+from deit_pipe.stages.networks.two_heads import head_names
 
 MOST_BYTES = 64_000_000  # of teacher.json, whose class names may be many
 
@@ -64,9 +66,12 @@ class TeacherRun:
 def resolve_tag(name: str) -> str:
     """The full timm tag of a model name, such as `regnety_160.deit_in1k`; without a tag where timm has no weights.
 
+    Names of papers and of torchvision, such as `RegNetY-16GF`, are understood; `alias_line` says that they were.
+
     Raises:
         UsageProblem: timm knows no such model; the nearest names are given.
     """
+    name = timms_name(name) or name
     name = PUBLISHED_TAGS.get(name, name)
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
@@ -87,6 +92,12 @@ def resolve_tag(name: str) -> str:
         return name
     default: Any = timm.get_pretrained_cfg(architecture)
     return str(f"{architecture}.{default.tag}") if default is not None and default.tag else architecture
+
+
+def alias_line(name: str) -> list[str]:
+    """What is said of a model that timm calls otherwise; nothing where the name is timm's."""
+    ours = timms_name(name)
+    return [] if ours is None else [f"{name} is timm's {ours}, {resolve_tag(name)}"]
 
 
 def normalisation(tag: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -146,7 +157,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise Mismatch(f"{path} holds no state dict", expected="names mapped to tensors, plain or under 'model'")
+        raise Mismatch(
+            f"{path} holds no state dict",
+            expected="names mapped to tensors, plain or under 'model'",
+            cure='write it again with: torch.save(model.state_dict(), "weights.pth")',
+        )
     return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
@@ -192,10 +207,8 @@ def count_classes(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
 
 
 def classifier_name(model: nn.Module) -> str:
-    """Dotted name of the module that makes the logits, such as `fc` or `head.fc`."""
-    classifier = model.get_classifier()  # type: ignore[operator]
-    names: list[str] = [name for name, module in model.named_modules() if module is classifier]
-    return names[0]
+    """Dotted name of the module that makes the logits, such as `fc` or `head.fc`; of two heads, the class head."""
+    return head_names(model)[0]
 
 
 def hub_weights(tag: str, cure: str | None = None) -> nn.Module:

@@ -27,6 +27,10 @@ class CacheTeacherOptions(DataOptions):
       deit-pipe cache-teacher --teacher regnety_160
       deit-pipe cache-teacher --teacher regnety_160 --data imagenet/ --cache cache/ --epochs 30 --device cuda
       deit-pipe cache-teacher --teacher resnet18 --teacher-weights my.safetensors --data photos/ --logits topk:10@1,3
+      deit-pipe cache-teacher --teacher regnet_y_16gf --teacher-weights regnet_y_16gf.pth --data imagenet/
+      deit-pipe cache-teacher --teacher my_nets:teacher --teacher-mean 0.5,0.5,0.5 --teacher-std 0.5,0.5,0.5
+      deit-pipe cache-teacher --teacher vit_base_patch16_384 --teacher-img-size 384 --data imagenet/
+      deit-pipe cache-teacher --teacher student-run --cache second-cache/
       deit-pipe cache-teacher --teacher regnety_160 --data imagenet/ --estimate
       deit-pipe cache-teacher --teacher regnety_160 --estimate --samples 1281167
       deit-pipe cache-teacher --teacher resnet18 --data photos/ --labelled-fraction 0.1
@@ -39,15 +43,33 @@ class CacheTeacherOptions(DataOptions):
 
     teacher: str = option(
         "regnety_160",
-        "A timm model; regnety_160 means DeiT's own teacher, regnety_160.deit_in1k.",
+        "A timm model (regnety_160 means DeiT's own teacher, regnety_160.deit_in1k), a folder of train-student or "
+        "export, or package.module:function, which runs that code.",
         metavar="T",
         group=TEACHER,
     )
     teacher_weights: str | None = option(
         None,
-        "Weights file or train-teacher folder; 'random' for untrained weights.  [default: ./teacher-run "
-        "when it holds this teacher, else timm's hub]",
+        "Weights of a timm model: a file or folder as timm, torchvision, DeiT or Hugging Face name them, or of "
+        "train-teacher; 'random' for untrained ones.  [default: ./teacher-run when it holds it, else the hub]",
         metavar="FILE",
+        group=TEACHER,
+    )
+    teacher_mean: str | None = option(
+        None,
+        "Mean that the teacher's images were normalised with, red, green, blue in units of 0..1.  [default: as its "
+        "weights' folder says; else the model's, which is said]",
+        metavar="R,G,B",
+        group=TEACHER,
+    )
+    teacher_std: str | None = option(None, "Standard deviation, likewise.", metavar="R,G,B", group=TEACHER)
+    teacher_img_size: int | None = option(
+        None,
+        "Side to which the views are resized for the teacher alone, bicubic, on the device; recorded.  [default: it "
+        "sees them as they are; a transformer's positions are resampled]",
+        minimum=8,
+        maximum=4096,
+        metavar="S",
         group=TEACHER,
     )
     fit_head: bool | None = option(

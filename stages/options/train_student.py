@@ -35,6 +35,7 @@ class TrainStudentOptions(CheckedOptions):
       deit-pipe train-student
       deit-pipe train-student --cache cache/ --data imagenet/ --student deit_tiny_distilled_patch16_224 --device cuda
       deit-pipe train-student --cache cache/ --loss soft --tau 3 --set alpha=0.1
+      deit-pipe train-student --loss soft --teacher regnety_160.deit_in1k:2,convnext_base.fb_in1k:1
       deit-pipe train-student --loss soft --seeds 3 --out runs/soft
       deit-pipe train-student --epochs 100 --set ema=0.9999 --set clip-grad=1
       deit-pipe train-student --cache cache384/ --init-from runs/ti224
@@ -46,6 +47,7 @@ class TrainStudentOptions(CheckedOptions):
         "width": "--student custom:WIDTHxDEPTHxHEADS, such as custom:64x3x2",
         "depth": "--student custom:WIDTHxDEPTHxHEADS, such as custom:64x3x2",
         "heads": "--student custom:WIDTHxDEPTHxHEADS, such as custom:64x3x2",
+        "teacher_loss_weights": "--teacher A:2,B:1",
         "patch_size": "--student custom:WIDTHxDEPTHxHEADS/PATCH, such as custom:64x3x2/8",
     }
 
@@ -92,10 +94,11 @@ class TrainStudentOptions(CheckedOptions):
     tau: float = option(3.0, "Temperature of the soft loss.", minimum=0.01, group=DISTILLATION)
     teacher: str | None = option(
         None,
-        "Which cached teacher(s), by name: a or a,b (their losses are averaged).  [default: the only one]",
+        "Which cached teacher(s), by name: a or a,b (their losses are averaged); a:2,b:1 with weights.  [default: the "
+        "only one]",
+        metavar="A[:W],B[:W]",
         group=DISTILLATION,
     )
-    teacher_loss_weights: str | None = setting(None, "Weights of several teachers, such as 2,1.  [default: equal]")
     alpha: float | None = setting(
         None,
         "Share of the distillation term.  [default: 0.5 hard and mse, 0.1 soft, 0.9 with preset patient]",

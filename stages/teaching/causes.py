@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.networks.teacher import Teacher
+from deit_pipe.stages.networks.teacher_input import numbers_text
 from deit_pipe.stages.networks.weights import normalisation, published_size
 from deit_pipe.stages.opened.gate_result import Cause
 from deit_pipe.stages.teaching.answers import Answers, ask
@@ -83,13 +84,13 @@ def wrong_order(answers: Answers, class_names: tuple[str, ...]) -> Iterator[Caus
 
 def wrong_size(teacher: Teacher, images: PlainImages, asked: Answers, image_size: int) -> Iterator[Cause]:
     """The size it was trained on, by its folder or by timm."""
-    sizes = {teacher.trained_size, published_size(teacher.tag)} - {None, image_size}
+    sizes = {teacher.trained_size, published_size(teacher.tag)} - {None, teacher.seen_size(image_size)}
     for size in sorted(size for size in sizes if size is not None):
-        after = _try(teacher, images, size, len(asked))
+        after = _try(replace(teacher, input_size=None), images, size, len(asked))
         if after is not None and lifts(asked, after):
             yield Cause(
                 kind="image size",
-                text=f"it was trained on images of {size} px, these are {image_size} px",
+                text=f"it was trained on images of {size} px, these are {teacher.seen_size(image_size)} px",
                 cure=f"cache at its size with --img-size {size}",
                 before=asked.accuracy.value,
                 after=after.accuracy.value,
@@ -110,8 +111,7 @@ def wrong_normalisation(teacher: Teacher, images: PlainImages, asked: Answers, i
                 kind="normalisation",
                 text=f"it was trained with another normalisation, {name}: mean {_numbers(mean)}, std {_numbers(std)}, "
                 f"not mean {_numbers(teacher.mean)}, std {_numbers(teacher.std)}",
-                cure='give it as a folder of model.safetensors and teacher.json, with that "mean" and "std" in '
-                "teacher.json",
+                cure=f"give it with --teacher-mean {numbers_text(mean)} --teacher-std {numbers_text(std)}",
                 before=asked.accuracy.value,
                 after=after.accuracy.value,
                 images=len(asked),

@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +14,10 @@ from deit_pipe.pipeline.recipe import load_recipe
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Mismatch, Missing, TrainingDiverged
 from deit_pipe.stages.console.progress import note, progress
+from deit_pipe.stages.networks.naming.timm_names import fit_positions, in_timms_names
 from deit_pipe.stages.networks.teacher import Teacher
+from deit_pipe.stages.networks.teacher_network import sized_model
+from deit_pipe.stages.networks.teacher_sources import at_size
 from deit_pipe.stages.networks.weights import digest, hub_weights, normalisation, read_weights
 from deit_pipe.stages.opened.plain_views import is_small
 from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
@@ -23,10 +25,10 @@ from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
 FEWEST_STEPS = 4  # an epoch; fewer hardly train
 
 
-def initial_model(tag: str, init: str, num_classes: int) -> nn.Module:
+def initial_model(tag: str, init: str, num_classes: int, image_size: int) -> nn.Module:
     """The network to start from, with a fresh classifier."""
     if init == "scratch":
-        model = timm.create_model(tag, pretrained=False, num_classes=num_classes)
+        model = sized_model(tag, image_size, num_classes=num_classes)
     elif init in ("auto", "pretrained"):
         try:
             model = hub_weights(tag)
@@ -34,12 +36,14 @@ def initial_model(tag: str, init: str, num_classes: int) -> nn.Module:
             if init == "pretrained":
                 raise
             note(f"{str(error).splitlines()[0]}: training {tag} from scratch")
-            return initial_model(tag, "scratch", num_classes)
+            return initial_model(tag, "scratch", num_classes, image_size)
+        model = at_size(model, tag, image_size)
         model.reset_classifier(num_classes)  # type: ignore[operator]
     else:
-        model = timm.create_model(tag, pretrained=False, num_classes=num_classes)
+        model = sized_model(tag, image_size, num_classes=num_classes)
         own = model.state_dict()
-        state = read_weights(Path(init))
+        state = in_timms_names(read_weights(Path(init)), model)
+        fit_positions(state, model)
         fits = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
         if len(fits) < len(own) // 2:
             raise Mismatch(
@@ -66,7 +70,7 @@ def fine_tune(
     recipe = load_recipe(options.recipe or ("small" if is_small(table) else "basic"))
     classes = len(table.class_names)
     torch.manual_seed(options.seed)
-    model = initial_model(tag, options.init, classes).to(device).train()
+    model = initial_model(tag, options.init, classes, image_size).to(device).train()
     mean, std = normalisation(tag)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
     plan = ViewPlan.for_recipe(len(table), recipe, options.seed)

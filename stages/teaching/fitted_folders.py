@@ -4,7 +4,8 @@ from pathlib import Path
 
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Mismatch
-from deit_pipe.stages.networks.teacher import TEACHER_RUN, Teacher, own_teacher_run
+from deit_pipe.stages.networks.teacher import Teacher
+from deit_pipe.stages.networks.teacher_sources import TEACHER_RUN, own_teacher_run
 from deit_pipe.stages.networks.weights import read_teacher_run
 
 
@@ -44,4 +45,5 @@ def was_fitted_from(folder: Path, teacher: Teacher, table: SampleTable, image_si
         and facts.head == "fitted"
         and (facts.body_sha256, facts.fitted_on, facts.image_size) == (teacher.weights_sha256, table.digest, image_size)
         and facts.class_names == table.class_names
+        and (facts.mean, facts.std) == (teacher.mean, teacher.std)
     )

@@ -12,7 +12,8 @@ from dataclasses import replace
 from deit_pipe.pipeline.data_set import DataSet
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.console.words import percent
-from deit_pipe.stages.networks.teacher import RANDOM, Teacher
+from deit_pipe.stages.networks.teacher import Teacher, classes_cure
+from deit_pipe.stages.networks.teacher_sources import RANDOM, is_timms
 from deit_pipe.stages.opened.gate_result import (
     ACCEPTED,
     NOT_GATED,
@@ -67,7 +68,7 @@ def pass_gate(
         weights_sha256=teacher.weights_sha256,
         head=teacher.head,
         body=teacher.body,
-        image_size=image_size,
+        image_size=teacher.seen_size(image_size),
         trained_size=teacher.trained_size,
         num_classes=len(names),
         seed=seed,
@@ -93,7 +94,7 @@ def pass_gate(
     cause = cause or find_cause(teacher, images, enough, image_size, names)
     refused = answers.skill.high < REFUSED_BELOW
     if refused and not accept:
-        raise refusal(teacher, found, cause, data)
+        raise refusal(teacher, found, cause, data, image_size)
     return replace(found, decision=ACCEPTED if refused else WARNED, reason=problem, cause=cause)
 
 
@@ -183,7 +184,7 @@ def what_is_wrong(answers: Answers, known: Known | None) -> str:
     return ""
 
 
-def refusal(teacher: Teacher, found: GateResult, cause: Cause | None, data: DataSet) -> Mismatch:
+def refusal(teacher: Teacher, found: GateResult, cause: Cause | None, data: DataSet, image_size: int) -> Mismatch:
     """The message: what was measured, what was expected, why, and what to do."""
     model = teacher.tag.partition(".")[0]
     assert found.skill is not None
@@ -202,8 +203,12 @@ def refusal(teacher: Teacher, found: GateResult, cause: Cause | None, data: Data
             f"no other order of classes, size or normalisation explains it, as far as {found.images:,} images tell: "
             "its classes seem to be others"
         )
-        cures.append("fit a new classifier on it with --fit-head")
-    cures.append(f"or train it with: {training_command(model, data, image_size=found.image_size)}")
+        if is_timms(teacher.tag):
+            cures.append("fit a new classifier on it with --fit-head")
+    if is_timms(teacher.tag):
+        cures.append(f"or train it with: {training_command(model, data, image_size=image_size)}")
+    else:
+        cures.append(classes_cure(teacher))
     cures.append("--accept-teacher caches it all the same")
     return Mismatch(
         f"teacher {teacher.tag} ({teacher.source}) does not know these classes",

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Mismatch
 from deit_pipe.stages.console.progress import progress
-from deit_pipe.stages.networks.teacher import Teacher, plain_classifier, with_head
+from deit_pipe.stages.networks.teacher import Teacher
+from deit_pipe.stages.networks.teacher_head import plain_classifier, with_head
 from deit_pipe.stages.teaching.plain_images import PlainImages
 
 L2 = 1e-4

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from deit_pipe.pipeline.data_set import FIELDS, DataSet
 from deit_pipe.stages.console.command_lines import command_line
-from deit_pipe.stages.networks.teacher import TEACHER_RUN
+from deit_pipe.stages.networks.teacher_sources import TEACHER_RUN
 from deit_pipe.stages.networks.weights import read_teacher_run
 from deit_pipe.stages.opened.plain_views import default_image_size
 from deit_pipe.stages.options.train_teacher import TrainTeacherOptions

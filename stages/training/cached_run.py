@@ -1,13 +1,15 @@
 """The cache as a run needs it: of these images, complete, serving the loss; or with its teacher in the loop."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 from deit_pipe.pipeline.samples import SampleTable
-from deit_pipe.stages.console.errors import Mismatch
+from deit_pipe.stages.console.errors import Mismatch, UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.machine.distributed import Processes
-from deit_pipe.stages.networks.teacher import RANDOM, load_teacher
+from deit_pipe.stages.networks.teacher import load_cached
+from deit_pipe.stages.networks.teacher_sources import RANDOM
 from deit_pipe.stages.opened.arrays import CachedArrays
 from deit_pipe.stages.opened.continue_line import continue_teacher
 from deit_pipe.stages.opened.replay import ReplayContext
@@ -36,7 +38,7 @@ def teacher_names(options: TrainStudentOptions, cache: StoredCache, begun: dict[
     if options.teacher or options.online_teacher:
         return asked_teachers(cache, options.teacher)
     if begun is not None and begun.get("loss") == loss_kind(options) and "teacher" in begun:
-        return [name for name in begun["teacher"].split(",") if name]
+        return [name for name, _ in weighted_teachers(begun["teacher"])] if begun["teacher"] else []
     names = cache.teacher_names
     whole = [name for name in names if is_complete(cache, name)]
     if loss_kind(options) == "none":
@@ -54,10 +56,40 @@ def asked_teachers(cache: StoredCache, asked: str | None) -> list[str]:
         CacheMissing, FormatInvalid: there is none, or the choice must be made.
     """
     if asked:
-        return asked.split(",")
+        return [name for name, _ in weighted_teachers(asked)]
     if len(cache.teacher_names) != 1:
         TargetReader(cache.place)  # raises
     return cache.teacher_names
+
+
+def weighted_teachers(asked: str) -> list[tuple[str, float]]:
+    """Names and weights of `a`, `a,b` or `a:2,b:1`; a weight that is not said is 1.
+
+    Raises:
+        UsageProblem: spelled otherwise, a name twice, or nothing that weighs.
+    """
+    found: dict[str, float] = {}
+    for part in asked.split(","):
+        name, sign, number = (word.strip() for word in part.partition(":"))
+        try:
+            weight = float(number) if sign else 1.0
+        except ValueError:
+            weight = math.nan
+        if not name or name in found or not (math.isfinite(weight) and weight >= 0):
+            problem = "names a teacher twice" if name in found else f"cannot be read at {part.strip()!r}"
+            raise _wrong_weights(asked, problem)
+        found[name] = weight
+    if not any(found.values()):
+        raise _wrong_weights(asked, "gives every teacher the weight 0")
+    return list(found.items())
+
+
+def _wrong_weights(asked: str, problem: str) -> UsageProblem:
+    return UsageProblem(
+        f"--teacher {asked!r} {problem}",
+        expected="names of cached teachers, each with a weight of at least 0 behind a colon or without one",
+        cure="give for example --teacher a:2,b:1",
+    )
 
 
 def is_complete(cache: StoredCache, name: str) -> bool:
@@ -163,14 +195,8 @@ def online_targets(
         weights = recorded if known else RANDOM if recorded.startswith(RANDOM) else None
         if known and group.first:
             note(f"teacher: {recorded}, where the cache says its weights are")
-    teacher = load_teacher(
-        identity.model,
-        weights=weights,
-        num_classes=len(table.class_names),
-        class_names=table.class_names,
-        device=group.device,
-        precision=identity.precision,
-        seed=stored.cache.manifest.seed,
+    teacher = load_cached(
+        identity, weights, class_names=table.class_names, device=group.device, seed=stored.cache.manifest.seed
     )
     if teacher.weights_sha256 != identity.weights_sha256:
         raise Mismatch(

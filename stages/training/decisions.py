@@ -1,6 +1,6 @@
 """What a run will do, decided before anything heavy is opened: preset, settings, loss, teachers, the whole config."""
 
-import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from deit_pipe.stages.opened.cache import OpenedCache
 from deit_pipe.stages.opened.images import absolute
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.adapted_settings import BY_SIZE, SETTINGS_RULES, adapt_settings
-from deit_pipe.stages.training.cached_run import cached_epochs, teacher_names
+from deit_pipe.stages.training.cached_run import cached_epochs, teacher_names, weighted_teachers
 from deit_pipe.stages.training.chosen_student import chosen_student, student_text, token_width
 from deit_pipe.stages.training.losses import DistillationLoss
 from deit_pipe.stages.training.published import FEW_WIDTH, TrainingSettings
@@ -77,7 +77,8 @@ def decide(options: TrainStudentOptions, cache: OpenedCache, group: Processes) -
     begun = begun_config(Path(options.out))
     names = teacher_names(options, cache.stored, begun)
     preset, settings = settings_of(options, cache, group, begun)
-    loss = make_loss(options, settings, len(names))
+    weights = teacher_weights(options, names, begun)
+    loss = make_loss(options, settings, weights)
     precision = options.precision or ("bf16" if group.device.type == "cuda" else "fp32")
     config = resolved_config(
         options,
@@ -86,7 +87,7 @@ def decide(options: TrainStudentOptions, cache: OpenedCache, group: Processes) -
         loss=loss.kind,
         alpha=loss.alpha,
         precision=precision,
-        teacher=",".join(names),
+        teacher=teachers_text(names, weights),
         student=student_text(options, cache.manifest.image_size),
         data=absolute(options.data or cache.data),
         val_data=absolute(options.val_data) if options.val_data else None,
@@ -168,21 +169,24 @@ def start_record(options: TrainStudentOptions) -> dict[str, str]:
     return {"init_tag": start.tag, "init_sha256": digest(start.read())}
 
 
-def make_loss(options: TrainStudentOptions, settings: TrainingSettings, teachers: int) -> DistillationLoss:
-    """The run's loss."""
-    weights = [1.0] * teachers
-    if options.teacher_loss_weights:
-        try:
-            weights = [float(part) for part in options.teacher_loss_weights.split(",")]
-        except ValueError:
-            weights = []
-        good = all(weight >= 0 for weight in weights) and math.isfinite(sum(weights))
-        if len(weights) != teachers or not good or not sum(weights):
-            raise UsageProblem(
-                f"teacher-loss-weights {options.teacher_loss_weights!r} does not fit",
-                expected=f"{teachers} numbers of at least 0, one per teacher of --teacher, not all 0",
-                cure="give for example --set teacher-loss-weights=2,1",
-            )
+def teacher_weights(options: TrainStudentOptions, names: Sequence[str], begun: Mapping[str, Any] | None) -> list[float]:
+    """What each teacher weighs in the loss: as asked; as in the run that is gone on with; else all alike."""
+    asked = options.teacher or (begun or {}).get("teacher")
+    said = dict(weighted_teachers(asked)) if asked else {}
+    return [said.get(name, 1.0) for name in names]
+
+
+def teachers_text(names: Sequence[str], weights: Sequence[float]) -> str:
+    """How a run's config names its teachers: `a,b`; with weights that differ, `a:2,b:1`."""
+    if len(set(weights)) < 2:
+        return ",".join(names)
+    return ",".join(f"{name}:{weight:.10g}" for name, weight in zip(names, weights, strict=True))
+
+
+def make_loss(
+    options: TrainStudentOptions, settings: TrainingSettings, weights: Sequence[float] = (1.0,)
+) -> DistillationLoss:
+    """The run's loss; `weights` of its teachers, at least one above 0."""
     if settings.label_loss == "bce" and settings.smoothing > 0:
         raise UsageProblem(
             "label-loss bce counts every class with a positive target, so smoothing would make all of them positive",

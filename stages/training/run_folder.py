@@ -64,6 +64,9 @@ def begun_config(run: Path) -> dict[str, Any] | None:
     if config is not None and "width" in config and config.get("student") == CUSTOM:  # as it was said before
         sizes = CustomSizes(*(config[name] for name in ("width", "depth", "heads", "patch_size")))
         config["student"] = custom_text(sizes)
+    if config is not None and (weights := config.get("teacher_loss_weights")):  # likewise
+        names = zip(config["teacher"].split(","), weights.split(","), strict=True)
+        config["teacher"] = ",".join(f"{name}:{float(weight):.10g}" for name, weight in names)
     return config
 
 

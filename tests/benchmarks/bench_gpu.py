@@ -37,7 +37,8 @@ from deit_pipe.stages.machine.workers import choose_workers
 from deit_pipe.stages.measuring.networks import student_alone, teacher_alone
 from deit_pipe.stages.measuring.subject import open_student
 from deit_pipe.stages.measuring.views import ViewSource, worker_rate
-from deit_pipe.stages.networks.teacher import RANDOM, load_teacher
+from deit_pipe.stages.networks.teacher import load_teacher
+from deit_pipe.stages.networks.teacher_sources import RANDOM
 from deit_pipe.stages.opened.images import open_images
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.pack import PackOptions

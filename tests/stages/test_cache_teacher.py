@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -85,13 +86,14 @@ def test_a_second_teacher_joins_the_same_views_and_a_student_learns_from_both(
             student_options(
                 place,
                 tmp_path / loss,
-                teacher=",".join(names),
-                teacher_loss_weights="2,1",
+                teacher=f"{names[0]}:2,{names[1]}:1",
                 loss=loss,
                 tau=1.0,
             )
         )
         assert result.data["val"]["fused"]["top1"] > 0
+        config = json.loads((tmp_path / loss / "config.json").read_text())
+        assert config["teacher"] == f"{names[0]}:2,{names[1]}:1"
 
 
 def test_a_damaged_block_is_made_again_and_only_that(data: Path, recipe: Path, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "cache-teacher": (
         "accept-teacher batch-size cache data device epochs estimate exclude fit-head fraction "
         "image-column img-size json label-column labelled-fraction labels logits name plan-only precision "
-        "recipe samples seed set teacher teacher-weights train-split val-data val-fraction val-split "
+        "recipe samples seed set teacher teacher-img-size teacher-mean teacher-std "
+        "teacher-weights train-split val-data val-fraction val-split "
         "wait workers",
         "block subset-seed teacher-rate verify",
     ),
@@ -25,7 +26,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "student tau teacher val-data workers",
         "accumulate alpha channels-last checkpoint-steps clip-grad compile dist-label drop-path ema ema-warmup "
         "eval-crop-ratio eval-every grad-checkpointing kd-reduction label-loss layer-decay log-steps lr-batch min-lr "
-        "online-teacher optimizer order-seed precision select smoothing teacher-loss-weights "
+        "online-teacher optimizer order-seed precision select smoothing "
         "teacher-weights tensorboard threads warmup-epochs warmup-lr weight-decay",
     ),
     "check-data": (
@@ -111,6 +112,6 @@ def test_the_two_stages_show_at_most_these_many() -> None:
     """Of them --set, --json and, in train-student, --print-config serve all others."""
     assert {name: len(OPTIONS[name][0].split()) for name in ("train-student", "cache-teacher", "train-teacher")} == {
         "train-student": 20,
-        "cache-teacher": 32,
+        "cache-teacher": 35,
         "train-teacher": 26,
     }

@@ -145,7 +145,7 @@ def test_set_takes_what_has_no_option_of_its_own() -> None:
         "optimizer": "lamb",
     }
     assert read_set_values(TrainStudentOptions, ["ema=0.5", "ema=0.9"]) == {"ema": 0.9}
-    assert read_set_values(TrainStudentOptions, ["teacher-loss-weights=2"]) == {"teacher_loss_weights": "2"}
+    assert read_set_values(TrainStudentOptions, ["teacher-weights=2"]) == {"teacher_weights": "2"}
 
 
 def test_a_key_of_set_beats_the_file_and_the_file_beats_the_default() -> None:

@@ -12,7 +12,8 @@ from stage_fakes import cache_options, write_idx
 from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.stages import cache_teacher, train_teacher
 from deit_pipe.stages.console.errors import Corrupt, Mismatch, Missing, UsageProblem
-from deit_pipe.stages.networks.teacher import load_teacher, plain_classifier
+from deit_pipe.stages.networks.teacher import load_teacher
+from deit_pipe.stages.networks.teacher_head import plain_classifier
 from deit_pipe.stages.networks.weights import digest, hub_weights, read_teacher_run, resolve_tag
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
@@ -198,8 +199,9 @@ def test_unreadable_weights_are_a_message(name: str, tmp_path: Path) -> None:
 
 def test_views_that_a_teacher_cannot_take_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     data = write_idx(tmp_path / "data")
-    with pytest.raises(UsageProblem, match="cannot take views of 32 px"):
-        cache_teacher.run(cache_options(data, tmp_path / "cache", teacher="vit_tiny_patch16_224", recipe="small"))
+    options = cache_options(data, tmp_path / "cache", teacher="vit_tiny_patch16_224", recipe="small", img_size=40)
+    with pytest.raises(UsageProblem, match=r"(?s)cannot take views of 40 px.*patches.*--teacher-img-size.* 224"):
+        cache_teacher.run(options)
     assert not (tmp_path / "cache").exists()
 
 

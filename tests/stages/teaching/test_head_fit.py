@@ -178,7 +178,7 @@ def test_a_fitted_head_never_replaces_a_trained_teacher(tmp_path: Path, monkeypa
 
 def test_a_head_fitted_on_other_samples_is_fitted_again(tmp_path: Path) -> None:
     """The folder of an earlier run is used only for the same body, samples and size."""
-    from deit_pipe.stages.networks.teacher import facts_of
+    from deit_pipe.stages.networks.teacher_head import facts_of
     from deit_pipe.stages.networks.weights import write_teacher_run
     from deit_pipe.stages.teaching.fitted_folders import was_fitted_from
 
