@@ -81,8 +81,8 @@ if TYPE_CHECKING:
     from deit_pipe.stages.train_teacher import TrainedTeacher
     from deit_pipe.stages.train_teacher import run as train_teacher
     from deit_pipe.stages.training.losses import DistillationLoss, LossParts
+    from deit_pipe.stages.training.outcome import RunSettings, TrainedStudent
     from deit_pipe.stages.training.proven_batches import Batch
-    from deit_pipe.stages.training.result_facts import RunSettings, TrainedStudent
     from deit_pipe.stages.training.targets import Answers
     from deit_pipe.store.writer import TargetWriter
 
@@ -198,11 +198,11 @@ _PLACES = {
     "RecipeFacts": "stages.show_recipe",
     "RemovedTeacher": "stages.remove_teacher",
     "RunPage": "stages.report",
-    "RunSettings": "stages.training.result_facts",
+    "RunSettings": "stages.training.outcome",
     "ShownViews": "stages.show_views",
     "StudentScores": "stages.answering.scores",
     "TargetWriter": "store.writer",
-    "TrainedStudent": "stages.training.result_facts",
+    "TrainedStudent": "stages.training.outcome",
     "TrainedTeacher": "stages.train_teacher",
     "UpgradedCache": "stages.inspection.made_again",
     "ViewPlan": "pipeline.plan",

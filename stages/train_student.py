@@ -26,8 +26,7 @@ from deit_pipe.stages.training.cached_run import block_slots, check_labelled, on
 from deit_pipe.stages.training.chosen_student import student_facts
 from deit_pipe.stages.training.decisions import DERIVED, Decisions, check_options, decide
 from deit_pipe.stages.training.fit import Fit
-from deit_pipe.stages.training.outcome import result_text
-from deit_pipe.stages.training.result_facts import RunSettings, TrainedStudent
+from deit_pipe.stages.training.outcome import RunSettings, TrainedStudent, result_text
 from deit_pipe.stages.training.run_folder import begin, finished, only_writer
 from deit_pipe.stages.training.settings import config_as_toml
 from deit_pipe.stages.training.target_sources import NoTargets, OnlineTargets
