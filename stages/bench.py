@@ -9,7 +9,7 @@ from deit_pipe.stages.machine.cost_model import NetworkCost, Share, ViewCost
 from deit_pipe.stages.machine.distributed import Processes, processes
 from deit_pipe.stages.machine.engine_words import engine_line
 from deit_pipe.stages.machine.workers import choose_workers, own_cores
-from deit_pipe.stages.measuring.bench_words import bench_text, facts_of
+from deit_pipe.stages.measuring.bench_words import BenchFacts, bench_text, facts_of
 from deit_pipe.stages.measuring.clocks import repeat
 from deit_pipe.stages.measuring.forecast import Figures, forecast
 from deit_pipe.stages.measuring.networks import student_alone, student_fed, teacher_alone, teacher_fed
@@ -24,7 +24,7 @@ MEASUREMENTS = 9
 EVALUATED = 256  # images
 
 
-def run(options: BenchOptions) -> CommandResult:
+def run(options: BenchOptions) -> CommandResult[BenchFacts]:
     """Open, measure, forecast, say."""
     with processes(options.device) as group:
         workers = choose_workers(None)

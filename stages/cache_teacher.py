@@ -1,6 +1,6 @@
 """`deit-pipe cache-teacher`: stage one. Views -> frozen teacher -> blocks of targets in the cache."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -13,14 +13,15 @@ from deit_pipe.pipeline.recipe import Recipe, load_recipe, preset_name
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import Mismatch, UsageProblem
+from deit_pipe.stages.console.facts import Facts, if_there
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.machine.distributed import Processes, processes
 from deit_pipe.stages.machine.engine_words import engine_line
 from deit_pipe.stages.machine.workers import choose_workers
-from deit_pipe.stages.measuring.estimate import estimate
-from deit_pipe.stages.measuring.planned_cost import planned_cost
+from deit_pipe.stages.measuring.estimate import CacheEstimate, estimate
+from deit_pipe.stages.measuring.planned_cost import PlannedCost, planned_cost
 from deit_pipe.stages.measuring.usual_epochs import usual_epochs
 from deit_pipe.stages.measuring.views import ViewSource
 from deit_pipe.stages.networks.teacher import Teacher
@@ -47,7 +48,30 @@ from deit_pipe.store.manifest import TeacherIdentity, create_cache
 from deit_pipe.store.writer import TargetWriter
 
 
-def run(options: CacheTeacherOptions) -> CommandResult:
+@dataclass(frozen=True)
+class CachedTeacher(Facts):
+    """A teacher's answers in a cache.
+
+    Attributes:
+        cache, teacher, model: place; name inside; timm tag.
+        epochs, blocks, written, left: wanted; of all of them; by this job; still missing.
+        targets, weights_sha256: format of the answers; of the weights.
+        bytes: of the cache; None where it lies elsewhere than in a folder.
+    """
+
+    cache: str
+    teacher: str
+    model: str
+    epochs: int
+    blocks: int
+    written: int
+    left: int
+    targets: str
+    weights_sha256: str
+    bytes: int | None = if_there()
+
+
+def run(options: CacheTeacherOptions) -> CommandResult[CachedTeacher | CacheEstimate | PlannedCost]:
     """Open the data and the teacher, then fill every block that is missing."""
     if options.samples is not None:
         return planned_cost(options, options.samples)
@@ -246,23 +270,23 @@ def summary(
     epochs: int,
     counts: tuple[int, int, int, int],
     holders: list[str],
-) -> CommandResult:
+) -> CommandResult[CachedTeacher]:
     """What was done, and what to type next.
 
     `counts`: blocks in all, missing at first, written by this job, left now; `holders` make those that are left.
     """
     total, todo, written, left = counts
-    data = {
-        "cache": options.cache,
-        "teacher": identity.name,
-        "model": identity.model,
-        "epochs": epochs,
-        "blocks": total,
-        "written": written,
-        "left": left,
-        "targets": identity.targets,
-        "weights_sha256": identity.weights_sha256,
-    }
+    facts = CachedTeacher(
+        cache=options.cache,
+        teacher=identity.name,
+        model=identity.model,
+        epochs=epochs,
+        blocks=total,
+        written=written,
+        left=left,
+        targets=identity.targets,
+        weights_sha256=identity.weights_sha256,
+    )
     if options.plan_only:
         text = f"{options.cache}: planned, {total - todo} of {total} blocks are there"
     elif left:
@@ -273,11 +297,11 @@ def summary(
         text = f"{options.cache}: {written} blocks written, all {total} blocks of {identity.name} are there"
     if Path(options.cache).is_dir():
         size = sum(path.stat().st_size for path in Path(options.cache).rglob("*") if path.is_file())
-        data["bytes"] = size
+        facts = replace(facts, bytes=size)
         text += f" ({human_bytes(size)})"
     if left and not options.plan_only:
         shown = ", ".join(holders[:3]) + (", ..." if len(holders) > 3 else "")
         again = "the same command with --wait stays until they are there, and takes over what a dead job left"
-        return CommandResult(f"{text}\nthey are with {shown}\nnext: {again}", data)
+        return CommandResult(f"{text}\nthey are with {shown}\nnext: {again}", facts)
     following = command_line("train-student", TrainStudentOptions, cache=options.cache)
-    return CommandResult(f"{text}\nnext: {following}", data)
+    return CommandResult(f"{text}\nnext: {following}", facts)

@@ -1,7 +1,7 @@
 """`deit-pipe check-data`: what is in some images, and everything that is wrong with them, in one run."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from deit_pipe.stages.checking.scan import Scan, scan
 from deit_pipe.stages.checking.scan_state import ScanState
 from deit_pipe.stages.checking.structure import class_findings, name_findings
 from deit_pipe.stages.console.command_lines import command_line
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.target_file import check_target
 from deit_pipe.stages.machine.workers import own_cores
@@ -27,7 +28,59 @@ from deit_pipe.stages.options.data import CheckDataOptions
 STATE = "check-data.state"
 
 
-def run(options: CheckDataOptions) -> CommandResult:
+@dataclass(frozen=True)
+class CheckedSplit(Facts):
+    """A split: its `name`, its place, its images, and how many of them have no label."""
+
+    name: str
+    data: str
+    images: int
+    unlabelled: int
+
+
+@dataclass(frozen=True)
+class CheckedClass:
+    """A class, and its images by split."""
+
+    name: str
+    images: Mapping[str, int]
+
+    def to_json(self) -> dict[str, object]:
+        """The name, and a number for each split, side by side."""
+        return {"name": self.name, **self.images}
+
+
+@dataclass(frozen=True)
+class LeftOut(Facts):
+    """A kind of file that is no image of the data: how many there are, and the first."""
+
+    kind: str
+    count: int
+    first: str
+
+
+@dataclass(frozen=True)
+class CheckedData(Facts):
+    """What is in some images, and what is wrong with them.
+
+    Attributes:
+        data, splits, classes, left_out: as given; by kind of split; in label order; what is no image.
+        deep, images_read, not_compared: whether images were read, how many, and how many only in part compared.
+        findings, exit_code: what is wrong, and what that means.
+    """
+
+    data: str
+    splits: Mapping[str, CheckedSplit]
+    classes: Sequence[CheckedClass]
+    left_out: Sequence[LeftOut]
+    deep: bool
+    images_read: int
+    not_compared: int
+    findings: Sequence[Finding]
+    exit_code: int
+
+
+def run(options: CheckDataOptions) -> CommandResult[CheckedData]:
     """Open without refusing what can be listed, look, read where asked, say."""
     page, listed = (Path(name) if name else None for name in (options.report, options.write_exclude))
     state = Path(options.state or STATE)
@@ -55,8 +108,8 @@ def run(options: CheckDataOptions) -> CommandResult:
         text += f"\n{write_list(listed, options, choice, excludable(images, findings))}"
     if not options.deep or listed is not None:
         text += f"\nnext: {next_line(options)}"
-    data = facts(options.data, images, findings, splits, scanned)
-    return CommandResult(text, data, exit_code(findings))
+    facts = facts_of(options.data, images, findings, splits, scanned)
+    return CommandResult(text, facts, facts.exit_code)
 
 
 def same_files(images: CheckedImages) -> list[Finding]:
@@ -81,30 +134,27 @@ def next_line(options: CheckDataOptions) -> str:
     return command_line("check-data", CheckDataOptions, data=options.data, **given, deep=True)
 
 
-def facts(
+def facts_of(
     data: str, images: CheckedImages, findings: Sequence[Finding], splits: DataSplits, scanned: Scan | None
-) -> dict[str, object]:
-    """The same as JSON values."""
+) -> CheckedData:
+    """The same as facts."""
     kinds = [split.kind for split in images.splits]
-    return {
-        "data": data,
-        "splits": {
-            split.kind: {
-                "name": split.named.name,
-                "data": split.named.data,
-                "images": len(split.table),
-                "unlabelled": len(split.table) - split.table.num_labelled,
-            }
+    return CheckedData(
+        data=data,
+        splits={
+            split.kind: CheckedSplit(
+                split.named.name, split.named.data, len(split.table), len(split.table) - split.table.num_labelled
+            )
             for split in images.splits
         },
-        "classes": [{"name": name, **dict(zip(kinds, counts, strict=True))} for name, counts in class_counts(images)],
-        "left_out": [
-            {"kind": kind, "count": count, "first": first.encode("utf-8", "backslashreplace").decode()}
+        classes=[CheckedClass(name, dict(zip(kinds, counts, strict=True))) for name, counts in class_counts(images)],
+        left_out=[
+            LeftOut(kind, count, first.encode("utf-8", "backslashreplace").decode())
             for kind, count, first in splits.left_out.kinds()
         ],
-        "deep": scanned is not None,
-        "images_read": 0 if scanned is None else len(images),
-        "not_compared": 0 if scanned is None else scanned.not_compared,
-        "findings": [one.to_json() for one in findings],
-        "exit_code": exit_code(findings),
-    }
+        deep=scanned is not None,
+        images_read=0 if scanned is None else len(images),
+        not_compared=0 if scanned is None else scanned.not_compared,
+        findings=findings,
+        exit_code=exit_code(findings),
+    )

@@ -1,10 +1,12 @@
 """`deit-pipe compare`: finished runs in one table, with spread and paired differences."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from deit_pipe.stages.comparing.compared_runs import Line, compare, differing
+from deit_pipe.stages.comparing.compared_runs import InferenceCost, Line, Measured, compare, differing
 from deit_pipe.stages.comparing.tables import csv_text, table_text
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.target_file import check_target
@@ -12,7 +14,16 @@ from deit_pipe.stages.options.compare import CompareOptions
 from deit_pipe.stages.pages.compare_page import write_compare_page
 
 
-def run(options: CompareOptions) -> CommandResult:
+@dataclass(frozen=True)
+class ComparedRuns(Facts):
+    """What all runs were `measured` on, names of the settings that tell the `lines` apart, and these."""
+
+    measured: Measured
+    differing: list[str]
+    lines: Sequence[Line]
+
+
+def run(options: CompareOptions) -> CommandResult[ComparedRuns]:
     """Read, put into lines, measure where asked, show."""
     rows, page = (Path(target) if target else None for target in (options.csv, options.report))
     for target, name in ((rows, "--csv"), (page, "--report")):
@@ -20,26 +31,21 @@ def run(options: CompareOptions) -> CommandResult:
             check_target(target, name)
     lines = compare(options.runs)
     costs = measured(lines, options) if options.measure else []
-    text = table_text(lines, costs)
+    shown = [cost.to_json() for cost in costs]
+    text = table_text(lines, shown)
     text += "\n" if rows or page else ""
     if rows is not None:
         rows.write_text(csv_text(lines), encoding="utf-8")
         text += f"\nrows     {rows}"
     if page is not None:
-        write_compare_page(page, lines, costs)
+        write_compare_page(page, lines, shown)
         text += f"\npage     {page}"
-    names = ("data", "split", "images", "weights")
-    data: dict[str, Any] = {
-        "measured": dict(zip(names, lines[0].runs[0].measured, strict=True)),
-        "differing": differing(lines),
-        "lines": [line.to_json() for line in lines],
-    }
-    for line, cost in zip(data["lines"], costs, strict=bool(costs)):
-        line["cost"] = cost
-    return CommandResult(text, data)
+    if costs:
+        lines = [replace(line, cost=cost) for line, cost in zip(lines, costs, strict=True)]
+    return CommandResult(text, ComparedRuns(lines[0].runs[0].measured, differing(lines), lines))
 
 
-def measured(lines: list[Line], options: CompareOptions) -> list[dict[str, Any]]:
+def measured(lines: list[Line], options: CompareOptions) -> list[InferenceCost]:
     """What the student of each line's first run costs to use."""
     from deit_pipe.stages.comparing.inference_cost import inference_cost  # torch: only where something is measured
     from deit_pipe.stages.machine.distributed import choose_device

@@ -1,6 +1,7 @@
 """`deit-pipe evaluate`: accuracy of a trained student's heads."""
 
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +11,18 @@ from torch import nn
 
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.answering.any_student import from_weights
-from deit_pipe.stages.answering.by_class import count_answers, pairs_csv, per_class_lines
+from deit_pipe.stages.answering.by_class import confusion_lines, count_answers, pairs_csv, per_class_lines
 from deit_pipe.stages.answering.measured_images import measured_images
-from deit_pipe.stages.answering.neighbours import labelled_vectors, linear_probe, nearest_neighbours, vector_lines
+from deit_pipe.stages.answering.neighbours import (
+    Neighbours,
+    labelled_vectors,
+    linear_probe,
+    nearest_neighbours,
+    vector_lines,
+)
+from deit_pipe.stages.answering.scores import StudentScores, head_scores_of
 from deit_pipe.stages.answering.speed import speed_lines, speed_of
 from deit_pipe.stages.console.errors import Missing, UsageProblem
-from deit_pipe.stages.console.facts import plain
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.target_file import check_target
 from deit_pipe.stages.machine.distributed import Processes, processes
@@ -39,7 +46,7 @@ LABELS = {
 }
 
 
-def run(options: EvaluateOptions) -> CommandResult:
+def run(options: EvaluateOptions) -> CommandResult[StudentScores]:
     """Load the student, run it over the images, report."""
     if options.csv:
         check_target(Path(options.csv), "--csv")
@@ -91,17 +98,16 @@ def run(options: EvaluateOptions) -> CommandResult:
         answer = "fused" if "fused" in scores else "class"
         lines += crop_ratio_lines(ratios, answer)
     lines += more.lines
-    data = {
-        "run": options.run,
-        "split": split,
-        "images": len(table),
-        "crop_ratio": ratio,
-        "images_per_second": rate,
-        "scores": scores,
-        "by_crop_ratio": ratios,
-        **more.data,
-    }
-    return CommandResult("\n".join(lines), data)
+    measured_scores = StudentScores(
+        run=options.run,
+        split=split,
+        images=len(table),
+        crop_ratio=ratio,
+        images_per_second=rate,
+        scores=head_scores_of(scores),
+        by_crop_ratio=None if ratios is None else {r: head_scores_of(one) for r, one in ratios.items()},
+    )
+    return CommandResult("\n".join(lines), replace(measured_scores, **more.facts))
 
 
 class Measured(NamedTuple):
@@ -150,10 +156,10 @@ def of_weights(options: EvaluateOptions, device: torch.device) -> Measured:
 
 
 class LookedInto(NamedTuple):
-    """What was asked for beyond the accuracy of heads: lines, and keys of the JSON."""
+    """What was asked for beyond the accuracy of heads: lines, and fields of the facts."""
 
     lines: list[str]
-    data: dict[str, Any]
+    facts: dict[str, Any]
 
 
 def looked_into(options: EvaluateOptions, measured: Measured, group: Processes, workers: int) -> LookedInto:
@@ -162,25 +168,26 @@ def looked_into(options: EvaluateOptions, measured: Measured, group: Processes, 
     Raises:
         UsageProblem: several processes, or images that are compared with themselves.
     """
-    by_class, by_vectors = options.per_class or options.csv, options.knn or options.linear_probe
+    by_class = options.per_class or options.confusion or options.csv
+    by_vectors = options.knn or options.linear_probe
     lines: list[str] = []
-    data: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     if not (by_class or by_vectors or options.speed):
-        return LookedInto(lines, data)
+        return LookedInto(lines, found)
     if group.world > 1:
         raise UsageProblem(
             "only the heads are measured by several processes",
-            cure="leave out --per-class, --csv, --knn, --linear-probe and --speed, or start one process",
+            cure="leave out --per-class, --confusion, --csv, --knn, --linear-probe and --speed, or start one process",
         )
     facts, model, split, table, _, train = measured
     how: dict[str, Any] = {"batch_size": options.batch_size, "workers": workers}
     if by_class:
         counts = count_answers(model, facts, table, group.device, crop_ratio=options.eval_crop_ratio, **how)
-        data["per_class"] = plain(counts.rows())
-        data["confusion"] = plain(counts.pairs())
+        found |= {"per_class": counts.rows(), "confusion": counts.pairs()}
         if options.csv:
             Path(options.csv).write_text(pairs_csv(counts.pairs()), encoding="utf-8")
         lines += per_class_lines(counts.rows()) if options.per_class else []
+        lines += confusion_lines(counts) if options.confusion else []
         lines += [f"  rows {options.csv}"] if options.csv else []
     if by_vectors:
         if split == "train":
@@ -189,14 +196,14 @@ def looked_into(options: EvaluateOptions, measured: Measured, group: Processes, 
                 cure="measure on others: --split val or --split test, of data that has them",
             )
         known, asked = (labelled_vectors(model, facts, one, group.device, **how) for one in (train, table))
-        classes = facts.num_classes
+        classes, knn, probe = facts.num_classes, None, None
         if options.knn:
-            data["knn"] = {"k": options.knn} | nearest_neighbours(known, asked, options.knn, classes)
+            knn = Neighbours(options.knn, nearest_neighbours(known, asked, options.knn, classes))
         if options.linear_probe:
-            fit = partial(logistic_regression, num_classes=classes)
-            data["linear_probe"] = linear_probe(known, asked, fit)
-        lines += vector_lines(data, len(known.labels))
+            probe = linear_probe(known, asked, partial(logistic_regression, num_classes=classes))
+        found |= {"knn": knn, "linear_probe": probe}
+        lines += vector_lines(knn, probe, len(known.labels))
     if options.speed:
-        data["speed"] = speed_of(model, facts.image_size, group.device, options.batch_size)
-        lines += speed_lines(data["speed"])
-    return LookedInto(lines, data)
+        found["speed"] = speed_of(model, facts.image_size, group.device, options.batch_size)
+        lines += speed_lines(found["speed"])
+    return LookedInto(lines, found)

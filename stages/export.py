@@ -1,13 +1,14 @@
 """`deit-pipe export`: a trained student for timm, transformers or ONNX, checked against the run's own answers."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deit_pipe.stages.console.errors import Corrupt
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
 from deit_pipe.stages.exporting.card import CARD, card
@@ -27,7 +28,29 @@ WRITERS: dict[str, Writer] = {"timm": write_timm, "huggingface": write_hugging_f
 LINES = {"timm": timm_line, "huggingface": hugging_face_line, "onnx": onnx_line}
 
 
-def run(options: ExportOptions) -> CommandResult:
+@dataclass(frozen=True)
+class ExportedStudent(Facts):
+    """What was written.
+
+    Attributes:
+        out, format, model: folder; timm, huggingface or onnx; the student's model.
+        files, bytes, sums: names in the folder, their size together, the file with their SHA-256.
+        largest_difference, checked: of a logit, between copy and run, on so many random inputs.
+        use: the line that loads it.
+    """
+
+    out: str
+    format: str
+    model: str
+    files: list[str]
+    bytes: int
+    sums: str
+    largest_difference: float
+    checked: int
+    use: str
+
+
+def run(options: ExportOptions) -> CommandResult[ExportedStudent]:
     """Write, load back, compare on random pixels.
 
     Raises:
@@ -62,31 +85,31 @@ def run(options: ExportOptions) -> CommandResult:
         )
         (aside / CARD).write_text(about, encoding="utf-8")
     size = sum(path.stat().st_size for path in out.iterdir())
-    data: dict[str, Any] = {
-        "out": str(out),
-        "format": options.format,
-        "model": facts.model,
-        "files": sorted(path.name for path in out.iterdir()),
-        "bytes": size,
-        "sums": str(out / SUMS),
-        "largest_difference": difference,
-        "checked": CHECKED,
-        "use": use,
-    }
-    return CommandResult("\n".join(lines_of(options.format, model, facts, data)), data)
+    written = ExportedStudent(
+        out=str(out),
+        format=options.format,
+        model=facts.model,
+        files=sorted(path.name for path in out.iterdir()),
+        bytes=size,
+        sums=str(out / SUMS),
+        largest_difference=difference,
+        checked=CHECKED,
+        use=use,
+    )
+    return CommandResult("\n".join(lines_of(written, model, facts)), written)
 
 
-def lines_of(kind: str, model: nn.Module, facts: StudentFacts, data: dict[str, Any]) -> list[str]:
+def lines_of(written: ExportedStudent, model: nn.Module, facts: StudentFacts) -> list[str]:
     """What was written, how near it is, how to load it."""
     lines = [
-        f"{data['out']}: {facts.model} {facts.image_size} px, {human_bytes(data['bytes'])}; "
-        f"largest difference of a logit on {CHECKED} inputs: {data['largest_difference']:.2g}"
+        f"{written.out}: {facts.model} {facts.image_size} px, {human_bytes(written.bytes)}; "
+        f"largest difference of a logit on {CHECKED} inputs: {written.largest_difference:.2g}"
     ]
-    if kind == "huggingface" and not has_transformers():
+    if written.format == "huggingface" and not has_transformers():
         lines.append("transformers is not installed: the copy was checked by reading it back")
-    if kind == "onnx":
+    if written.format == "onnx":
         lines.append(
             f"input pixels [batch, 3, {facts.image_size}, {facts.image_size}], normalised; outputs "
             f"{', '.join(outputs_of(model))} [batch, {facts.num_classes}]; its metadata has class names, mean and std"
         )
-    return [*lines, f"use: {data['use']}"]
+    return [*lines, f"use: {written.use}"]

@@ -1,6 +1,7 @@
 """`deit-pipe features`: what a student sees in images, as vectors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from deit_pipe.stages.answering.any_student import any_student
 from deit_pipe.stages.answering.measured_images import find_images
 from deit_pipe.stages.answering.vectors import Vectors, read_vectors, write_vectors
 from deit_pipe.stages.console.errors import Missing, UsageProblem
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.target_file import check_target
@@ -23,7 +25,28 @@ from deit_pipe.stages.options.use.features import FeaturesOptions
 from deit_pipe.stages.training.run_folder import read_config
 
 
-def run(options: FeaturesOptions) -> CommandResult:
+@dataclass(frozen=True)
+class FeaturesFile(Facts):
+    """What was written.
+
+    Attributes:
+        run, model, image_size, crop_ratio: the student, and how its images were made; side in pixels.
+        out, rows, bytes: the file, its rows and its size.
+        splits, columns: rows by split; numbers of a vector by column.
+    """
+
+    run: str
+    model: str
+    image_size: int
+    crop_ratio: float
+    out: str
+    rows: int
+    splits: Mapping[str, int]
+    columns: Mapping[str, int]
+    bytes: int
+
+
+def run(options: FeaturesOptions) -> CommandResult[FeaturesFile]:
     """Open student and images, write a row for each image.
 
     Raises:
@@ -53,13 +76,22 @@ def run(options: FeaturesOptions) -> CommandResult:
     about = {"run": options.run, "model": facts.model, "image_size": facts.image_size, "crop_ratio": facts.crop_ratio}
     rows = write_vectors(out, ((name, table, vectors(name, table)) for name, table in tables.items()), about)
     counts = {name: len(table) for name, table in tables.items()}
-    data: dict[str, Any] = {**about, "out": str(out), "rows": rows, "splits": counts, "columns": shapes}
-    data["bytes"] = out.stat().st_size
+    written = FeaturesFile(
+        options.run,
+        facts.model,
+        facts.image_size,
+        facts.crop_ratio,
+        out=str(out),
+        rows=rows,
+        splits=counts,
+        columns=shapes,
+        bytes=out.stat().st_size,
+    )
     text = (
         f"{out}: {rows:,} images ({', '.join(f'{name} {count:,}' for name, count in counts.items())}), "
-        f"{human_bytes(data['bytes'])}; " + ", ".join(f"{name} {size}" for name, size in shapes.items())
+        f"{human_bytes(written.bytes)}; " + ", ".join(f"{name} {size}" for name, size in shapes.items())
     )
-    return CommandResult(text, data)
+    return CommandResult(text, written)
 
 
 def tables_of(options: FeaturesOptions, config: dict[str, Any], class_names: tuple[str, ...]) -> dict[str, SampleTable]:

@@ -5,13 +5,14 @@ The screen needs neither torch nor zarr: what needs them is imported only where 
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.text import Text
 
 from deit_pipe.stages.console.errors import Missing, UsageProblem
+from deit_pipe.stages.console.facts import Facts, if_there
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import Line
 from deit_pipe.stages.inspection.facts import CacheFacts
@@ -22,14 +23,53 @@ from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 from deit_pipe.store.stored_cache import StoredCache
 
 if TYPE_CHECKING:
+    from deit_pipe.stages.inspection.cell import CellFacts, SampleFacts
+    from deit_pipe.stages.inspection.diff import CacheDifference
+    from deit_pipe.stages.inspection.made_again import RebuiltIndex, UpgradedCache, ZarrCopy
     from deit_pipe.stages.opened.arrays import CachedArrays
     from deit_pipe.stages.opened.views import CachedViews
+    from deit_pipe.stages.pages.cache_page import PageFacts
 
 SHOWN_STRAYS = 6
 OK, INCOMPLETE, DIFFERS, DAMAGED = 0, 3, 4, 5
 
 
-def run(options: InspectCacheOptions) -> CommandResult:
+@dataclass(frozen=True)
+class InspectedCache(CacheFacts):
+    """A cache, and what was asked of it.
+
+    Attributes:
+        ignored: what lies in it and is no file of a cache; None where there is nothing.
+        replay, report: what was made again; the written page.
+    """
+
+    ignored: Sequence[str] | None = if_there()
+    replay: ReplayFacts | None = if_there()
+    report: "PageFacts | None" = if_there()
+
+
+@dataclass(frozen=True)
+class InspectedCell(Facts):
+    """One cell of a cache."""
+
+    cache: str
+    cell: "CellFacts"
+
+
+@dataclass(frozen=True)
+class InspectedSample(Facts):
+    """One sample of a cache, with every cell that shows it."""
+
+    cache: str
+    sample: "SampleFacts"
+
+
+Inspected: TypeAlias = (
+    "InspectedCache | InspectedCell | InspectedSample | CacheDifference | UpgradedCache | RebuiltIndex | ZarrCopy"
+)
+
+
+def run(options: InspectCacheOptions) -> "CommandResult[Inspected]":
     """One cell, one sample, a comparison, or the screen with whatever checks were asked for."""
     check_options(options)
     stored = StoredCache(options.cache)
@@ -46,7 +86,7 @@ def run(options: InspectCacheOptions) -> CommandResult:
 
         found = diff(stored, options.diff)
         lines = styled(diff_lines(found, options.cache))
-        return CommandResult(lines, found.to_json(), OK if found.same_views else DIFFERS)
+        return CommandResult(lines, found, OK if found.same_views else DIFFERS)
     facts = summarise(stored)
     if options.verify:
         from deit_pipe.store.verify import verify
@@ -63,9 +103,13 @@ def run(options: InspectCacheOptions) -> CommandResult:
         extra.append((f"report   {report.file}", "bold"))
     if stored.strays:
         extra.insert(0, (f"ignored  {', '.join(stored.strays[:SHOWN_STRAYS])}: no files of a cache", "dim"))
-    data = facts.to_json() | ({"ignored": stored.strays} if stored.strays else {})
-    data |= {name: one.to_json() for name, one in (("replay", replayed), ("report", report)) if one is not None}
-    return CommandResult(screen(facts, extra), data, exit_code(facts, replayed))
+    inspected = InspectedCache(
+        **{one.name: getattr(facts, one.name) for one in fields(facts)},
+        ignored=stored.strays or None,
+        replay=replayed,
+        report=report,
+    )
+    return CommandResult(screen(facts, extra), inspected, exit_code(facts, replayed))
 
 
 def exit_code(facts: CacheFacts, replayed: ReplayFacts | None) -> int:
@@ -139,7 +183,7 @@ def only_one(teachers: "list[CachedArrays]", option: str) -> "list[CachedArrays]
     return teachers
 
 
-def look_closer(options: InspectCacheOptions, stored: StoredCache) -> CommandResult:
+def look_closer(options: InspectCacheOptions, stored: StoredCache) -> CommandResult[InspectedCell | InspectedSample]:
     """One cell or one sample."""
     from deit_pipe.stages.inspection.cell import cell_facts, find_sample, sample_facts
     from deit_pipe.stages.inspection.cell_lines import cell_lines, sample_lines
@@ -147,21 +191,22 @@ def look_closer(options: InspectCacheOptions, stored: StoredCache) -> CommandRes
     views, teachers = open_all(options, stored)
     if options.sample:
         sample = sample_facts(views, teachers, find_sample(stored.samples, options.sample))
-        return CommandResult(styled(sample_lines(sample)), {"cache": options.cache, "sample": sample.to_json()})
+        return CommandResult(styled(sample_lines(sample)), InspectedSample(options.cache, sample))
     from deit_pipe.stages.inspection.replay import parse_cells
 
     assert options.cell is not None
     epoch, slot, _ = parse_cells(options.cell, "--cell")
     cell = cell_facts(views, teachers, epoch, slot)
-    lines, picture = cell_lines(cell), {}
+    lines = cell_lines(cell)
     if options.png:
         from deit_pipe.stages.pages.cell_picture import save_cell
 
         save_cell(views, epoch, slot, Path(options.png))
-        picture = {"png": options.png}
+        cell = replace(cell, png=options.png)
         lines.append((f"  picture     {options.png}", ""))
-    data = {"cache": options.cache, "cell": {**cell.to_json(), **picture}}
-    return CommandResult(styled(lines), data, DIFFERS if cell.fingerprint_equal is False else OK)
+    return CommandResult(
+        styled(lines), InspectedCell(options.cache, cell), DIFFERS if cell.fingerprint_equal is False else OK
+    )
 
 
 def styled(lines: Sequence[Line]) -> Text:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from deit_pipe.stages.console.errors import UsageProblem
-from deit_pipe.stages.console.facts import Facts, plain
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import choose_device
@@ -76,7 +76,15 @@ class ModelFacts(Facts):
     role: str | None = None
 
 
-def run(options: ListModelsOptions) -> CommandResult:
+@dataclass(frozen=True)
+class ListedModels(Facts):
+    """The `models` that are shown, and how many match."""
+
+    models: list[ModelFacts]
+    matches: int
+
+
+def run(options: ListModelsOptions) -> CommandResult[ListedModels]:
     """Facts of the chosen models, as a table for each role.
 
     Raises:
@@ -100,7 +108,7 @@ def run(options: ListModelsOptions) -> CommandResult:
     text = tables_text(models, measured=device is not None)
     if len(shown) < len(chosen):
         text.append(f"\nand {len(chosen) - len(shown)} more; list them with --limit 0", "dim")
-    return CommandResult(text, {"models": plain(models), "matches": len(chosen)})
+    return CommandResult(text, ListedModels(models, len(chosen)))
 
 
 def roles_of(options: ListModelsOptions) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from deit_pipe.pipeline.sources.packed import pack_samples
 from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import UsageProblem
-from deit_pipe.stages.console.facts import Facts, plain
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes
@@ -25,7 +25,16 @@ class PackedSplit(Facts):
     bytes: int
 
 
-def run(options: PackOptions) -> CommandResult:
+@dataclass(frozen=True)
+class PackedData(Facts):
+    """The folder, whether its images are `raw` pixels, and its `splits` by name."""
+
+    out: str
+    raw: bool
+    splits: dict[str, PackedSplit]
+
+
+def run(options: PackOptions) -> CommandResult[PackedData]:
     """Write every split the data has."""
     # nothing is held out here: whoever opens the copy holds out the same images as of the source
     found = open_images(options.data, replace(given_choice(options), val_fraction=0.0))
@@ -50,4 +59,4 @@ def run(options: PackOptions) -> CommandResult:
     lines = [f"{split}: {one.images:,} images, {human_bytes(one.bytes)}, {one.file}" for split, one in written.items()]
     following = command_line("cache-teacher", CacheTeacherOptions, data=str(out))
     text = "\n".join([*lines, f"next: {following}"])
-    return CommandResult(text, {"out": str(out), "raw": options.raw, "splits": plain(written)})
+    return CommandResult(text, PackedData(str(out), options.raw, written))

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from deit_pipe.pipeline.errors import BadImage
 from deit_pipe.stages.answering.answers import Answered, answer, answers_csv, answers_text
 from deit_pipe.stages.answering.any_student import any_student
 from deit_pipe.stages.answering.photographs import Unreadable, find_images, read_images
+from deit_pipe.stages.console.facts import Facts, if_there
 from deit_pipe.stages.console.progress import note, progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.target_file import check_target
@@ -24,7 +26,25 @@ from deit_pipe.stages.pages.answer_sheet import answer_sheet
 MOST_SHOWN = 200  # images in a picture
 
 
-def run(options: PredictOptions) -> CommandResult:
+@dataclass(frozen=True)
+class Predictions(Facts):
+    """What a student says.
+
+    Attributes:
+        run, model, image_size: the student; side of its images in pixels.
+        images, unreadable: with an answer, and without.
+        error: about the unreadable ones, as an object.
+    """
+
+    run: str
+    model: str
+    image_size: int
+    images: list[Answered]
+    unreadable: list[Unreadable]
+    error: dict[str, Any] | None = if_there()
+
+
+def run(options: PredictOptions) -> CommandResult[Predictions]:
     """Find the images, ask the student, say what it says.
 
     Raises:
@@ -57,20 +77,20 @@ def run(options: PredictOptions) -> CommandResult:
         table.write_text(answers_csv(answers), encoding="utf-8")
     if picture is not None:
         answer_sheet(seen, [caption(one) for one in answers[: len(seen)]]).save(picture)
-    data: dict[str, Any] = {
-        "run": options.run,
-        "model": facts.model,
-        "image_size": facts.image_size,
-        "images": [one.to_json() for one in answers],
-        "unreadable": [one._asdict() for one in unreadable],
-    }
     lines = [answers_text(answers)]
     lines += [f"rows     {table}"] if table is not None else []
     lines += [f"picture  {picture}"] if picture is not None else []
     if problem is not None:
-        data["error"] = problem.to_json()
         note(f"error: {problem}")
-    return CommandResult("\n".join(lines), data, problem.exit_code if problem is not None else 0)
+    said = Predictions(
+        options.run,
+        facts.model,
+        facts.image_size,
+        images=answers,
+        unreadable=unreadable,
+        error=None if problem is None else problem.to_json(),
+    )
+    return CommandResult("\n".join(lines), said, problem.exit_code if problem is not None else 0)
 
 
 def refused(unreadable: Sequence[Unreadable], count: int) -> BadImage:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from deit_pipe.stages.comparing.compared_runs import ComparedRun, read_compared
 from deit_pipe.stages.comparing.intervals import Difference, Spread, paired_difference, spread
 from deit_pipe.stages.comparing.tables import difference_words, spread_words
 from deit_pipe.stages.console.command_lines import command_line
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.progress import note, progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import choose_device
@@ -51,7 +53,51 @@ ROWS = (
 )
 
 
-def run(options: QuickstartOptions) -> CommandResult:
+@dataclass(frozen=True)
+class GuidingTeacher(Facts):
+    """The teacher's model, and its accuracy over the seeds."""
+
+    model: str
+    top1: Spread
+
+
+@dataclass(frozen=True)
+class HeadOfRow(Facts):
+    """A head of one kind of student, over the seeds: mean, standard deviation, number of runs; 0..1."""
+
+    row: str
+    loss: str
+    head: str
+    mean: float
+    sd: float | None
+    runs: int
+
+
+@dataclass(frozen=True)
+class QuickstartFacts(Facts):
+    """The whole job.
+
+    Attributes:
+        teacher, steps, labels: of every student.
+        students: all heads of all rows of the table.
+        gain, gain_same_images: of distilling with all images, and with the labelled ones, over the labels alone.
+        cache: the first seed's, with all images.
+        out, predictions, report: the folder, the picture, the cache's page.
+    """
+
+    teacher: GuidingTeacher
+    steps: int
+    labels: int
+    students: Sequence[HeadOfRow]
+    gain: Difference
+    gain_same_images: Difference
+    cache: inspect_cache.InspectedCache
+    out: str
+    predictions: str
+    report: str
+
+
+def run(options: QuickstartOptions) -> CommandResult[QuickstartFacts]:
     """For every seed a teacher, its answers, four students; then table, picture, page. What is finished is kept."""
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -71,29 +117,29 @@ def run(options: QuickstartOptions) -> CommandResult:
     note("the cache's page, and a picture")
     cache = out / f"cache-all-{options.seed}"
     page, picture = out / "cache.html", out / "predictions.png"
-    inspected = inspect_cache.run(InspectCacheOptions(cache=str(cache), report=str(page)))
+    inspected = inspect_cache.run(InspectCacheOptions(cache=str(cache), report=str(page))).facts
     _, table = pick_split(open_cache(str(cache)).open_images(), None)
     first = out / f"teacher-{options.seed}"
     draw_predictions(out / f"student-all-{options.seed}", first, table, picture, choose_device(options.device))
-    gain = gain_over(runs["all"], runs["alone"])
-    data = {
-        "teacher": {"model": TEACHER, "top1": spread([facts.val_top1 or 0.0 for facts in teachers]).to_json()},
-        "steps": steps_of(options.epochs),
-        "labels": LABELS,
-        "students": [
-            {"row": row.name, "loss": row.loss, "head": head, **found.to_json()}
+    assert isinstance(inspected, inspect_cache.InspectedCache)
+    done = QuickstartFacts(
+        teacher=GuidingTeacher(TEACHER, spread([one.val_top1 or 0.0 for one in teachers])),
+        steps=steps_of(options.epochs),
+        labels=LABELS,
+        students=[
+            HeadOfRow(row.name, row.loss, head, *found)
             for row in ROWS
             for head in HEADS
             if (found := top1(runs[row.name], head)) is not None
         ],
-        "gain": gain.to_json(),
-        "gain_same_images": gain_over(runs["same"], runs["alone"]).to_json(),
-        "cache": inspected.data,
-        "out": str(out),
-        "predictions": str(picture),
-        "report": str(page),
-    }
-    return CommandResult(table_text(options, teachers, runs) + made_text(options, page, picture), data)
+        gain=gain_over(runs["all"], runs["alone"]),
+        gain_same_images=gain_over(runs["same"], runs["alone"]),
+        cache=inspected,
+        out=str(out),
+        predictions=str(picture),
+        report=str(page),
+    )
+    return CommandResult(table_text(options, teachers, runs) + made_text(options, page, picture), done)
 
 
 def steps_of(epochs: int) -> int:

@@ -15,7 +15,7 @@ from deit_pipe.pipeline.loader import to_batch
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import Recipe, load_recipe, preset_name
 from deit_pipe.pipeline.samples import SampleTable, class_name
-from deit_pipe.stages.console.facts import Facts, plain
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.opened.images import given_choice, open_images
 from deit_pipe.stages.opened.plain_views import default_image_size
@@ -41,7 +41,16 @@ class ViewFacts(Facts):
     fingerprint: str
 
 
-def run(options: ShowViewsOptions) -> CommandResult:
+@dataclass(frozen=True)
+class ShownViews(Facts):
+    """The written picture, the digest of its recipe, and the `views` in it."""
+
+    out: str
+    recipe_digest: str
+    views: list[ViewFacts]
+
+
+def run(options: ShowViewsOptions) -> CommandResult[ShownViews]:
     """Choose samples, find their first views, draw them, write the picture."""
     recipe = load_recipe(options.recipe)
     table = open_images(options.data, given_choice(options)).train
@@ -64,7 +73,7 @@ def run(options: ShowViewsOptions) -> CommandResult:
         f"{out}: {picture.width} x {picture.height} px, {len(rows)} samples of {table.name}, "
         f"{options.views} views each, recipe {preset_name(recipe)} at {size} px, seed {options.seed}"
     )
-    return CommandResult(text, {"out": str(out), "recipe_digest": recipe.digest, "views": plain(facts)})
+    return CommandResult(text, ShownViews(str(out), recipe.digest, facts))
 
 
 def find_cells(plan: ViewPlan, sample: int, views: int) -> list[tuple[int, int]]:

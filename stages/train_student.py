@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deit_pipe.pipeline.data_set import DataSet
 from deit_pipe.stages import compare
+from deit_pipe.stages.compare import ComparedRuns
 from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import UsageProblem
 from deit_pipe.stages.console.progress import note
@@ -25,7 +26,7 @@ from deit_pipe.stages.training.cached_run import block_slots, check_labelled, on
 from deit_pipe.stages.training.chosen_student import student_facts
 from deit_pipe.stages.training.decisions import DERIVED, Decisions, check_options, decide
 from deit_pipe.stages.training.fit import Fit
-from deit_pipe.stages.training.outcome import result_text
+from deit_pipe.stages.training.outcome import RunSettings, TrainedStudent, result_text
 from deit_pipe.stages.training.run_folder import begin, finished, only_writer
 from deit_pipe.stages.training.settings import config_as_toml
 from deit_pipe.stages.training.target_sources import NoTargets, OnlineTargets
@@ -33,7 +34,7 @@ from deit_pipe.stages.training.trainer import Schedule
 from deit_pipe.store.gates import read_gate
 
 
-def run(options: TrainStudentOptions) -> CommandResult:
+def run(options: TrainStudentOptions) -> CommandResult[TrainedStudent | RunSettings | ComparedRuns]:
     """One student, or several that differ in their seed only."""
     if options.seeds == 1 or options.print_config:
         return run_one(options)
@@ -49,11 +50,11 @@ def run(options: TrainStudentOptions) -> CommandResult:
         folders.append(one.out)
     found = compare.run(CompareOptions(runs=tuple(folders)))
     return CommandResult(
-        f"{found.text}\nnext: {command_line('compare', CompareOptions, runs=tuple(folders))}", found.data
+        f"{found.text}\nnext: {command_line('compare', CompareOptions, runs=tuple(folders))}", found.facts
     )
 
 
-def run_one(options: TrainStudentOptions) -> CommandResult:
+def run_one(options: TrainStudentOptions) -> CommandResult[TrainedStudent | RunSettings]:
     """Open the cache, decide, open its images, build the student, train; the run folder holds the result."""
     with processes(options.device) as group, ExitStack() as stack:
         if group.first and not options.print_config:
@@ -62,7 +63,7 @@ def run_one(options: TrainStudentOptions) -> CommandResult:
         decided = decide(options, opened, group)
         if options.print_config:
             shown = {name: value for name, value in decided.config.items() if name not in DERIVED}
-            return CommandResult(config_as_toml(shown), decided.config)
+            return CommandResult(config_as_toml(shown), RunSettings(decided.config))
         check_options(options, decided.settings)
         images = open_run_images(options, opened, decided)
         facts = student_facts(options, opened.manifest, images.train, decided.settings)
@@ -77,7 +78,8 @@ def run_one(options: TrainStudentOptions) -> CommandResult:
         group.barrier()
         done = finished(run_folder)
         if done is not None:
-            return CommandResult(f"{run_folder}: nothing to do, this run is finished\n{result_text(done)}", done)
+            text = f"{run_folder}: nothing to do, this run is finished\n{result_text(done)}"
+            return CommandResult(text, TrainedStudent.of(done))
 
         schedule = schedule_of(options, opened, decided)
         alone = None if cache.teachers else targets_alone(options, opened, decided, group, cache)
@@ -103,7 +105,7 @@ def run_one(options: TrainStudentOptions) -> CommandResult:
             make_targets=lambda epoch, step: alone or cache.targets(lambda: schedule.cells(group, epoch, step)),
         )
         result = fit.run()
-    return CommandResult(result_text(result), result)
+    return CommandResult(result_text(result), TrainedStudent.of(result))
 
 
 def open_run_images(options: TrainStudentOptions, cache: OpenedCache, decided: Decisions) -> DataSet:

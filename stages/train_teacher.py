@@ -1,12 +1,13 @@
 """`deit-pipe train-teacher`: a supervised fine-tune of a timm CNN on the user's classes."""
 
 import os
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import Mismatch, UsageProblem
+from deit_pipe.stages.console.facts import Facts, if_there
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.distributed import choose_device
 from deit_pipe.stages.machine.workers import choose_workers
@@ -34,7 +35,27 @@ from deit_pipe.stages.teaching.plain_images import PlainImages
 DATA_FIELDS = tuple(field.name for field in fields(DataOptions))
 
 
-def run(options: TrainTeacherOptions) -> CommandResult:
+@dataclass(frozen=True, kw_only=True)
+class TrainedTeacher(Facts):
+    """A teacher in its folder.
+
+    Attributes:
+        model, head: timm tag; `trained` (all weights) or `fitted` (a new classifier on frozen features).
+        image_size, split, weights_sha256: px, what it was measured on, its weights; None where it was there already.
+        val_top1: share of these images that it gets right; None without any.
+        out: the folder.
+    """
+
+    model: str
+    head: str
+    image_size: int | None = if_there()
+    val_top1: float | None
+    split: str | None = if_there()
+    weights_sha256: str | None = if_there()
+    out: str
+
+
+def run(options: TrainTeacherOptions) -> CommandResult[TrainedTeacher]:
     """Train or fit, measure, write the folder."""
     if not is_timms(options.teacher):
         raise UsageProblem(
@@ -87,16 +108,16 @@ def run(options: TrainTeacherOptions) -> CommandResult:
         f"weights sha256 {teacher.weights_sha256[:16]}, in {out}\n"
         f"next: {following}"
     )
-    data = {
-        "model": tag,
-        "head": teacher.head,
-        "image_size": image_size,
-        "val_top1": top1,
-        "split": split,
-        "weights_sha256": teacher.weights_sha256,
-        "out": str(out),
-    }
-    return CommandResult(text, data)
+    trained = TrainedTeacher(
+        model=tag,
+        head=teacher.head,
+        image_size=image_size,
+        val_top1=top1,
+        split=split,
+        weights_sha256=teacher.weights_sha256,
+        out=str(out),
+    )
+    return CommandResult(text, trained)
 
 
 def made_teacher(options: TrainTeacherOptions, tag: str, table: SampleTable, image_size: int) -> Teacher:
@@ -118,15 +139,16 @@ def made_teacher(options: TrainTeacherOptions, tag: str, table: SampleTable, ima
     return fit_head(body, table, image_size=image_size, batch_size=options.batch_size, workers=workers)
 
 
-def nothing_to_do(out: Path, there: TeacherRun) -> CommandResult:
+def nothing_to_do(out: Path, there: TeacherRun) -> CommandResult[TrainedTeacher]:
     """The teacher is there already."""
     right = "" if there.val_top1 is None else f", {there.val_top1:.2%} of the validation images"
     text = (
         f"nothing to do: {out} holds {there.model} ({there.head}{right})\n"
         f"to train it again, remove {out} or give another folder with --out"
     )
-    data = {"model": there.model, "head": there.head, "val_top1": there.val_top1, "out": str(out)}
-    return CommandResult(text, data)
+    return CommandResult(
+        text, TrainedTeacher(model=there.model, head=there.head, val_top1=there.val_top1, out=str(out))
+    )
 
 
 def check_same_training(out: Path, there: TeacherRun, table: SampleTable, options: TrainTeacherOptions) -> None:

@@ -55,3 +55,12 @@ def write_run(folder: Path, epochs: int = 6, *, loss: str = "hard", lr: float = 
     if result:
         (folder / "result.json").write_text(json.dumps({"answer": "fused"}))
     return folder
+
+
+def write_shown(folder: Path, classes: int = 3) -> None:
+    """What the end of a run keeps of its last evaluation: class k has k + 1 images, one of them wrong; two pictures."""
+    picture = {"image": "<b>.png", "class": "c1", "kind": "png", "data": "AAAA"}
+    said = {"fused": ["c2", 0.75], "class": ["c2", 0.5], "dist": ["c1", 0.625]}
+    rows = [{"class": f"c{k}", "images": k + 1, "right": k} for k in range(classes)]
+    both = [picture | {"said": said}, picture | {"said": {head: ["c1", 1.0] for head in said}}]
+    (folder / "shown.json").write_text(json.dumps({"answer": "fused", "classes": rows, "pictures": both}))

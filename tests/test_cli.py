@@ -434,12 +434,13 @@ def test_what_cannot_be_parsed_is_an_object_under_json(words: list[str], says: s
 
 def test_a_terminal_that_lacks_letters_gets_their_numbers(tmp_path: Path) -> None:
     program = (
+        "from deit_pipe.stages.console.facts import Facts\n"
         "from deit_pipe.stages.console.result import CommandResult\n"
         "from deit_pipe.stages.console.shown import open_streams, tell, write_result\n"
         "from rich.text import Text\n"
         "open_streams()\ntell('n\\u00f6te \\u732b')\n"
-        "write_result(CommandResult('caf\\u00e9 \\u2588'), as_json=False)\n"
-        "write_result(CommandResult(Text('\\u2588 rich')), as_json=False)\n"
+        "write_result(CommandResult('caf\\u00e9 \\u2588', Facts()), as_json=False)\n"
+        "write_result(CommandResult(Text('\\u2588 rich'), Facts()), as_json=False)\n"
     )
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, timeout=60, check=True)

@@ -98,6 +98,28 @@ def per_class_lines(rows: Sequence[ClassRow]) -> list[str]:
     return lines
 
 
+def confusion_lines(counts: Counts) -> list[str]:
+    """For a person: the whole table of few classes, the commonest mistakes of many."""
+    names, matrix = counts.names, counts.matrix
+    if len(names) <= SHOWN:
+        width = max(len(f"{int(matrix.max()):,}"), len(str(len(names) - 1)))
+        rows = [f"{label} {name}" for label, name in enumerate(names)]
+        first = max(map(len, [*rows, "class, said:"]))
+        lines = [f"  {'class, said:':<{first}}  " + "  ".join(f"{label:>{width}}" for label in range(len(names)))]
+        for row, numbers in zip(rows, matrix.tolist(), strict=True):
+            cells = "  ".join(f"{number or '.':>{width}}" for number in numbers)
+            lines.append(f"  {row:<{first}}  {cells}")
+        return lines
+    wrong = sorted((one for one in counts.pairs() if one.class_ != one.said), key=lambda one: -one.images)
+    if not wrong:
+        return ["  no class is taken for another"]
+    width = max(len(one.class_) for one in wrong[:SHOWN])
+    return [
+        f"  the {len(wrong[:SHOWN])} commonest of {len(wrong):,} kinds of mistakes; all are in --json and --csv",
+        *(f"  {one.class_:<{width}}  {one.images:,} taken for {one.said}" for one in wrong[:SHOWN]),
+    ]
+
+
 def pairs_csv(pairs: Sequence[Pair]) -> str:
     """A row for every pair."""
     text = io.StringIO()

@@ -1,6 +1,6 @@
 """How much a student's vectors know: classes of the nearest training images, and a linear classifier on them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,18 @@ class Labelled:
 
     vectors: dict[str, Tensor]
     labels: Tensor
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Share of images that their `k` nearest training images classify right, by the column of the vectors."""
+
+    k: int
+    top1: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """`k` and the columns, side by side."""
+        return {"k": self.k, **self.top1}
 
 
 def labelled_vectors(
@@ -74,12 +86,12 @@ def linear_probe(known: Labelled, asked: Labelled, fit: Callable[[Tensor, Tensor
     return found
 
 
-def vector_lines(data: dict[str, Any], images: int) -> list[str]:
-    """What `knn` and `linear_probe` found, for a person."""
-    lines = []
-    for key, words in (("knn", "nearest"), ("linear_probe", "linear probe")):
-        if key in data:
-            values = "   ".join(f"{name} {value:.2%}" for name, value in data[key].items() if name != "k")
-            what = f"{data[key]['k']} {words}" if key == "knn" else words
-            lines.append(f"  {what} of {images:,} training images: {values}")
-    return lines
+def vector_lines(knn: Neighbours | None, probe: Mapping[str, float] | None, images: int) -> list[str]:
+    """What neighbours and probe found, for a person; of what was asked."""
+    found = [] if knn is None else [(f"{knn.k} nearest", knn.top1)]
+    found += [] if probe is None else [("linear probe", probe)]
+    return [
+        f"  {what} of {images:,} training images: "
+        + "   ".join(f"{name} {top1:.2%}" for name, top1 in by_column.items())
+        for what, by_column in found
+    ]

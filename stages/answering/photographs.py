@@ -4,8 +4,8 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,13 @@ from deit_pipe.pipeline.errors import BadImage
 from deit_pipe.pipeline.samples import UNLABELLED, SampleTable
 from deit_pipe.pipeline.sources.folder_shape import is_image
 from deit_pipe.stages.console.errors import Missing
+from deit_pipe.stages.console.facts import Facts
 
 STDIN = "-"
 
 
-class Unreadable(NamedTuple):
+@dataclass(frozen=True)
+class Unreadable(Facts):
     """An image that gets no answer."""
 
     image: str

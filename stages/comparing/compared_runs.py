@@ -5,11 +5,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from deit_pipe.pipeline.sources.exclude_list import digest_of
 from deit_pipe.stages.comparing.intervals import Difference, Spread, paired_difference, spread
 from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
+from deit_pipe.stages.console.facts import Facts, spelled
 from deit_pipe.stages.networks.begun_command import begun_command
 from deit_pipe.stages.networks.file_names import RESULT, RUN_CONFIG
 from deit_pipe.stages.networks.sums import check_sums
@@ -43,6 +44,35 @@ OF_THE_TEACHER = ("teacher", "tau", "alpha", "kd_reduction", "cached_epochs")
 FIRST = ("loss", "student", "init-from", "images", "teacher", "cached-epochs", "tau", "alpha", "preset", "epochs")
 
 
+class Measured(NamedTuple):
+    """What accuracies were measured on: images by data, split and number; `weights`: model, or ema."""
+
+    data: str
+    split: str
+    images: int
+    weights: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return self._asdict()
+
+
+@dataclass(frozen=True)
+class InferenceCost(Facts):
+    """What a student costs to use.
+
+    Attributes:
+        parameters, gmacs: multiply-adds of one image, in units of 1e9.
+        images_per_second: in batches, the median of short stretches, float32.
+        memory: bytes of the device at most while it answered; None on a CPU.
+    """
+
+    parameters: int
+    gmacs: float = spelled("GMACs")
+    images_per_second: float = spelled("img/s")
+    memory: int | None = spelled("memory")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComparedRun:
     """One finished run.
@@ -53,7 +83,7 @@ class ComparedRun:
         settings: what makes it a line of its own; names as the options are spelled.
         top1: by head that was trained, 0..1.
         answer: the head that counts.
-        measured: what the accuracies were measured on: data, split, number of images, weights.
+        measured: what the accuracies were measured on.
     """
 
     folder: str
@@ -61,7 +91,7 @@ class ComparedRun:
     settings: Mapping[str, Any]
     top1: Mapping[str, float]
     answer: str
-    measured: tuple[str, str, int, str]
+    measured: Measured
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -70,10 +100,11 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Line:
-    """Runs that differ in their seeds only, and how they do against the first line."""
+    """Runs that differ in their seeds only, how they do against the first line, what the first run's student costs."""
 
     runs: Sequence[ComparedRun]
     difference: Difference | None = None
+    cost: InferenceCost | None = None
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -103,7 +134,7 @@ class Line:
             "heads": {head: found.to_json() for head, found in heads.items() if found is not None},
             "difference": None if self.difference is None else self.difference.to_json(),
             "runs": [run.to_json() for run in self.runs],
-        }
+        } | ({} if self.cost is None else {"cost": self.cost.to_json()})
 
 
 def read_compared(folder: Path) -> ComparedRun:
@@ -142,7 +173,7 @@ def read_compared(folder: Path) -> ComparedRun:
         settings={key.replace("_", "-"): value for key, value in settings.items()},
         top1={head: scores[head]["top1"] for head in trained if head in scores},
         answer=result["answer"],
-        measured=(
+        measured=Measured(
             str(config.get("val_data") or config.get("data")),
             selected.removesuffix("_ema"),
             int(result.get("images", 0)),

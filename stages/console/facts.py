@@ -1,8 +1,18 @@
 """Facts that a command found, as frozen dataclasses that become the JSON values of `--json`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+
+def if_there() -> Any:
+    """A field that is None, and no key of the JSON, where nothing was asked of it or there is nothing to say."""
+    return field(default=None, metadata={"if_there": True})
+
+
+def spelled(key: str) -> Any:
+    """A field whose key in the JSON is no name of Python."""
+    return field(metadata={"key": key})
 
 
 @dataclass(frozen=True)
@@ -11,7 +21,11 @@ class Facts:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; a final underscore is dropped, so that `class_` can be the key `class`."""
-        return {field.name.rstrip("_"): plain(getattr(self, field.name)) for field in fields(self)}
+        return {
+            one.metadata.get("key", one.name.rstrip("_")): plain(value)
+            for one in fields(self)
+            if (value := getattr(self, one.name)) is not None or not one.metadata.get("if_there")
+        }
 
 
 def plain(value: Any) -> Any:

@@ -1,19 +1,28 @@
-"""What a command hands back to the command line."""
+"""What a command hands back to the command line, and to whoever calls it from Python."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from deit_pipe.stages.console.facts import Facts
+
+FactsT_co = TypeVar("FactsT_co", bound=Facts, covariant=True)
 
 
 @dataclass(frozen=True)
-class CommandResult:
-    """What a command hands back to the command line.
+class CommandResult(Generic[FactsT_co]):
+    """What a command hands back to the command line, and to whoever calls it from Python.
 
     Attributes:
         text: for a person: plain text, or a rich renderable.
-        data: the same facts as JSON values, for `--json`; keys are stable and documented in the command's help.
+        facts: what was found, a frozen dataclass of the command.
         exit_code: 0 for success; see README "Exit codes".
     """
 
     text: Any
-    data: dict[str, Any] = field(default_factory=dict)
+    facts: FactsT_co
     exit_code: int = 0
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The facts as JSON values, as `--json` prints them; keys are stable and documented in the command's help."""
+        return self.facts.to_json()

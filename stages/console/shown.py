@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_pipe import DeitPipeError
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.system_errors import as_problem
 
@@ -37,7 +38,7 @@ def tell(text: str) -> None:
         print(shown(text), file=sys.stderr, flush=True)
 
 
-def write_result(result: CommandResult, *, as_json: bool) -> int:
+def write_result(result: CommandResult[Facts], *, as_json: bool) -> int:
     """A command's result on stdout; the exit code, which is another one where stdout cannot take it."""
     try:
         if as_json:
@@ -62,9 +63,14 @@ def write_problem(problem: DeitPipeError, *, as_json: bool) -> int:
     """An error on stderr, and on stdout where JSON is wanted; its exit code."""
     tell(f"error: {problem}")
     if as_json:
-        with contextlib.suppress(OSError):
-            _write_json({"error": problem.to_json()})
+        write_json_problem(problem)
     return end_stdout(problem.exit_code)
+
+
+def write_json_problem(problem: DeitPipeError) -> None:
+    """An error as an object on stdout, if that takes it."""
+    with contextlib.suppress(OSError):
+        _write_json({"error": problem.to_json()})
 
 
 def end_stdout(code: int) -> int:

@@ -15,7 +15,7 @@ from deit_pipe.pipeline.decode import decode as decode_image
 from deit_pipe.pipeline.decode import size_of
 from deit_pipe.pipeline.samples import class_name
 from deit_pipe.stages.console.errors import Missing, UsageProblem
-from deit_pipe.stages.console.facts import Facts
+from deit_pipe.stages.console.facts import Facts, if_there
 from deit_pipe.stages.console.progress import progress
 from deit_pipe.stages.inspection.view_words import mix_words, view_words
 from deit_pipe.stages.opened.arrays import CachedArrays
@@ -83,6 +83,7 @@ class CellFacts(Facts):
         answers: of the teachers that have answered it.
         fingerprint: of the view made again, hexadecimal.
         fingerprint_equal: whether it is the cached one; None where no answer is cached.
+        png: the picture that was made of it.
     """
 
     epoch: int
@@ -97,6 +98,7 @@ class CellFacts(Facts):
     answers: tuple[Answer, ...]
     fingerprint: str
     fingerprint_equal: bool | None
+    png: str | None = if_there()
 
     @property
     def classes(self) -> tuple[int, ...]:

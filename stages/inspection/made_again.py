@@ -1,6 +1,10 @@
 """What is made of a cache from its blocks alone, without the teacher: a copy in today's format, an index, zarr."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from deit_pipe.stages.console.command_lines import command_line
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
@@ -12,7 +16,38 @@ from deit_pipe.store.stored_cache import StoredCache
 from deit_pipe.store.writing.opening import old_cache, write_metadata
 
 
-def made_again(options: InspectCacheOptions, stored: StoredCache) -> CommandResult:
+@dataclass(frozen=True)
+class UpgradedCache(Facts):
+    """The `new` copy of a cache: its teachers, blocks `copied` now and `blocks` in all, and its format."""
+
+    cache: str
+    new: str
+    teachers: Sequence[str]
+    copied: int
+    blocks: int
+    format: int
+
+
+@dataclass(frozen=True)
+class RebuiltIndex(Facts):
+    """A cache whose index was made again: `blocks` that are there, by teacher."""
+
+    cache: str
+    blocks: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ZarrCopy(Facts):
+    """Every array of these `teachers`, in the folder `zarr`."""
+
+    cache: str
+    zarr: str
+    teachers: Sequence[str]
+
+
+def made_again(
+    options: InspectCacheOptions, stored: StoredCache
+) -> CommandResult[UpgradedCache | RebuiltIndex | ZarrCopy]:
     """Do what was asked for: `--upgrade`, `--rebuild` or `--zarr`.
 
     Raises:
@@ -33,7 +68,7 @@ def made_again(options: InspectCacheOptions, stored: StoredCache) -> CommandResu
         ) from damaged
 
 
-def upgraded(options: InspectCacheOptions, stored: StoredCache, new: str) -> CommandResult:
+def upgraded(options: InspectCacheOptions, stored: StoredCache, new: str) -> CommandResult[UpgradedCache]:
     """Copy a cache of an earlier format."""
     from deit_pipe.store.writing.upgrade import upgrade
 
@@ -42,11 +77,12 @@ def upgraded(options: InspectCacheOptions, stored: StoredCache, new: str) -> Com
         f"{new}: {found.copied} blocks copied, all {found.blocks} blocks of {options.cache} are there, "
         f"format {FORMAT_VERSION}\nnext: {inspect_line(new)}"
     )
-    data = {"cache": options.cache, "new": new, "teachers": found.teachers, "copied": found.copied}
-    return CommandResult(text, {**data, "blocks": found.blocks, "format": FORMAT_VERSION})
+    return CommandResult(
+        text, UpgradedCache(options.cache, new, found.teachers, found.copied, found.blocks, FORMAT_VERSION)
+    )
 
 
-def rebuilt(options: InspectCacheOptions, stored: StoredCache) -> CommandResult:
+def rebuilt(options: InspectCacheOptions, stored: StoredCache) -> CommandResult[RebuiltIndex]:
     """Make the index again, the second copies, and what zarr reads of an array's shape."""
     from deit_pipe.store.index import rebuild_index
 
@@ -61,17 +97,17 @@ def rebuilt(options: InspectCacheOptions, stored: StoredCache) -> CommandResult:
         write_metadata(place, manifest, identity)
     lines = [f"{options.cache}: {count} blocks of {name} are there, indexed again" for name, count in blocks.items()]
     return CommandResult(
-        "\n".join([*lines, f"next: {inspect_line(options.cache)}"]), {"cache": options.cache, "blocks": blocks}
+        "\n".join([*lines, f"next: {inspect_line(options.cache)}"]), RebuiltIndex(options.cache, blocks)
     )
 
 
-def as_zarr(options: InspectCacheOptions, stored: StoredCache, folder: str) -> CommandResult:
+def as_zarr(options: InspectCacheOptions, stored: StoredCache, folder: str) -> CommandResult[ZarrCopy]:
     """Write all arrays for other programs."""
     from deit_pipe.store.writing.zarr_copy import write_zarr
 
     names = write_zarr(stored, folder)
     text = f"{folder}: every array of {', '.join(names) or 'no teacher'}, for zarr, xarray and tensorstore"
-    return CommandResult(text, {"cache": options.cache, "zarr": folder, "teachers": names})
+    return CommandResult(text, ZarrCopy(options.cache, folder, names))
 
 
 def inspect_line(cache: str) -> str:

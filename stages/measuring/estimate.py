@@ -1,7 +1,8 @@
 """What a `cache-teacher` run would cost: views, time, bytes, free disk; measured for some seconds, nothing written."""
 
-from typing import Any
+from dataclasses import dataclass
 
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes, human_duration
 from deit_pipe.stages.machine.cost_model import (
@@ -31,6 +32,35 @@ from deit_pipe.store.preflight import preflight
 SECONDS = 2.0  # of each measurement
 
 
+@dataclass(frozen=True, kw_only=True)
+class CacheEstimate(Facts):
+    """What caching would cost, as measured.
+
+    Attributes:
+        views, epochs, blocks, block_slots: how much there is to do.
+        views_per_second, teacher_per_second, both_per_second, limit, processes, seconds: how fast, and what is slow.
+        bytes_at_most, bytes_per_view_at_most, files, free_bytes: on disk; None where nobody knows what is free.
+        preset, trained_epochs: of the students that these images would have.
+    """
+
+    views: int
+    epochs: int
+    blocks: int
+    block_slots: int
+    views_per_second: float
+    teacher_per_second: float
+    both_per_second: float
+    limit: str
+    processes: int
+    seconds: float
+    bytes_at_most: int
+    bytes_per_view_at_most: float
+    files: int
+    free_bytes: int | None
+    preset: str
+    trained_epochs: int
+
+
 def estimate(
     cache: str,
     source: ViewSource,
@@ -40,7 +70,7 @@ def estimate(
     workers: int,
     group: Processes,
     seconds: float = SECONDS,
-) -> CommandResult:
+) -> CommandResult[CacheEstimate]:
     """Measure views and teacher apart and together, in all processes at once; forecast by the one cost model."""
     share = Share(cores=own_cores(), workers=workers, processes=group.world)
     found, cores = measured_pace(source, teacher, identity, share, group, seconds)
@@ -49,24 +79,24 @@ def estimate(
     blocks = blocks_per_epoch(len(source.table), identity.block_slots) * epochs
     preset, trained = usual_training(source)
     disk = preflight(open_location(cache), identity.format, views, blocks)
-    data: dict[str, Any] = {
-        "views": views,
-        "epochs": epochs,
-        "blocks": blocks,
-        "block_slots": identity.block_slots,
-        "views_per_second": round(found.view_rate, 1),
-        "teacher_per_second": round(found.network_rate, 1),
-        "both_per_second": round(found.rate, 1),
-        "limit": found.limit,
-        "processes": group.world,
-        "seconds": round(taken, 1),
-        "bytes_at_most": disk.bytes_needed,
-        "bytes_per_view_at_most": disk.bytes_per_view,
-        "files": disk.files_needed,
-        "free_bytes": disk.bytes_free,
-        "preset": preset,
-        "trained_epochs": trained,
-    }
+    facts = CacheEstimate(
+        views=views,
+        epochs=epochs,
+        blocks=blocks,
+        block_slots=identity.block_slots,
+        views_per_second=round(found.view_rate, 1),
+        teacher_per_second=round(found.network_rate, 1),
+        both_per_second=round(found.rate, 1),
+        limit=found.limit,
+        processes=group.world,
+        seconds=round(taken, 1),
+        bytes_at_most=disk.bytes_needed,
+        bytes_per_view_at_most=disk.bytes_per_view,
+        files=disk.files_needed,
+        free_bytes=disk.bytes_free,
+        preset=preset,
+        trained_epochs=trained,
+    )
     on = f" on {group.world} processes" if group.world > 1 else ""
     text = (
         f"views   {views:,} = {len(source.table):,} samples x {epochs} epochs, "
@@ -83,7 +113,7 @@ def estimate(
         text += (
             f"\nnot enough: {disk.problem}\nuse fewer --epochs, --logits topk:10 or none, or another disk with --cache"
         )
-    return CommandResult(text, data, exit_code)
+    return CommandResult(text, facts, exit_code)
 
 
 def measured_pace(

@@ -1,9 +1,12 @@
 """What caching so many images would cost before there is any: `cache-teacher --estimate --samples N`. Arithmetic."""
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from deit_pipe.stages.console.errors import UsageProblem
+from deit_pipe.stages.console.facts import Facts
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.console.words import human_bytes, human_duration
 from deit_pipe.stages.machine.cost_model import break_even
@@ -45,6 +48,24 @@ class PlannedEpochs(NamedTuple):
         return self._asdict()
 
 
+@dataclass(frozen=True)
+class PlannedCost(Facts):
+    """What caching so many images would cost, by arithmetic.
+
+    Attributes:
+        samples, classes, teacher_rate: of the data; views a second, as stated.
+        trained_epochs: of a student.
+        bytes_per_view, planned: on disk by format; a column for each number of cached epochs.
+    """
+
+    samples: int
+    classes: int
+    teacher_rate: float
+    trained_epochs: int
+    bytes_per_view: Mapping[str, float]
+    planned: Sequence[PlannedEpochs]
+
+
 def stored_bytes(classes: int) -> dict[str, float]:
     """Bytes a view by format, all included.
 
@@ -76,7 +97,7 @@ def planned_epochs(samples: int, classes: int, epochs: int, rate: float) -> Plan
     )
 
 
-def planned_cost(options: CacheTeacherOptions, samples: int) -> CommandResult:
+def planned_cost(options: CacheTeacherOptions, samples: int) -> CommandResult[PlannedCost]:
     """The table for the usual numbers of cached epochs, and the one asked for.
 
     Raises:
@@ -110,12 +131,5 @@ def planned_cost(options: CacheTeacherOptions, samples: int) -> CommandResult:
             *lines,
         ]
     )
-    data = {
-        "samples": samples,
-        "classes": classes,
-        "teacher_rate": rate,
-        "trained_epochs": TRAINED,
-        "bytes_per_view": {name: round(size, 2) for name, size in stored_bytes(classes).items()},
-        "planned": [one.to_json() for one in columns],
-    }
-    return CommandResult(text, data)
+    by_format = {name: round(size, 2) for name, size in stored_bytes(classes).items()}
+    return CommandResult(text, PlannedCost(samples, classes, rate, TRAINED, by_format, columns))

@@ -8,5 +8,6 @@ BEST_WEIGHTS = "best.safetensors"
 RUN_CONFIG = "config.json"  # every option of a train-student run, and the command that began it
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
+SHOWN = "shown.json"  # of its last evaluation: accuracy by class, a few images
 CHECKPOINTS = "checkpoints"
 POINTER = "last.json"

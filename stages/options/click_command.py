@@ -49,11 +49,9 @@ class OptionsCommand(click.Command):
             return self._parsed(ctx, args)
         except click.UsageError as error:
             if as_json and not ctx.resilient_parsing:
-                from deit_pipe.stages.console.result import CommandResult
-                from deit_pipe.stages.console.shown import write_result
+                from deit_pipe.stages.console.shown import write_json_problem
 
-                problem = UsageProblem(error.format_message())
-                write_result(CommandResult("", {"error": problem.to_json()}), as_json=True)
+                write_json_problem(UsageProblem(error.format_message()))
             raise
 
     def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -12,16 +12,16 @@ class EvaluateOptions(CheckedOptions):
     Fused by the mean of logits (what timm and the official code do) and by the sum of softmaxes (what the paper says).
     Images without a label are skipped. Published weights, and a run that started from other weights, are measured at
     both published crop ratios, 0.875 and 1, unless one is asked for. In --json, top5 is null where there are no more
-    than 5 classes, and by_crop_ratio where one ratio was measured. per_class and confusion are there with --per-class
-    or --csv, knn, linear_probe and speed with these options. Neighbours and probe compare the student's vectors (see
-    deit-pipe features) with those of the training images.
+    than 5 classes, and by_crop_ratio where one ratio was measured. per_class and confusion are there with --per-class,
+    --confusion or --csv, knn, linear_probe and speed with these options. Neighbours and probe compare the student's
+    vectors (see deit-pipe features) with those of the training images.
 
     Examples:
       deit-pipe evaluate ./student-run
       deit-pipe evaluate runs/ti --split test
       deit-pipe evaluate runs/ti --data imagenet/val --device cuda --json
       deit-pipe evaluate runs/ti --teacher-weights teacher-run
-      deit-pipe evaluate runs/ti --per-class --csv confusion.csv --knn 20 --speed
+      deit-pipe evaluate runs/ti --per-class --confusion --csv pairs.csv --knn 20 --speed
       deit-pipe evaluate deit_small_distilled_patch16_224 --data imagenet/ --device cuda
     """
 
@@ -47,6 +47,7 @@ class EvaluateOptions(CheckedOptions):
     )
     eval_crop_ratio: float | None = option(None, "Crop ratio.  [default: the run's]", minimum=0.1, maximum=1.0)
     per_class: bool = option(False, "Accuracy of every class, and what it is taken for.")
+    confusion: bool = option(False, "What is taken for what: a table of up to 20 classes, the commonest of more.")
     csv: str | None = option(
         None, "Write how often each class is taken for each: class, said, images.", metavar="FILE.csv"
     )

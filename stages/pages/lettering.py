@@ -1,19 +1,21 @@
-"""Text in pictures: Pillow's own font for what it has, a font of the system for other scripts, code points for none.
+"""Text in pictures: Pillow's own font for what it has, DejaVu Sans beside this file for Greek, Cyrillic and more.
 
-A letter that a font lacks would be drawn as an empty box, the same for all of them.
+A font of the system draws what neither has, such as Chinese; without one it is named by its code point. A letter that a
+font lacks would be drawn as an empty box, the same for all of them.
 """
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from PIL import ImageFont
 
+BUNDLED = Path(__file__).with_name("fonts") / "DejaVuSans.ttf"
 # Of Linux, macOS and Windows, the widest coverage first; Pillow looks for them where each system keeps its fonts.
 SYSTEM_FONTS = (
     *(
         "NotoSansCJK-Regular.ttc",
         "NotoSans-Regular.ttf",
-        "DejaVuSans.ttf",
         "FreeSans.ttf",
         "LiberationSans-Regular.ttf",
     ),
@@ -23,26 +25,24 @@ NO_LETTER = "\uffff"  # no font has it: what is drawn for it is the box
 
 
 def lettered(text: str, size: int) -> tuple[str, Any]:
-    """Text that can be drawn, and the font for it: the first that has all its letters.
+    """Text that can be drawn, and the font for it: the first that has all its letters, else most of them.
 
     Args:
         text: a line.
         size: in pixels.
 
     Returns:
-        The text, with `U+732B` where no font has the letter, and the font.
+        The text, with `U+732B` where the font has no such letter, and the font.
     """
-    for font in fonts(size):
-        if all(has_letter(font, letter) for letter in set(text)):
-            return text, font
-    own = fonts(size)[0]
-    return "".join(one if has_letter(own, one) else f"U+{ord(one):04X}" for one in text), own
+    letters = set(text)
+    font = min(fonts(size), key=lambda one: sum(not has_letter(one, letter) for letter in letters))
+    return "".join(one if has_letter(font, one) else f"U+{ord(one):04X}" for one in text), font
 
 
 @cache
 def fonts(size: int) -> tuple[Any, ...]:
-    """Pillow's own, then what there is of the system's."""
-    found = [ImageFont.load_default(size)]
+    """Pillow's own, the bundled one, then what there is of the system's."""
+    found = [ImageFont.load_default(size), ImageFont.truetype(BUNDLED, size)]
     for name in SYSTEM_FONTS:
         try:
             found.append(ImageFont.truetype(name, size))

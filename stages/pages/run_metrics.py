@@ -11,7 +11,7 @@ from typing import Any
 
 from deit_pipe.stages.console.errors import Missing
 from deit_pipe.stages.console.facts import Facts
-from deit_pipe.stages.networks.file_names import METRICS, RESULT, RUN_CONFIG
+from deit_pipe.stages.networks.file_names import METRICS, RESULT, RUN_CONFIG, SHOWN
 from deit_pipe.stages.networks.sums import check_sums
 
 WAITS = ("data_wait_seconds", "target_wait_seconds", "compute_seconds")
@@ -135,6 +135,7 @@ class Run:
         name: its folder, as given.
         config, result: `config.json`, `result.json` (empty while the run is going), as recorded by whatever version.
         epochs, steps: lines of `metrics.jsonl` by kind, in order.
+        shown: `shown.json`, of its last evaluation; empty where an earlier version wrote none.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Run:
     result: Mapping[str, Any]
     epochs: Sequence[EpochLine]
     steps: Sequence[StepLine]
+    shown: Mapping[str, Any]
 
     @property
     def answer(self) -> str:
@@ -216,7 +218,7 @@ def read_run(folder: Path) -> Run:
             cure=f"make one with: deit-pipe train-student --out {shlex.quote(str(folder))}",
         )
     # the metrics are vouched for when the run is finished
-    written = [RUN_CONFIG, RESULT, METRICS] if (folder / RESULT).is_file() else [RUN_CONFIG]
+    written = [RUN_CONFIG, RESULT, METRICS, SHOWN] if (folder / RESULT).is_file() else [RUN_CONFIG]
     check_sums(folder, [name for name in written if (folder / name).is_file()])
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines():
@@ -234,6 +236,7 @@ def read_run(folder: Path) -> Run:
         _read(folder / RESULT),
         [EpochLine.of(line, weights) for line in lines if line.get("kind") == "epoch"],
         [StepLine.of(line) for line in lines if line.get("kind") == "step"],
+        _read(folder / SHOWN),
     )
 
 

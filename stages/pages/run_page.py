@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deit_pipe.stages.console.words import human_duration, number
 from deit_pipe.stages.pages.parts import Card, Column, Fold, Table, Tile, percent
+from deit_pipe.stages.pages.run_answers import answers_of
 from deit_pipe.stages.pages.run_charts import (
     HEADS,
     LOSSES,
@@ -50,6 +51,7 @@ def write_run_page(target: Path, runs: Sequence[Run]) -> None:
         about=f"{about}; cache {first.config.get('cache', 'unknown')}",
         sections=[Section(one.name, tiles(one), epochs_card(one), settings(one)) for one in runs],
         learning=[heads_card(runs), loss_card(runs), agreement_card(runs)],
+        answers=[found for one in runs if (found := answers_of(one)) is not None],
         running=[rate_card(runs), speed_card(runs), wait_card(runs)],
         difference=difference_card(runs[0], runs[1]) if len(runs) > 1 else None,
     )

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from deit_pipe.stages.console.errors import Corrupt, TrainingDiverged, UsageProblem
 from deit_pipe.stages.console.progress import note
 from deit_pipe.stages.networks.durable_files import partial_of, replace_durably, write_partial
-from deit_pipe.stages.networks.file_names import CHECKPOINTS, METRICS, POINTER, RESULT, STUDENT_WEIGHTS
+from deit_pipe.stages.networks.file_names import CHECKPOINTS, METRICS, POINTER, RESULT, SHOWN, STUDENT_WEIGHTS
 from deit_pipe.stages.networks.settled_run import (
     POINTED,
     TENSORBOARD,
@@ -129,12 +129,16 @@ def save_weights(run: Path, name: str, model: Mapping[str, Tensor]) -> None:
     commit(run, [name])
 
 
-def finish_run(run: Path, model: Mapping[str, Tensor], result: dict[str, Any]) -> None:
-    """End a run: its student, its result and its metrics are vouched for at once."""
+def finish_run(
+    run: Path, model: Mapping[str, Tensor], result: dict[str, Any], shown: dict[str, Any] | None = None
+) -> None:
+    """End a run: its student, its result, what is shown of it and its metrics are vouched for at once."""
     save_tensors(model, partial_of(run / STUDENT_WEIGHTS))
     write_partial(run / RESULT, json_bytes(result))
+    if shown is not None:
+        write_partial(run / SHOWN, json_bytes(shown))
     events = [path.relative_to(run).as_posix() for path in (run / TENSORBOARD).glob("*") if path.is_file()]
-    commit(run, [STUDENT_WEIGHTS, RESULT], placed=[METRICS, *events])
+    commit(run, [STUDENT_WEIGHTS, RESULT, *([SHOWN] if shown is not None else [])], placed=[METRICS, *events])
 
 
 def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -17,6 +17,7 @@ from deit_pipe.stages.networks.teacher import Teacher
 from deit_pipe.stages.networks.two_heads import has_two_heads, heads
 from deit_pipe.stages.opened.plain_views import eval_cells, eval_plan, eval_recipe
 from deit_pipe.stages.training.losses import DistillationLoss
+from deit_pipe.stages.training.shown_answers import ShownAnswers
 
 BEST_OF = 5  # "top-5"
 CROP_RATIOS = (0.875, 1.0)
@@ -72,10 +73,11 @@ def evaluate_student(
     crop_ratio: float | None = None,
     teacher: Teacher | None = None,
     quiet: bool = True,
+    shown: ShownAnswers | None = None,
 ) -> Scores:
     """Top-1 and top-5 of every head over all labelled images, each counted once on any number of processes.
 
-    Unlabelled images (label -1) count only in the agreement with a teacher.
+    Unlabelled images (label -1) count only in the agreement with a teacher. `shown` gathers what a page shows.
 
     Returns:
         `{"class": {"top1": ..., "top5": ...}, "dist": ..., "fused": ..., "fused_softmax": ...}`, fractions 0..1; with a
@@ -85,13 +87,7 @@ def evaluate_student(
     Raises:
         Missing: no image has a label.
     """
-    if not (table.labels >= 0).any():
-        raise Missing(
-            f"{table.name} has no labelled image to evaluate on",
-            expected=f"labels of {len(table.class_names)} classes",
-            got=f"{len(table)} images without label",
-            cure="give labelled images with --val-data (train-student) or --data (evaluate)",
-        )
+    check_has_labels(table)
     training = model.training
     model.eval()
     group.share(model.buffers())  # batch normalisation as it is kept, not as this process's last part left it
@@ -113,10 +109,14 @@ def evaluate_student(
             scored = head_scores(class_logits.float(), None if dist_logits is None else dist_logits.float())
             for name, scores in scored.items():
                 counts[name].add(scores, batch.labels, answers)
+            if shown is not None:
+                shown.add(views, scored)
             seen += len(views)
             labelled += int((views.labels >= 0).sum())
             bar.advance(len(views))
     model.train(training)
+    if shown is not None:
+        shown.share(group)
     flat = [float(seen), float(labelled), *(value for c in counts.values() for value in (c.top1, c.top5, c.agree))]
     images, known, *values = group.sum(flat)
     result: Scores = {}
@@ -126,6 +126,21 @@ def evaluate_student(
         if teacher is not None:
             result[name]["agree"] = agree / images
     return result
+
+
+def check_has_labels(table: SampleTable) -> None:
+    """Refuse images of which none says what is right.
+
+    Raises:
+        Missing: no image has a label.
+    """
+    if not (table.labels >= 0).any():
+        raise Missing(
+            f"{table.name} has no labelled image to evaluate on",
+            expected=f"labels of {len(table.class_names)} classes",
+            got=f"{len(table)} images without label",
+            cure="give labelled images with --val-data (train-student) or --data (evaluate)",
+        )
 
 
 def by_crop_ratio(

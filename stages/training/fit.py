@@ -37,6 +37,7 @@ from deit_pipe.stages.training.outcome import outcome
 from deit_pipe.stages.training.proven_batches import ProvenBatches, checked_views
 from deit_pipe.stages.training.published import TrainingSettings
 from deit_pipe.stages.training.run_folder import Metrics, put_json
+from deit_pipe.stages.training.shown_answers import ShownAnswers
 from deit_pipe.stages.training.target_sources import CachedTargets, NoTargets, OnlineTargets
 from deit_pipe.stages.training.trainer import Position, Schedule, StepTimes, Trainer
 
@@ -77,6 +78,7 @@ class Fit:
     saved_at: float = field(default=-math.inf, init=False)
     stop_every: int = field(default=1, init=False)
     step_seconds: float = field(default=0.0, init=False)
+    shown: ShownAnswers | None = field(default=None, init=False)
 
     def run(self) -> dict[str, Any]:
         """Train to the end from wherever the run folder says; the result, as in `result.json`.
@@ -214,7 +216,9 @@ class Fit:
     def _evaluate(self, model: torch.nn.Module, table: SampleTable) -> Scores:
         # a small set is decoded faster than workers start
         workers = self.workers if len(table) > 5000 else 0
-        return evaluate_student(model, self.trainer.facts, table, self.trainer.group, workers=workers)
+        shown = ShownAnswers(self.answer, table) if model is self._selected_model else None
+        self.shown = shown or self.shown
+        return evaluate_student(model, self.trainer.facts, table, self.trainer.group, workers=workers, shown=shown)
 
     @property
     def _selected_model(self) -> torch.nn.Module:
@@ -341,6 +345,6 @@ class Fit:
         both = by_crop_ratio(self._selected_model, self.trainer.facts, measured, group, known, source)
         result |= ({"by_crop_ratio": both} if both else {}) | outcome(result, measured)
         if group.first:
-            finish_run(self.run_folder, self._selected_model.state_dict(), result)
+            finish_run(self.run_folder, self._selected_model.state_dict(), result, self.shown and self.shown.to_json())
         group.barrier()
         return result

@@ -64,7 +64,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "",
     ),
     "evaluate": (
-        "batch-size csv data device eval-crop-ratio json knn linear-probe per-class speed split student "
+        "batch-size confusion csv data device eval-crop-ratio json knn linear-probe per-class speed split student "
         "teacher-weights weights workers",
         "",
     ),

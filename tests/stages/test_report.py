@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from inspect_fakes import Reader
-from run_fakes import write_run
+from run_fakes import write_run, write_shown
 
 from deit_pipe.cli import main
 from deit_pipe.stages.console.errors import Missing, UsageProblem
@@ -129,3 +129,26 @@ def test_teacher_chance_and_time_are_on_the_page(tmp_path: Path) -> None:
     assert [line for line in lines if "plain" in (line or "")] == ["curve plain", "curve plain dashed"]
     again = run(RunReportOptions(run=str(write_run(tmp_path / "going", 2, result=False))))
     assert again.data["run"]["seconds"] == pytest.approx(40 * 0.5)
+
+
+def test_accuracy_by_class_and_pictures_are_on_the_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    run(RunReportOptions(run=str(folder)))
+    assert "What does it answer?" not in (folder / "report.html").read_text(encoding="utf-8")  # of an earlier version
+    write_shown(folder)
+    run(RunReportOptions(run=str(folder)))
+    page = Reader((folder / "report.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    assert "c0 1 0.0 % c1 2 50.0 % c2 3 66.7 %" in page.text
+    assert "c1 fused c2 75% class c2 50% dist c1 62%" in page.text
+    pictures = [a for tag, a in page.tags if tag == "img"]
+    assert [one["src"] for one in pictures] == ["data:image/png;base64,AAAA"] * 2
+    assert pictures[0]["alt"] == "<b>.png: c1; fused says c2"
+    styles = [a.get("class") for tag, a in page.tags if tag == "span" and a.get("class") in ("right", "wrong")]
+    assert styles == ["wrong", "wrong", "right", "right", "right", "right"]
+    write_shown(folder, 30)
+    run(RunReportOptions(run=str(folder)))
+    many = Reader((folder / "report.html").read_text(encoding="utf-8")).text
+    assert "the 20 worst of 30" in many
+    assert "c19 20 95.0 %" in many
+    assert "c20 21" not in many

@@ -13,7 +13,7 @@ from answering_fakes import write_student
 
 from deit_pipe import DeitPipeError, FeaturesOptions
 from deit_pipe.stages import evaluate, features
-from deit_pipe.stages.answering.by_class import ClassRow, per_class_lines
+from deit_pipe.stages.answering.by_class import ClassRow, Counts, confusion_lines, per_class_lines
 from deit_pipe.stages.answering.neighbours import Labelled, linear_probe, nearest_neighbours
 from deit_pipe.stages.networks.student import load_student
 from deit_pipe.stages.options.evaluate import EvaluateOptions
@@ -72,6 +72,27 @@ def test_of_many_classes_the_worst_are_shown() -> None:
     lines = per_class_lines(rows[::-1])
     assert lines[0] == "  the 20 worst of 100 classes; all are in --json"
     assert [line.split()[0] for line in lines[1:]] == [f"c{number}" for number in range(20)]
+
+
+def test_confusion_is_a_table_of_few_classes_and_the_commonest_mistakes_of_many(student: Path, data: Path) -> None:
+    result = measure(student, data, confusion=True)
+    matrix = np.zeros((4, 4), int)
+    for one in result.facts.confusion:
+        matrix[int(one.class_), int(one.said)] = one.images
+    head, *rows = result.text.splitlines()[-5:]
+    assert head.split() == ["class,", "said:", "0", "1", "2", "3"]
+    shown = [[0 if cell == "." else int(cell) for cell in row.split()[2:]] for row in rows]
+    assert shown == matrix.tolist()
+    assert matrix.sum() == 32
+    many = np.diag(np.full(30, 9))
+    many[7, 3], many[8, 2] = 5, 6
+    names = [f"c{number}" for number in range(30)]
+    assert confusion_lines(Counts(names, many)) == [
+        "  the 2 commonest of 2 kinds of mistakes; all are in --json and --csv",
+        "  c8  6 taken for c2",
+        "  c7  5 taken for c3",
+    ]
+    assert confusion_lines(Counts(names, np.diag(np.full(30, 9)))) == ["  no class is taken for another"]
 
 
 @pytest.mark.parametrize("k", [1, 7, 500])

@@ -5,15 +5,19 @@ import inspect
 import os
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
 import deit_pipe
 from deit_pipe.cli import COMMANDS, _resolve
+from deit_pipe.stages.console.facts import Facts
 
 SURFACE = Path(__file__).with_name("surface.txt")
+RESULTS = Path(__file__).with_name("results.txt")
 
 
 def arguments(function: Any) -> str:
@@ -48,6 +52,69 @@ def surface() -> str:
     return "\n".join(line for name in deit_pipe.__all__ for line in shown(name)) + "\n"
 
 
+def hints(of: Any) -> dict[str, Any]:
+    """Types of a function or class; names that its module only imports for checkers are those of the face."""
+    known = {name: getattr(deit_pipe, name) for name in deit_pipe.__all__}
+    more = {
+        "PageFacts": import_module("deit_pipe.stages.pages.cache_page").PageFacts,
+        "CellFacts": import_module("deit_pipe.stages.inspection.cell").CellFacts,
+        "SampleFacts": import_module("deit_pipe.stages.inspection.cell").SampleFacts,
+    }
+    return get_type_hints(of, localns=known | more)
+
+
+def facts_of(function: Any) -> list[type]:
+    """The classes of facts that a command's result may hold."""
+    result = hints(function)["return"]
+    assert get_origin(result) is deit_pipe.CommandResult
+    (held,) = get_args(result)
+    return list(get_args(held)) or [held]
+
+
+def inside(hint: Any) -> list[type]:
+    """Classes with JSON of their own in a type: of `Sequence[X] | None` that is X."""
+    if get_args(hint):
+        return [one for part in get_args(hint) for one in inside(part)]
+    return [hint] if hasattr(hint, "to_json") else []
+
+
+def results() -> str:
+    """Keys of every command's JSON: `?` where it may be absent, `~` where a class makes its JSON otherwise."""
+    lines: list[str] = []
+    queue: list[type] = []
+    for name in COMMANDS:
+        found = facts_of(getattr(deit_pipe, name.replace("-", "_")))
+        lines.append(f"{name}: {' | '.join(one.__name__ for one in found)}")
+        queue += found
+    described: dict[type, str] = {}
+    while queue:
+        one = queue.pop(0)
+        if one in described:
+            continue
+        types = hints(one)
+        keys = [
+            item.metadata.get("key", item.name.rstrip("_")) + "?" * bool(item.metadata.get("if_there"))
+            for item in (fields(one) if is_dataclass(one) else [])
+        ] or [name for name in types if name != "return"]
+        own = "" if getattr(one, "to_json", None) is Facts.to_json else "~"
+        described[one] = f"{one.__module__.rpartition('.')[2]}.{one.__name__}{own}({', '.join(keys)})"
+        queue += [held for hint in types.values() for held in inside(hint)]
+    return "\n".join([*lines, "", *sorted(described.values())]) + "\n"
+
+
+def test_the_results_have_the_keys_that_were_agreed() -> None:
+    """To change them on purpose, as the surface: keys may come, none goes away or changes its meaning."""
+    assert results() == RESULTS.read_text(encoding="utf-8")
+
+
+def test_every_class_of_facts_is_of_the_face_and_frozen() -> None:
+    for name in COMMANDS:
+        for one in facts_of(getattr(deit_pipe, name.replace("-", "_"))):
+            assert getattr(deit_pipe, one.__name__) is one
+            assert issubclass(one, Facts)
+            assert one.__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+
 def test_the_surface_is_what_was_agreed() -> None:
     """To change it on purpose: `python tests/stages/face/test_surface.py`, and a line in CHANGELOG.md."""
     assert surface() == SURFACE.read_text(encoding="utf-8")
@@ -60,7 +127,7 @@ def test_every_command_is_a_function_of_its_options() -> None:
         assert getattr(deit_pipe, options.__name__) is options
         (argument,) = inspect.signature(function).parameters.values()
         assert argument.annotation is options
-        assert inspect.signature(function).return_annotation is deit_pipe.CommandResult
+        assert facts_of(function)
 
 
 def test_importing_it_costs_nothing() -> None:
@@ -90,6 +157,8 @@ def test_type_checkers_see_its_types(tmp_path: Path) -> None:
         "    reveal_type(batch.teacher.log_probabilities(3.0))\n"
         "deit_pipe.open_cache(3)\n"
         "deit_pipe.open_caches\n"
+        "reveal_type(deit_pipe.evaluate(deit_pipe.EvaluateOptions()).facts.scores['class'].top1)\n"
+        "deit_pipe.export(deit_pipe.ExportOptions()).facts.outt\n"
     )
     where = str(Path(deit_pipe.__file__).parent.parent)
     command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), "--ignore-missing-imports"]
@@ -105,6 +174,8 @@ def test_type_checkers_see_its_types(tmp_path: Path) -> None:
     assert 'program.py:3: note: Revealed type is "torch._tensor.Tensor"' in done.stdout
     assert 'program.py:4: error: Argument 1 to "open_cache" has incompatible type "int"' in done.stdout
     assert 'program.py:5: error: Module has no attribute "open_caches"' in done.stdout
+    assert 'program.py:6: note: Revealed type is "float"' in done.stdout.replace("builtins.", "")
+    assert 'program.py:7: error: "ExportedStudent" has no attribute "outt"' in done.stdout
 
 
 def test_other_names_are_not_there() -> None:
@@ -114,3 +185,4 @@ def test_other_names_are_not_there() -> None:
 
 if __name__ == "__main__":
     SURFACE.write_text(surface(), encoding="utf-8")
+    RESULTS.write_text(results(), encoding="utf-8")
