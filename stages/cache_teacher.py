@@ -1,6 +1,7 @@
 """`deit-pipe cache-teacher`: stage one. Views -> frozen teacher -> blocks of targets in the cache."""
 
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -90,7 +91,7 @@ def run(options: CacheTeacherOptions) -> CommandResult:
             create_cache(
                 options.cache,
                 manifest,
-                sample_index(table),
+                partial(sample_index, table),
                 provenance,
                 Recipe.later_defaults(),
                 data.choice.to_json(),
