@@ -81,6 +81,7 @@ def data_set_of(data: str, choice: DataChoice, splits: DataSplits) -> DataSet:
     if choice.excluded:
         lines.append(_excluded_line(splits, choice))
     lines += splits.left_out.lines()
+    lines += dict.fromkeys(line for one in (splits.train, splits.val, splits.test) if one for line in one.opened.lines)
     return DataSet(
         data=data,
         choice=choice,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_pipe.pipeline.data_choice import DataChoice
-from deit_pipe.pipeline.errors import ChoiceError, DataAmbiguous, DataMissing
+from deit_pipe.pipeline.errors import ChoiceError, DataAmbiguous, DataCorrupt, DataMissing
 from deit_pipe.pipeline.samples import class_name
 from deit_pipe.pipeline.selected_samples import SelectedSamples
 from deit_pipe.pipeline.sources.exclude_list import find_excluded
@@ -26,7 +26,7 @@ from deit_pipe.pipeline.sources.found_splits import (
     choose_splits,
     validation_splits,
 )
-from deit_pipe.pipeline.sources.left_out import LeftOut, listed
+from deit_pipe.pipeline.sources.left_out import LeftOut, listed, printable
 from deit_pipe.pipeline.sources.open_samples import check_columns, find_data, missing_split
 from deit_pipe.pipeline.sources.opened_split import OpenedSplit, shared_file, with_classes_of
 from deit_pipe.pipeline.sources.split_names import Kind
@@ -91,6 +91,8 @@ def open_splits(data: str, choice: DataChoice, *, refuse: bool = True) -> DataSp
     left_out = found.left_out
     train = _open(found, chosen.train, columns, left_out)
     _check_training(train)
+    if refuse:
+        _check_class_names(train)
     columns = replace(columns, must_have_labels=False)
     parts: dict[Kind, NamedSplit | None] = {"val": None, "test": None}
     for kind in parts:
@@ -123,6 +125,16 @@ def _check_training(train: NamedSplit) -> None:
             expected="at least one image with a label",
             cure="name another split: --train-split NAME, or other data: --data PATH",
         )
+
+
+def _check_class_names(train: NamedSplit) -> None:
+    """Refuse names that no file of text can hold, before they are recorded everywhere."""
+    for name in train.opened.table.class_names:
+        if any("\ud800" <= char <= "\udfff" for char in name):
+            raise DataCorrupt(
+                f"the name of a class is not UTF-8: {printable(name)} of {train.data}",
+                cure="rename it; all names that are odd are listed by: deit-pipe check-data DATA",
+            )
 
 
 def _same_classes(split: NamedSplit, train: NamedSplit) -> NamedSplit:

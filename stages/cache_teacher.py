@@ -1,6 +1,7 @@
 """`deit-pipe cache-teacher`: stage one. Views -> frozen teacher -> blocks of targets in the cache."""
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -116,7 +117,7 @@ def run(options: CacheTeacherOptions) -> CommandResult[CachedTeacher | CacheEsti
             create_cache(
                 options.cache,
                 manifest,
-                sample_index(table),
+                partial(sample_index, table),
                 provenance,
                 Recipe.later_defaults(),
                 data.choice.to_json(),

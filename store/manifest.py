@@ -7,7 +7,7 @@ refused and never compared. Epochs so far are no identity and lie in the ledger.
 import contextlib
 import hashlib
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -59,13 +59,14 @@ _FOLDERS = ("targets.zarr/", "teachers/", "ledger/", "locks/", "hints/", "encode
 def create_cache(
     location: str | Path | Location,
     manifest: Manifest,
-    samples: SampleIndex,
+    samples: SampleIndex | Callable[[], SampleIndex],
     provenance: Mapping[str, str],
     recipe_defaults: Mapping[str, Any] = MappingProxyType({}),
     data_choice: Mapping[str, Any] | None = None,
 ) -> None:
     """Create a cache, or do nothing when the same one is there.
 
+    `samples` may be a function, which is called only where they are to be written: to measure images can take long.
     `data_choice` says how the samples were chosen from their data, as JSON values: kept with the manifest and covered
     by its SHA-256, but no identity (the sample digest is).
 
@@ -79,7 +80,7 @@ def create_cache(
     place = open_location(location)
     if not place.exists(MANIFEST) and not place.exists(copy_key(MANIFEST)):
         _refuse_foreign(place)
-        table = encode_samples(samples)
+        table = encode_samples(samples() if callable(samples) else samples)
         files = {
             SAMPLES: table,
             PROVENANCE: pretty(dict(provenance)),
@@ -96,10 +97,7 @@ def create_cache(
         except ObjectExists:
             pass
         else:
-            for (
-                key,
-                data,
-            ) in files.items():  # ours to replace, whatever an interrupted creation left
+            for key, data in files.items():  # ours to replace, whatever an interrupted creation left
                 place.settle(key, data)
             if manifest.format_version >= 3:
                 write_twice(place, MANIFEST, Manifest)
@@ -110,8 +108,10 @@ def create_cache(
     if differences:
         raise mismatch("was made from other views", place.path, differences)
     stated = file.files[SAMPLES]
-    if digest(sample_bytes(place, stated)) != stated and digest(table := encode_samples(samples)) == stated:
-        place.settle(SAMPLES, table)
+    if digest(sample_bytes(place, stated)) != stated:
+        table = encode_samples(samples() if callable(samples) else samples)
+        if digest(table) == stated:
+            place.settle(SAMPLES, table)
 
 
 class ManifestFile(NamedTuple):

@@ -53,6 +53,19 @@ def write_idx(
     folder.mkdir(parents=True, exist_ok=True)
     pixels = np.full((len(labels), 2, 2), grey, dtype=np.uint8)
     pixels[:, 1, 1] = np.arange(len(labels))
+    return write_idx_arrays(folder, name, pixels, labels, kinds=kinds)
+
+
+def write_idx_arrays(
+    folder: Path,
+    name: str,
+    pixels: NDArray[np.uint8],
+    labels: Sequence[int] | NDArray[np.int64],
+    *,
+    kinds: Sequence[str] = ("images", "labels"),
+) -> Path:
+    """A pair of IDX files of these pixels [N, H, W]."""
+    folder.mkdir(parents=True, exist_ok=True)
     arrays = {"images": pixels, "labels": np.asarray(labels, dtype=np.uint8)}
     for kind in kinds:
         array = arrays[kind]

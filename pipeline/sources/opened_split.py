@@ -33,6 +33,7 @@ class OpenedSplit:
         identities: uint64, one for each file; equal for links to one file.
         file_at: path of the file with that identity, by its place.
         left_out: what was found beside the images.
+        lines: what else a person should know of it.
     """
 
     table: SampleTable
@@ -41,6 +42,7 @@ class OpenedSplit:
     identities: NDArray[np.uint64]
     file_at: Callable[[int], Path]
     left_out: LeftOut = field(default_factory=LeftOut)
+    lines: tuple[str, ...] = ()
 
 
 def opened_from_files(table: SampleTable, files: Sequence[Path], labels_are: LabelsAre) -> OpenedSplit:

@@ -1,20 +1,17 @@
 """Parquet files in the layout of Hugging Face data sets: a column of encoded images and a column of labels.
 
-Rows are read in random order but Parquet can only decode whole row groups, so the last ones are kept in
-memory. A set that does not fit in `KEPT_BYTES` per process should be packed first (see packed.py).
+How images are read at random, in how much memory and on how much disk: see kept/row_groups.py.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as compute
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
@@ -22,7 +19,9 @@ from deit_pipe.pipeline.errors import BadImage, DataCorrupt
 from deit_pipe.pipeline.samples import KeyList, SampleTable
 from deit_pipe.pipeline.sources.folder_shape import any_images_in_folders
 from deit_pipe.pipeline.sources.found_splits import Columns, FoundData, FoundSplit
-from deit_pipe.pipeline.sources.left_out import LeftOut
+from deit_pipe.pipeline.sources.kept.decoded_rows import RowGroup
+from deit_pipe.pipeline.sources.kept.row_groups import RowGroups
+from deit_pipe.pipeline.sources.left_out import LeftOut, printable
 from deit_pipe.pipeline.sources.opened_split import OpenedSplit, opened_from_files
 from deit_pipe.pipeline.sources.parquet_columns import (
     IMAGES,
@@ -34,7 +33,6 @@ from deit_pipe.pipeline.sources.parquet_columns import (
 )
 from deit_pipe.pipeline.sources.parquet_splits import DEPTH, find_files, split_files, tables_of_labels
 
-KEPT_BYTES = 512 << 20
 SUFFIX = ".parquet"
 
 
@@ -60,13 +58,13 @@ class ParquetSamples(SampleTable):
         schemas = [head.schema_arrow for head in heads]
         self.files = tuple(files)
         self.image_column = choose_column(schemas, self.files, columns.image, IMAGES)
-        groups = [(i, group) for i, head in enumerate(heads) for group in range(head.num_row_groups)]
-        rows = [heads[i].metadata.row_group(group).num_rows for i, group in groups]
-        self._groups = groups
-        self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
-        self._reading = Lock()  # a row group is decoded once, whoever of several threads asks for it
-        self._open: dict[int, Any] = {}
-        self._kept: OrderedDict[int, Any] = OrderedDict()
+        groups = [
+            _group_of(head, i, number, self.image_column)
+            for i, head in enumerate(heads)
+            for number in range(head.num_row_groups)
+        ]
+        self.row_groups = RowGroups(self.files, self.image_column, groups)
+        self._starts = np.concatenate([[0], np.cumsum([group.rows for group in groups], dtype=np.int64)])
         if columns.label is None and not columns.must_have_labels and not has_labels(schemas):
             read = ReadLabels(np.full(int(self._starts[-1]), -1, dtype=np.int64), [], "words")
         else:
@@ -84,46 +82,17 @@ class ParquetSamples(SampleTable):
         count = len(read.labels)
         super().__init__(name, KeyList(f"row {row}" for row in range(count)), read.labels, read.class_names)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}, "_kept": OrderedDict(), "_reading": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _reading=Lock())
-
     def read(self, sample: int) -> bytes:
         """Return the encoded image of a row."""
         group = int(np.searchsorted(self._starts, sample, side="right")) - 1
-        row = sample - int(self._starts[group])
-        with self._reading:
-            images = self._images(group)
-        if row >= len(images):
-            raise BadImage("the image column is shorter than the file says")
-        value = images[row].as_py()
-        if value is None:
+        image = self.row_groups.read(group, sample - int(self._starts[group]))
+        if image is None:
             raise BadImage("the image column is empty")
-        return bytes(value)
+        return image
 
     def measure_bytes(self) -> NDArray[np.int64]:
-        """Return the length of every encoded image; reads all of them once."""
-        lengths = [compute.binary_length(self._images(group)) for group in range(len(self._groups))]
-        return np.concatenate([compute.fill_null(part, 0).to_numpy(False) for part in lengths]).astype(np.int64)
-
-    def _images(self, group: int) -> Any:
-        """Return the encoded images of a row group, a binary Arrow array."""
-        kept = self._kept.get(group)
-        if kept is None:
-            file, number = self._groups[group]
-            if file not in self._open:
-                self._open[file] = parquet.ParquetFile(self.files[file], memory_map=True)
-            column = self._open[file].read_row_group(number, columns=[self.image_column]).column(0)
-            column = column.combine_chunks()
-            kept = compute.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
-            self._kept[group] = kept
-            while len(self._kept) > 1 and sum(part.nbytes for part in self._kept.values()) > KEPT_BYTES:
-                self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(group)
-        return kept
+        """Return the length of every encoded image; reads all of them once, and keeps it for later runs."""
+        return self.row_groups.lengths()
 
 
 def find_parquet_splits(data: str, path: Path) -> FoundData | None:
@@ -143,9 +112,29 @@ def find_parquet_splits(data: str, path: Path) -> FoundData | None:
 def _opener(data: str) -> Callable[[FoundSplit, Columns], OpenedSplit]:
     def open_split(split: FoundSplit, columns: Columns) -> OpenedSplit:
         table = ParquetSamples(data, split.files, columns)
-        return opened_from_files(table, split.files, table.labels_are)
+        opened = opened_from_files(table, split.files, table.labels_are)
+        return replace(opened, lines=_unpacked_lines(table.row_groups))
 
     return open_split
+
+
+def _unpacked_lines(groups: RowGroups) -> tuple[str, ...]:
+    """Say what reading at random may leave on the disk, and where."""
+    size = groups.unpacked_bytes
+    if not size:
+        return ()
+    folder, much = groups.room(), f"up to {size / 1e9:.1f} GB" if size >= 1e8 else f"up to {size / 1e6:.0f} MB"
+    if folder is None:
+        return (f"no room to keep images unpacked ({much}): reading them at random is slow; pack them: deit-pipe pack",)
+    return (f"images that are read again are kept unpacked, {much}, in {printable(str(folder))} (may be deleted)",)
+
+
+def _group_of(head: Any, file: int, number: int, column: str) -> RowGroup:
+    """Describe a row group: its rows, and the bytes of the images' column as the file says."""
+    about = head.metadata.row_group(number)
+    columns = (about.column(i) for i in range(about.num_columns))
+    size = sum(one.total_uncompressed_size for one in columns if one.path_in_schema.split(".")[0] == column)
+    return RowGroup(file, number, about.num_rows, size)
 
 
 def _open_file(file: Path) -> Any:

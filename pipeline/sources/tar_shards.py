@@ -2,8 +2,8 @@
 
 `0001.jpg` is the image; its label is in `0001.cls` (a class number or a word) or in `0001.json` (an object with one of
 the usual names of a label, or the one that is asked for). The heads of all members are read once, when the data are
-opened; an image is then read from its place, in any order, without unpacking. Compressed tar files have no such places:
-they are refused.
+first opened (what was found is kept: kept/shard_index.py); an image is then read from its place, in any order, without
+unpacking. Compressed tar files have no such places: they are refused.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from deit_pipe.pipeline.errors import BadImage, DataAmbiguous, DataCorrupt, DataMissing
 from deit_pipe.pipeline.samples import KeyList, SampleTable
 from deit_pipe.pipeline.sources.found_splits import Columns, FoundData, FoundSplit
+from deit_pipe.pipeline.sources.kept.own_folder import state_of
+from deit_pipe.pipeline.sources.kept.shard_index import ShardIndex, keep_index, kept_index
 from deit_pipe.pipeline.sources.left_out import HIDDEN, IRREGULAR, LeftOut, listed, printable
 from deit_pipe.pipeline.sources.opened_split import OpenedSplit, opened_from_files
 from deit_pipe.pipeline.sources.parquet_columns import LABELS
@@ -65,18 +67,13 @@ class TarSamples(SampleTable):
         """
         self.files = tuple(files)
         keys: list[str] = []
-        shards: list[int] = []
-        places: list[tuple[int, int]] = []
-        words: list[Any] = []
-        for shard, file in enumerate(files):
-            for key, member in _read_shard(file, label_name, left_out).items():
-                if member.image is None:
-                    left_out.add(NO_IMAGE, f"{file.name}/{key}")
-                    continue
-                keys.append(key)
-                shards.append(shard)
-                places.append(member.image)
-                words.append(member.label)
+        words: list[str | None] = []
+        indexes = [_index_of(file, label_name) for file in files]
+        for index in indexes:
+            keys += index.keys
+            words += index.labels
+            for kind, count, first in index.left_out:
+                left_out.add(kind, first, count)
         if not keys:
             raise DataMissing(
                 f"no images in the tar files of {name}",
@@ -92,10 +89,10 @@ class TarSamples(SampleTable):
                 cure="name the key of the .json members: --label-column NAME; class folders in a tar file: unpack it",
             )
         labels, classes, self.labels_are = numbered_labels(words, f"the tar files of {name}")
+        self._shards = np.repeat(np.arange(len(files), dtype=np.int32), [len(index.keys) for index in indexes])
+        self._places = np.concatenate([index.as_array() for index in indexes])
         if len(set(keys)) < len(keys):
-            keys = [f"{self.files[shard].stem}/{key}" for shard, key in zip(shards, keys, strict=True)]
-        self._shards = np.asarray(shards, dtype=np.int32)
-        self._places = np.asarray(places, dtype=np.int64).reshape(-1, 2)
+            keys = [f"{self.files[shard].stem}/{key}" for shard, key in zip(self._shards.tolist(), keys, strict=True)]
         super().__init__(name, KeyList(keys), labels, classes)
 
     def read(self, sample: int) -> bytes:
@@ -151,6 +148,28 @@ def _opener(data: str) -> Callable[[FoundSplit, Columns], OpenedSplit]:
         return opened
 
     return open_split
+
+
+def _index_of(file: Path, label_name: str | None) -> ShardIndex:
+    """Return the samples of one file that have an image, and what else is there."""
+    try:
+        state = state_of(file)
+        known = kept_index(state, label_name)
+        if known is not None:
+            return known
+        left_out, index = LeftOut(), ShardIndex()
+        for key, member in _read_shard(file, label_name, left_out).items():
+            if member.image is None:
+                left_out.add(NO_IMAGE, f"{file.name}/{key}")
+                continue
+            index.keys.append(key)
+            index.places.append(member.image)
+            index.labels.append(None if member.label is None else str(member.label))
+        index.left_out = left_out.kinds()
+        keep_index(file, state, label_name, index)
+        return index
+    except OSError as error:
+        raise DataCorrupt(f"cannot read {file}: {error.strerror}", cure="make it readable") from error
 
 
 def _read_shard(file: Path, label_name: str | None, left_out: LeftOut) -> dict[str, _Member]:

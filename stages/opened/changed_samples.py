@@ -10,6 +10,11 @@ from deit_pipe.store.manifest import SampleIndex
 SHOWN = 3
 
 
+def recorded_keys(table: SampleTable) -> list[str]:
+    """The keys as a cache records them: UTF-8, with what is none of a file's name escaped."""
+    return [key.encode("utf-8", "backslashreplace").decode() for key in table.keys]
+
+
 def describe_changes(cached: SampleIndex, given: SampleTable) -> list[str]:
     """One line per kind of change, each with its count and the first few samples; empty where nothing differs.
 
@@ -17,17 +22,18 @@ def describe_changes(cached: SampleIndex, given: SampleTable) -> list[str]:
     """
     lines = _class_changes(cached.class_names, given.class_names)
     old = {key: place for place, key in enumerate(cached.keys)}
-    new = {key: place for place, key in enumerate(given.keys)}
+    given_keys = recorded_keys(given)
+    new = {key: place for place, key in enumerate(given_keys)}
     removed = [key for key in old if key not in new]
     added = [key for key in new if key not in old]
-    renamed = _pair_renamed(cached, given, removed, added)
+    renamed = _pair_renamed(cached, given, new, removed, added)
     came = {after for _, after in renamed}
     gone = {before for before, _ in renamed}
     lines += _line("added", [key for key in added if key not in came])
     lines += _line("removed", [key for key in removed if key not in gone])
     lines += _line("renamed", [f"{before} -> {after}" for before, after in renamed])
     lines += _line("labelled otherwise", _relabelled(cached, given, old, new))
-    if not lines and list(cached.keys) != list(given.keys):
+    if not lines and list(cached.keys) != given_keys:
         lines.append("the same images in another order")
     return lines
 
@@ -51,16 +57,15 @@ def _class_changes(cached: tuple[str, ...], given: tuple[str, ...]) -> list[str]
 
 
 def _pair_renamed(
-    cached: SampleIndex, given: SampleTable, removed: list[str], added: list[str]
+    cached: SampleIndex, given: SampleTable, new: dict[str, int], removed: list[str], added: list[str]
 ) -> list[tuple[str, str]]:
     """Pairs (before, after) of equal size and class, in order; only where both sides have some."""
     if not removed or not added:
         return []
     sizes = given.byte_sizes
     free: dict[tuple[int, str], list[str]] = defaultdict(list)
-    places = {key: place for place, key in enumerate(given.keys)}
     for key in added:
-        place = places[key]
+        place = new[key]
         free[int(sizes[place]), class_name(given.class_names, int(given.labels[place]))].append(key)
     places = {key: place for place, key in enumerate(cached.keys)}
     pairs = []

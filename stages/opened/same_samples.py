@@ -5,7 +5,7 @@ from itertools import zip_longest
 from deit_pipe.pipeline.recipe import VIEWS_VERSION, Recipe
 from deit_pipe.pipeline.samples import SampleTable
 from deit_pipe.stages.console.errors import Mismatch
-from deit_pipe.stages.opened.changed_samples import describe_changes
+from deit_pipe.stages.opened.changed_samples import describe_changes, recorded_keys
 from deit_pipe.store.errors import mismatch
 from deit_pipe.store.manifest import Manifest, SampleIndex, read_samples
 
@@ -27,7 +27,7 @@ def manifest_for(table: SampleTable, recipe: Recipe, seed: int, image_size: int)
 def sample_index(table: SampleTable) -> SampleIndex:
     """The table as the store keeps it."""
     return SampleIndex(
-        keys=list(table.keys),
+        keys=recorded_keys(table),
         labels=table.labels,
         byte_sizes=table.byte_sizes,
         class_names=table.class_names,

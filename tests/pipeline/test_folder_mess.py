@@ -9,7 +9,7 @@ import pytest
 from split_fakes import image_bytes, write_parquet, write_tree
 
 from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
-from deit_pipe.pipeline.errors import DataAmbiguous, DataMissing
+from deit_pipe.pipeline.errors import DataAmbiguous, DataCorrupt, DataMissing
 from deit_pipe.pipeline.sources.open_samples import open_samples
 
 
@@ -91,13 +91,22 @@ def test_links_to_folders_elsewhere_are_followed_once(tmp_path: Path) -> None:
 def test_names_that_cannot_be_printed_are_escaped(tmp_path: Path) -> None:
     data = write_tree(tmp_path, {"ant": 1})
     (data / "ant" / "a\nb\x1b[31m.txt").write_text("x")
-    (Path(os.fsdecode(os.fsencode(data) + b"/b\xff"))).mkdir()
-    Path(os.fsdecode(os.fsencode(data) + b"/b\xff/\xfe.jpg")).write_bytes(b"x")
+    (data / "bee").mkdir()
+    Path(os.fsdecode(os.fsencode(data) + b"/bee/\xfe.jpg")).write_bytes(b"x")
     found = everything(data)
     assert len(found.train) == 2
     assert image_bytes(found.train)[1] == b"x"
     assert found.lines[-1].endswith("the first ant/a\\nb\\x1b[31m.txt")
     assert all(line.isprintable() for line in found.lines)
+
+
+def test_a_class_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    data = write_tree(tmp_path, {"ant": 1})
+    odd = Path(os.fsdecode(os.fsencode(data) + b"/b\xff"))
+    odd.mkdir()
+    (odd / "000.jpg").write_bytes(b"x")
+    with pytest.raises(DataCorrupt, match=r"name of a class is not UTF-8: b\\udcff of"):
+        everything(data)
 
 
 @pytest.mark.parametrize("below", ["", "ant", "ant/more"])

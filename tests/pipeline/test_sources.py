@@ -20,7 +20,7 @@ from deit_pipe.pipeline.decode import decode
 from deit_pipe.pipeline.errors import BadImage, DataCorrupt, DataMissing
 from deit_pipe.pipeline.samples import ArraySamples, KeyList, SampleTable
 from deit_pipe.pipeline.sources import packed as packed_module
-from deit_pipe.pipeline.sources import parquet as parquet_module
+from deit_pipe.pipeline.sources.kept import row_groups
 from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.pipeline.sources.packed import pack_samples
 
@@ -168,7 +168,7 @@ def test_a_folder_and_its_parquet_and_packed_copies_agree(tmp_path: Path, monkey
         parquet.write_table(whole.slice(start, stop - start), tmp_path / "hf" / "data" / name, row_group_size=4)
     parquet.write_table(whole.slice(0, 5), tmp_path / "hf" / "data" / "validation-0.parquet")
     monkeypatch.setattr(packed_module, "ROWS", 7)
-    monkeypatch.setattr(parquet_module, "KEPT_BYTES", 5000)
+    monkeypatch.setattr(row_groups, "KEPT_BYTES", 5000)
     (tmp_path / "packed").mkdir()
     pack_samples(folder, tmp_path / "packed" / "train.arrow")
     pack_samples(folder, tmp_path / "raw.arrow", raw=True)

@@ -1,5 +1,6 @@
 """What has become of the images since a cache was made is said by name and number."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from deit_pipe.stages.opened.changed_samples import describe_changes
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.store.errors import CacheMismatch
-from deit_pipe.store.manifest import SampleIndex
+from deit_pipe.store.manifest import SampleIndex, read_samples
 
 
 def index(keys: str, labels: list[int], names: str = "ab", size: int = 10) -> SampleIndex:
@@ -85,3 +86,21 @@ def test_every_command_names_the_files(tmp_path: Path) -> None:
         assert "1 renamed: ant/3.png -> ant/new.png" in str(caught.value)
         assert "1 removed: bee/5.png" in str(caught.value)
         assert caught.value.exit_code == 4
+
+
+def test_names_of_files_that_are_no_utf8_are_recorded_and_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "data" / "ant" / os.fsdecode(b"caf\xe9.jpg")
+    for file in (odd, tmp_path / "data" / "bee" / "b.jpg", odd.with_name("c.jpg")):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(photo(len(file.name), 20, 20)))
+    options = cache_options(tmp_path / "data", tmp_path / "cache", val_fraction=0, recipe="small", plan_only=True)
+    cache_teacher.run(options)
+    cache_teacher.run(options)
+    assert list(read_samples(tmp_path / "cache").keys) == ["ant/c.jpg", "ant/caf\\udce9.jpg", "bee/b.jpg"]
+    odd.with_name("c.jpg").unlink()
+    with pytest.raises(CacheMismatch) as caught:
+        cache_teacher.run(options)
+    assert "1 removed: ant/c.jpg" in str(caught.value)
+    assert "added" not in str(caught.value)
