@@ -55,6 +55,7 @@ def facts_of(
             **network_facts("student", figures.student, figures.student_fed, found.student, share, figures.raw),
         },
         "target_read_seconds": figures.read,
+        "target_write_seconds": figures.write,
         "targets": subject.targets.text,
         "stage_one": {
             "views": job.cached_views,
@@ -69,6 +70,7 @@ def facts_of(
             "raw_seconds": packed.stage_two,
         },
         "evaluation_seconds": found.evaluation,
+        "checkpoint_seconds": found.checkpoints,
         "online_seconds": found.online,
         "break_even_students": found.students if math.isfinite(found.students) else None,
         "cores_for_student": found.cores if math.isfinite(found.cores) else None,
@@ -122,7 +124,8 @@ def bench_text(facts: dict[str, Any]) -> str:
             "",
             f"stage one   {one['epochs']} epochs, {one['views']:,} views: {human_duration(one['seconds'])}",
             f"stage two   {two['epochs']} epochs, {two['views']:,} views: {human_duration(two['seconds'])}, "
-            f"{human_duration(facts['evaluation_seconds'])} of it evaluation",
+            f"{human_duration(facts['evaluation_seconds'])} of it evaluation, "
+            f"{human_duration(facts['checkpoint_seconds'])} checkpoints",
             f"online      {online} for a student with the teacher in every step: {paying}",
             f"pack --raw  {human_bytes(facts['raw_bytes'])}; stage one {human_duration(one['raw_seconds'])}, "
             f"stage two {human_duration(two['raw_seconds'])}",
