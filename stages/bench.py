@@ -1,8 +1,5 @@
 """`deit-pipe bench`: what this machine can do for both stages, measured in a minute or two."""
 
-import numpy as np
-
-from deit_pipe.pipeline.selected_samples import SelectedSamples
 from deit_pipe.stages.console.progress import Progress, note, progress
 from deit_pipe.stages.console.result import CommandResult
 from deit_pipe.stages.machine.cost_model import NetworkCost, Share, ViewCost
@@ -10,18 +7,16 @@ from deit_pipe.stages.machine.distributed import Processes, processes
 from deit_pipe.stages.machine.engine_words import engine_line
 from deit_pipe.stages.machine.workers import choose_workers, own_cores
 from deit_pipe.stages.measuring.bench_words import BenchFacts, bench_text, facts_of
-from deit_pipe.stages.measuring.clocks import repeat
+from deit_pipe.stages.measuring.beside_steps import checkpoint_seconds, evaluation_seconds
 from deit_pipe.stages.measuring.forecast import Figures, forecast
 from deit_pipe.stages.measuring.networks import student_alone, student_fed, teacher_alone, teacher_fed
 from deit_pipe.stages.measuring.subject import Subject, open_subject
-from deit_pipe.stages.measuring.target_reads import target_read_seconds
+from deit_pipe.stages.measuring.target_reads import scratch_targets
 from deit_pipe.stages.measuring.views import decoded, part_costs, rates_by_workers, view_cost
 from deit_pipe.stages.options.bench import BenchOptions
-from deit_pipe.stages.training.evaluation import evaluate_student
 
 SECONDS = 5.0  # of each measurement
-MEASUREMENTS = 9
-EVALUATED = 256  # images
+MEASUREMENTS = 10
 
 
 def run(options: BenchOptions) -> CommandResult[BenchFacts]:
@@ -62,20 +57,23 @@ def measure(
     with subject.teacher_threads():
         teacher = teacher_alone(subject.teacher, source, subject.batch_size, seconds)
         one("teacher")
-        teacher_rate = teacher_fed(subject.teacher, source, subject.batch_size, workers, seconds)
+        teacher_rate = teacher_fed(subject.teacher, source, subject.batch_size, subject.block_slots, workers, seconds)
         one("teacher, fed")
     student = student_alone(trainer, source, schedule, seconds)
     one("student")
-    student_rate = student_fed(trainer, source, schedule, workers, seconds)
-    one("student, fed")
-    read = target_read_seconds(source, subject.targets, subject.block_slots)
-    one("target reads")
-    evaluation = evaluation_seconds(subject, group)
+    with scratch_targets(source, subject.targets, subject.block_slots) as there:
+        write, read = there.write_seconds, there.read_seconds()
+        one("targets")
+        student_rate = student_fed(trainer, source, schedule, workers, seconds, there)
+        one("student, fed")
+    evaluation = evaluation_seconds(subject, group, seconds / 5)
     one("evaluation")
+    save = checkpoint_seconds(trainer, group) * group.world  # of the first process; the mean is taken
+    one("checkpoints")
     rates = mean([by_workers[count] for count in by_workers])
     by_workers = dict(zip(by_workers, rates, strict=True))
     numbers = [cores, raw.core_seconds, raw.rate, teacher.seconds, teacher.core_seconds, teacher_rate]
-    numbers += [student.seconds, student.core_seconds, student_rate, read, evaluation]
+    numbers += [student.seconds, student.core_seconds, student_rate, write, read, evaluation, save]
     cores, raw_cores, raw_rate, *rest = mean(numbers)
     return (
         dict(zip(parts, mean(list(parts.values())), strict=True)),
@@ -87,24 +85,9 @@ def measure(
             teacher_fed=rest[2],
             student=NetworkCost(seconds=rest[3], core_seconds=rest[4]),
             student_fed=rest[5],
-            read=rest[6],
-            evaluate=rest[7],
+            write=rest[6],
+            read=rest[7],
+            evaluate=rest[8],
+            save=rest[9],
         ),
     )
-
-
-def evaluation_seconds(subject: Subject, group: Processes) -> float:
-    """Of one image, in the way a run evaluates; of training images where there are no others."""
-    table = subject.data.val or subject.data.test or subject.source.table
-    labelled = np.flatnonzero(table.labels >= 0)[: EVALUATED * group.world]
-    if not len(labelled):
-        return 0.0
-    part, facts = SelectedSamples(table, positions=labelled), subject.trainer.facts
-    share = max(1, len(labelled) // group.world)
-
-    def work() -> int:
-        evaluate_student(subject.trainer.student, facts, part, group)
-        return share
-
-    taken = repeat(work, 0.0, group.device, least=1)
-    return taken.seconds / taken.units

@@ -37,6 +37,10 @@ class NetworkCost:
     seconds: float
     core_seconds: float
 
+    def beside(self, core_seconds: float) -> "NetworkCost":
+        """The same with so much more work of a core beside each view."""
+        return NetworkCost(seconds=self.seconds, core_seconds=self.core_seconds + core_seconds)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Share:

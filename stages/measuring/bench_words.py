@@ -66,8 +66,9 @@ class BenchFacts(Facts):
         engine, workers, worker_words, cores, processes, device: what was measured with.
         data, images, recipe, image_size: what was measured on.
         view, teacher, student: by themselves and fed.
-        target_read_seconds, targets: of a view; their format.
-        stage_one, stage_two, evaluation_seconds, online_seconds: what they take; with a teacher in every step.
+        target_read_seconds, target_write_seconds, targets: of a view; their format.
+        stage_one, stage_two, online_seconds: what they take; with a teacher in every step.
+        evaluation_seconds, checkpoint_seconds: of stage two.
         break_even_students: from how many the cache pays; None: never.
         cores_for_student: for one that never waits; None: any number is too few.
         raw_bytes: of packed raw pixels.
@@ -87,10 +88,12 @@ class BenchFacts(Facts):
     teacher: NetworkFacts
     student: NetworkFacts
     target_read_seconds: float
+    target_write_seconds: float
     targets: str
     stage_one: StageFacts
     stage_two: StageFacts
     evaluation_seconds: float
+    checkpoint_seconds: float
     online_seconds: float
     break_even_students: float | None
     cores_for_student: float | None
@@ -150,10 +153,12 @@ def facts_of(
             **network("student", figures.student, figures.student_fed, found.student),
         ),
         target_read_seconds=figures.read,
+        target_write_seconds=figures.write,
         targets=subject.targets.text,
         stage_one=StageFacts(job.cached_views, subject.cached_epochs, found.stage_one, packed.stage_one),
         stage_two=StageFacts(job.trained_views, subject.schedule.epochs, found.stage_two, packed.stage_two),
         evaluation_seconds=found.evaluation,
+        checkpoint_seconds=found.checkpoints,
         online_seconds=found.online,
         break_even_students=found.students if math.isfinite(found.students) else None,
         cores_for_student=found.cores if math.isfinite(found.cores) else None,
@@ -194,7 +199,8 @@ def bench_text(facts: BenchFacts) -> str:
             "",
             f"stage one   {one.epochs} epochs, {one.views:,} views: {human_duration(one.seconds)}",
             f"stage two   {two.epochs} epochs, {two.views:,} views: {human_duration(two.seconds)}, "
-            f"{human_duration(facts.evaluation_seconds)} of it evaluation",
+            f"{human_duration(facts.evaluation_seconds)} of it evaluation, "
+            f"{human_duration(facts.checkpoint_seconds)} checkpoints",
             f"online      {online} for a student with the teacher in every step: {paying}",
             f"pack --raw  {human_bytes(facts.raw_bytes)}; stage one {human_duration(one.raw_seconds)}, "
             f"stage two {human_duration(two.raw_seconds)}",

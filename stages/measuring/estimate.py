@@ -20,6 +20,7 @@ from deit_pipe.stages.machine.engine_words import worker_words
 from deit_pipe.stages.machine.workers import own_cores
 from deit_pipe.stages.measuring.forecast import padded
 from deit_pipe.stages.measuring.networks import teacher_alone, teacher_fed
+from deit_pipe.stages.measuring.target_reads import scratch_targets
 from deit_pipe.stages.measuring.usual_epochs import usual_training
 from deit_pipe.stages.measuring.views import ViewSource, view_cost
 from deit_pipe.stages.networks.teacher import Teacher
@@ -130,11 +131,13 @@ def measured_pace(
     group.barrier()
     alone = teacher_alone(teacher, source, identity.batch_size, seconds)
     group.barrier()
-    fed = teacher_fed(teacher, source, identity.batch_size, share.workers, seconds)
-    means = group.sum([view.core_seconds, view.rate, alone.seconds, alone.core_seconds, fed])
-    core_seconds, rate, alone_seconds, alone_cores, fed = (value / group.world for value in means)
+    fed = teacher_fed(teacher, source, identity.batch_size, identity.block_slots, share.workers, seconds)
+    with scratch_targets(source, identity.format, identity.block_slots) as there:
+        write = there.write_seconds
+    means = group.sum([view.core_seconds, view.rate, alone.seconds, alone.core_seconds, fed, write])
+    core_seconds, rate, alone_seconds, alone_cores, fed, write = (value / group.world for value in means)
     view = ViewCost(core_seconds=core_seconds, rate=rate)
     network = NetworkCost(seconds=alone_seconds, core_seconds=alone_cores)
     drag = measured_drag(view, network, share, fed)
-    whole = padded(network, padding(source.plan.num_slots, identity.block_slots, identity.batch_size))
+    whole = padded(network, padding(source.plan.num_slots, identity.block_slots, identity.batch_size)).beside(write)
     return pace(view, whole, share, drag), share.cores * share.processes

@@ -81,6 +81,7 @@ class Subject:
             cached_views=slots * self.cached_epochs,
             padding=padding(slots, self.block_slots, self.batch_size),
             trained_views=schedule.steps * min(schedule.batch_size, slots) * schedule.epochs,
+            trained_epochs=schedule.epochs,
             evaluated=len(images) * times if images is not None else 0,
         )
 

@@ -17,8 +17,9 @@ class BenchOptions(CheckedOptions):
 
     --json has the keys engine, workers, cores, processes, images, recipe, image_size, view (core_seconds by part,
     core_seconds, views_per_second by workers, raw_per_second), teacher and student (model, batch_size, seconds and
-    core_seconds of a view alone, per_second alone and fed, limit, line), target_read_seconds of a view, stage_one and
-    stage_two (views, epochs, seconds; from raw pixels: raw_seconds), evaluation_seconds, online_seconds,
+    core_seconds of a view alone, per_second alone and fed, limit, line), target_read_seconds and
+    target_write_seconds of a view, stage_one and stage_two (views, epochs, seconds; from raw pixels: raw_seconds),
+    evaluation_seconds and checkpoint_seconds of stage two, online_seconds,
     break_even_students (null: never), cores_for_student (null: any number is too few), raw_bytes.
 
     Examples:

@@ -33,6 +33,12 @@ def memory_of_all() -> float:
     return total / 1000
 
 
+def core_seconds() -> tuple[float, float]:
+    """Seconds that the threads of this process have had of a core, and have waited for one."""
+    queued = sum(int(file.read_text().split()[1]) for file in Path("/proc/self/task").glob("*/schedstat"))
+    return time.process_time(), queued / 1e9
+
+
 def one(kind: str, count: int, raw: bool, tiles: Path, seconds: float) -> dict[str, float]:
     """Measure one kind here."""
     from benchmarks.bench_views import MemorySamples, RawSamples
@@ -53,13 +59,15 @@ def one(kind: str, count: int, raw: bool, tiles: Path, seconds: float) -> dict[s
     first = time.perf_counter() - started
     for _ in islice(views, 2 * count):  # what was made ahead
         pass
-    done, started = 0, time.perf_counter()
+    done, started, (used, queued) = 0, time.perf_counter(), core_seconds()
     while time.perf_counter() - started < seconds:
         done += len(next(views))
-    rate = done / (time.perf_counter() - started)
+    passed = time.perf_counter() - started
+    used, queued = (now - then for now, then in zip(core_seconds(), (used, queued), strict=True))
     memory = memory_of_all() - before
     views.close()  # type: ignore[attr-defined]
-    return {"rate": rate, "first": first, "memory": memory}
+    shares = {"used": used / (count * passed), "queued": queued / (count * passed)}
+    return {"rate": done / passed, "first": first, "memory": memory, **shares}
 
 
 def growth(batches: int) -> list[str]:
@@ -87,6 +95,7 @@ def growth(batches: int) -> list[str]:
 
 def compare(tiles: str, rounds: int, seconds: float) -> list[str]:
     """The table."""
+    shares: list[str] = []
     rows = [
         "| images | workers | threads: views/s | processes: views/s | ratio | first batch s | | memory MB | |",
         "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
@@ -116,7 +125,12 @@ def compare(tiles: str, rounds: int, seconds: float) -> list[str]:
         pairs = zip(found["threads", 1], found["threads", 2], strict=True)
         gain = statistics.median(two["rate"] / one["rate"] for one, two in pairs)
         rows.append(f"| {'raw' if raw else 'JPEG'} | two threads / one | {gain:.2f} | | | | | | |")
-    return rows
+        used, queued = (statistics.median(run[key] for run in found["threads", 2]) for key in ("used", "queued"))
+        shares.append(
+            f"Two threads, {'raw' if raw else 'JPEG'}: {used:.0%} of their time on a core, {queued:.0%} waiting for "
+            f"a core, {max(0.0, 1 - used - queued):.0%} for each other."
+        )
+    return [*rows, "", *shares]
 
 
 def main() -> None:

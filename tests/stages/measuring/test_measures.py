@@ -1,6 +1,7 @@
 """What is measured is what a run would do: as many views, reads, steps; and time is told truly."""
 
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,15 @@ import torch
 from deit_pipe.pipeline.plan import ViewPlan
 from deit_pipe.pipeline.recipe import PRESETS
 from deit_pipe.pipeline.samples import ArraySamples, SampleTable
+from deit_pipe.stages.machine.distributed import Processes
+from deit_pipe.stages.measuring import beside_steps
 from deit_pipe.stages.measuring.clocks import repeat
-from deit_pipe.stages.measuring.target_reads import target_read_seconds
+from deit_pipe.stages.measuring.networks import student_fed
+from deit_pipe.stages.measuring.subject import open_student
+from deit_pipe.stages.measuring.target_reads import scratch_targets
 from deit_pipe.stages.measuring.views import ViewSource, decoded, part_costs, rates_by_workers, view_cost
+from deit_pipe.stages.options.train_student import TrainStudentOptions
+from deit_pipe.stages.training.checkpoint import Checkpoint
 from deit_pipe.store.formats import TargetFormat
 
 
@@ -73,12 +80,59 @@ def test_raw_pixels_are_those_of_the_images_without_their_reading() -> None:
 
 
 @pytest.mark.parametrize("count", [60, 5000])
-def test_targets_are_read_from_a_scratch_cache_that_is_gone_after(
+def test_targets_are_written_to_and_read_from_a_scratch_cache_that_is_gone_after(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    seconds = target_read_seconds(source(count), TargetFormat.parse("dense", (1.0,), 5), 256)
-    assert 0 < seconds < 0.01
+    with scratch_targets(source(count), TargetFormat.parse("dense", (1.0,), 5), 256) as there:
+        assert 0 < there.write_seconds < 0.01
+        assert 0 < there.read_seconds() < 0.01
+        samples = min(count, 4096)
+        sizes = [len(targets.teacher_label) for targets in there.stream(50)]
+        assert sum(sizes) == there.epochs * samples
+        assert max(sizes) == 50
+        endless = there.stream(50, endless=True)
+        again = [len(next(endless).teacher_label) for _ in range(len(sizes) + 2)]
+        assert again == sizes + sizes[:2]
+        endless.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_student_that_is_fed_reads_targets_too() -> None:
+    options = TrainStudentOptions(student="custom:16x2x2", device="cpu", batch_size=16)
+    group = Processes(0, 1, torch.device("cpu"))
+    trainer, schedule, _ = open_student(options, source(), group, 2, 64)
+    taken: list[int] = []
+
+    class Counted:
+        def stream(self, batch: int, endless: bool) -> Generator[int, None, None]:
+            assert endless
+            while True:
+                taken.append(batch)
+                yield batch
+
+    rate = student_fed(trainer, source(), schedule, 1, 0.1, Counted())  # type: ignore[arg-type]  # all that is asked
+    assert rate > 0
+    assert len(taken) >= 4  # two that warm up, two or more that count
+    assert set(taken) == {16}
+
+
+def test_a_checkpoint_is_a_real_one_and_gone_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    options = TrainStudentOptions(student="custom:16x2x2", device="cpu", batch_size=16)
+    kept: list[set[str]] = []
+    real = beside_steps.save_checkpoint
+
+    def save(run: Path, checkpoint: Checkpoint, name: str) -> None:
+        real(run, checkpoint, name)
+        kept.append({path.name for path in (run / "checkpoints" / name).iterdir()})
+
+    monkeypatch.setattr(beside_steps, "save_checkpoint", save)
+    for rank in (0, 1):
+        trainer, _, _ = open_student(options, source(), Processes(0, 1, torch.device("cpu")), 2, 64)
+        seconds = beside_steps.checkpoint_seconds(trainer, Processes(rank, 2, torch.device("cpu")))
+        assert (seconds > 0) == (rank == 0)
+    assert kept == [{"model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"}] * 4
     assert list(tmp_path.iterdir()) == []
 
 
