@@ -345,7 +345,7 @@ class Fit:
         both = by_crop_ratio(self._selected_model, self.trainer.facts, measured, group, known, source)
         result |= ({"by_crop_ratio": both} if both else {}) | outcome(result, measured)
         if group.first:
-            shown = self.shown.to_json() if self.shown is not None else None
+            shown = self.shown.to_json() if self.shown else None
             finish_run(self.run_folder, self._selected_model.state_dict(), result, shown)
         group.barrier()
         return result
