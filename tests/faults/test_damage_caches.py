@@ -11,7 +11,7 @@ def check(figures, damages):
 
 
 def test_damages_of_any_file_are_named_and_none_is_served(tmp_path):
-    check(damage_until(tmp_path, 60, seed=1), 60)
+    check(damage_until(tmp_path, 30, seed=1), 30)
 
 
 @pytest.mark.slow
