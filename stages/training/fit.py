@@ -214,8 +214,7 @@ class Fit:
         return scores
 
     def _evaluate(self, model: torch.nn.Module, table: SampleTable) -> Scores:
-        # a small set is decoded faster than workers start
-        workers = self.workers if len(table) > 5000 else 0
+        workers = self.workers if len(table) > 5000 else 0  # a small set is decoded faster than workers start
         shown = ShownAnswers(self.answer, table) if model is self._selected_model else None
         self.shown = shown or self.shown
         return evaluate_student(model, self.trainer.facts, table, self.trainer.group, workers=workers, shown=shown)
@@ -345,6 +344,7 @@ class Fit:
         both = by_crop_ratio(self._selected_model, self.trainer.facts, measured, group, known, source)
         result |= ({"by_crop_ratio": both} if both else {}) | outcome(result, measured)
         if group.first:
-            finish_run(self.run_folder, self._selected_model.state_dict(), result, self.shown and self.shown.to_json())
+            shown = self.shown.to_json() if self.shown else None
+            finish_run(self.run_folder, self._selected_model.state_dict(), result, shown)
         group.barrier()
         return result
