@@ -214,8 +214,7 @@ class Fit:
         return scores
 
     def _evaluate(self, model: torch.nn.Module, table: SampleTable) -> Scores:
-        # a small set is decoded faster than workers start
-        workers = self.workers if len(table) > 5000 else 0
+        workers = self.workers if len(table) > 5000 else 0  # a small set is decoded faster than workers start
         shown = ShownAnswers(self.answer, table) if model is self._selected_model else None
         self.shown = shown or self.shown
         return evaluate_student(model, self.trainer.facts, table, self.trainer.group, workers=workers, shown=shown)
