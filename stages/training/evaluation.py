@@ -1,7 +1,8 @@
 """Accuracy of a student's heads on plain images, and how often they agree with a teacher."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -61,9 +62,48 @@ def head_scores(class_logits: Tensor, dist_logits: Tensor | None) -> dict[str, T
     }
 
 
+@dataclass
+class ModelCounts:
+    """What a model's heads have answered, by head."""
+
+    model: nn.Module
+    heads: dict[str, HeadCounts]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Self:
+        """Nothing yet."""
+        names = DISTILLED_HEADS if has_two_heads(model) else ("class",)
+        return cls(model, {name: HeadCounts() for name in names})
+
+    def add(self, inputs: Tensor, labels: Tensor, answers: Tensor | None) -> dict[str, Tensor]:
+        """Count its answers to inputs [B, 3, S, S], and return them by head; the rest as `HeadCounts.add` takes it."""
+        class_logits, dist_logits = heads(self.model, inputs)
+        scored = head_scores(class_logits.float(), None if dist_logits is None else dist_logits.float())
+        for name, scores in scored.items():
+            self.heads[name].add(scores, labels, answers)
+        return scored
+
+    def over_all(self, group: Processes, seen: int, labelled: int, num_classes: int, *, taught: bool) -> Scores:
+        """Shares of the images that all processes have seen, and of those with a label."""
+        flat = [value for one in self.heads.values() for value in (one.top1, one.top5, one.agree)]
+        images, known, *values = group.sum([float(seen), float(labelled), *flat])
+        result: Scores = {}
+        for place, name in enumerate(self.heads):
+            top1, top5, agree = values[3 * place : 3 * place + 3]
+            result[name] = {"top1": top1 / known, "top5": top5 / known if num_classes > BEST_OF else None}
+            if taught:
+                result[name]["agree"] = agree / images
+        return result
+
+
+def evaluate_student(model: nn.Module, facts: StudentFacts, table: SampleTable, group: Processes, **how: Any) -> Scores:
+    """Scores of one model; arguments and errors as of `evaluate_students`."""
+    return evaluate_students([model], facts, table, group, **how)[0]
+
+
 @torch.inference_mode()
-def evaluate_student(
-    model: nn.Module,
+def evaluate_students(
+    models: Sequence[nn.Module],
     facts: StudentFacts,
     table: SampleTable,
     group: Processes,
@@ -74,58 +114,58 @@ def evaluate_student(
     teacher: Teacher | None = None,
     quiet: bool = True,
     shown: ShownAnswers | None = None,
-) -> Scores:
+    shown_of: nn.Module | None = None,
+) -> list[Scores]:
     """Top-1 and top-5 of every head over all labelled images, each counted once on any number of processes.
 
-    Unlabelled images (label -1) count only in the agreement with a teacher. `shown` gathers what a page shows.
+    Unlabelled images (label -1) count only in the agreement with a teacher. All models see the same batches: an image
+    is decoded once. `shown` gathers what a page shows of the model `shown_of`.
 
     Returns:
-        `{"class": {"top1": ..., "top5": ...}, "dist": ..., "fused": ..., "fused_softmax": ...}`, fractions 0..1; with a
-        teacher also `agree`. A model without distillation head has only `class`. `top5` is None where there are no
-        more than 5 classes: it would be 1 whatever the student says.
+        for each model `{"class": {"top1": ..., "top5": ...}, "dist": ..., "fused": ..., "fused_softmax": ...}`,
+        fractions 0..1; with a teacher also `agree`. A model without distillation head has only `class`. `top5` is None
+        where there are no more than 5 classes: it would be 1 whatever the student says.
 
     Raises:
         Missing: no image has a label.
     """
     check_has_labels(table)
-    training = model.training
-    model.eval()
-    group.share(model.buffers())  # batch normalisation as it is kept, not as this process's last part left it
+    training = [model.training for model in models]
+    for model in models:
+        model.eval()
+        group.share(model.buffers())  # batch normalisation as it is kept, not as this process's last part left it
     recipe = eval_recipe(facts.crop_ratio if crop_ratio is None else crop_ratio)
-    names = DISTILLED_HEADS if has_two_heads(model) else ("class",)
-    counts = {name: HeadCounts() for name in names}
+    counts = [ModelCounts.of(model) for model in models]
     seen = labelled = 0
     cells = eval_cells(len(table), batch_size)[group.rank :: group.world]
     with progress(
         "evaluating", sum(len(cell.slots) for cell in cells), "images", quiet=quiet or not group.first
     ) as bar:
         for views in load_views(
-            table, recipe, eval_plan(len(table)), cells, image_size=facts.image_size, workers=workers
+            table,
+            recipe,
+            eval_plan(len(table)),
+            cells,
+            image_size=facts.image_size,
+            workers=workers,
+            pin_memory=group.device.type == "cuda",
         ):
-            batch = views.to(group.device)
+            batch = views.to(group.device, non_blocking=True)
             mixed = compose(batch, recipe)
-            class_logits, dist_logits = heads(model, normalise(mixed, facts.mean, facts.std))
+            inputs = normalise(mixed, facts.mean, facts.std)
             answers = None if teacher is None else teacher(mixed).argmax(dim=1)
-            scored = head_scores(class_logits.float(), None if dist_logits is None else dist_logits.float())
-            for name, scores in scored.items():
-                counts[name].add(scores, batch.labels, answers)
-            if shown is not None:
-                shown.add(views, scored)
+            for one in counts:
+                scored = one.add(inputs, batch.labels, answers)
+                if shown is not None and one.model is shown_of:
+                    shown.add(views, scored)
             seen += len(views)
             labelled += int((views.labels >= 0).sum())
             bar.advance(len(views))
-    model.train(training)
+    for model, before in zip(models, training, strict=True):
+        model.train(before)
     if shown is not None:
         shown.share(group)
-    flat = [float(seen), float(labelled), *(value for c in counts.values() for value in (c.top1, c.top5, c.agree))]
-    images, known, *values = group.sum(flat)
-    result: Scores = {}
-    for place, name in enumerate(names):
-        top1, top5, agree = values[3 * place : 3 * place + 3]
-        result[name] = {"top1": top1 / known, "top5": top5 / known if facts.num_classes > BEST_OF else None}
-        if teacher is not None:
-            result[name]["agree"] = agree / images
-    return result
+    return [one.over_all(group, seen, labelled, facts.num_classes, taught=teacher is not None) for one in counts]
 
 
 def check_has_labels(table: SampleTable) -> None:

@@ -31,7 +31,7 @@ from deit_pipe.stages.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from deit_pipe.stages.training.evaluation import Scores, best_answer, by_crop_ratio, evaluate_student
+from deit_pipe.stages.training.evaluation import best_answer, by_crop_ratio, evaluate_students
 from deit_pipe.stages.training.optim import learning_rate, make_schedule
 from deit_pipe.stages.training.outcome import outcome
 from deit_pipe.stages.training.proven_batches import ProvenBatches, checked_views
@@ -208,16 +208,16 @@ class Fit:
 
     def _scores(self, split: str, table: SampleTable) -> dict[str, Any]:
         """Accuracy of the student and, where there is one, of its average, under the name of the split."""
-        scores = {split: self._evaluate(self.trainer.student, table)}
+        models = {split: self.trainer.student}
         if self.trainer.ema is not None:
-            scores[f"{split}_ema"] = self._evaluate(self.trainer.ema.module, table)
-        return scores
-
-    def _evaluate(self, model: torch.nn.Module, table: SampleTable) -> Scores:
+            models[f"{split}_ema"] = self.trainer.ema.module
         workers = self.workers if len(table) > 5000 else 0  # a small set is decoded faster than workers start
-        shown = ShownAnswers(self.answer, table) if model is self._selected_model else None
-        self.shown = shown or self.shown
-        return evaluate_student(model, self.trainer.facts, table, self.trainer.group, workers=workers, shown=shown)
+        facts, group, shown_of = self.trainer.facts, self.trainer.group, self._selected_model
+        self.shown = ShownAnswers(self.answer, table)
+        found = evaluate_students(
+            list(models.values()), facts, table, group, workers=workers, shown=self.shown, shown_of=shown_of
+        )
+        return dict(zip(models, found, strict=True))
 
     @property
     def _selected_model(self) -> torch.nn.Module:

@@ -155,18 +155,19 @@ def main() -> None:
         f"{'from photographs' if options.photographs else 'of noise (no --photographs given)'} or their raw pixels; "
         "the first of two columns is of threads. First batch: from the call."
     )
-    parts = []
+    head = environment_line(("numpy", "pillow", "simplejpeg", "torch"))
+    sections = {}
     if options.rounds:
         with tempfile.TemporaryDirectory() as tiles:
             for number, image in enumerate(cut_tiles(options.photographs, 200)):
                 (Path(tiles) / f"{number:04d}.jpg").write_bytes(image)
-            parts.append("\n".join(compare(tiles, options.rounds, options.seconds)))
-    parts += growth(options.growth) if options.growth else []
-    packages = ("numpy", "pillow", "simplejpeg", "torch")
-    report = "\n\n".join([environment_line(packages), about, *parts])
-    print(report)
-    if options.write:
-        write_section("loader", report)
+            sections["loader"] = "\n\n".join([head, about, "\n".join(compare(tiles, options.rounds, options.seconds))])
+    if options.growth:
+        sections["loader: growth"] = "\n\n".join([head, *growth(options.growth)])
+    for name, report in sections.items():
+        print(report)
+        if options.write:
+            write_section(name, report)
 
 
 if __name__ == "__main__":

@@ -45,17 +45,17 @@ def test_test_images_are_looked_at_once_and_select_nothing(
 ) -> None:
     splits("test")
     looked: list[int] = []
-    original = Fit._evaluate
+    original = Fit._scores
 
-    def counting(self: Fit, model: Any, table: SampleTable) -> Any:
+    def counting(self: Fit, split: str, table: SampleTable) -> Any:
         looked.append(self.position.total)
-        return original(self, model, table)
+        return original(self, split, table)
 
-    monkeypatch.setattr(Fit, "_evaluate", counting)
+    monkeypatch.setattr(Fit, "_scores", counting)
     run = tmp_path / "run"
     done = train_student.run(student_options(cache, run, epochs=3, ema=0.9, select=select))
     data = done.data
-    assert looked == [18, 18]  # the student and its average, after the last step
+    assert looked == [18]  # by the student and its average, after the last step
     assert "val" not in data
     assert set(data["test"]) == set(data["test_ema"]) == {"class", "dist", "fused", "fused_softmax"}
     assert (data["selected"], data["split"]) == ("test_ema" if select == "ema" else "test", "test")

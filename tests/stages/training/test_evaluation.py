@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from deit_pipe.stages.networks.student import load_student
 from deit_pipe.stages.networks.two_heads import heads
 from deit_pipe.stages.opened.plain_views import default_crop_ratio
 from deit_pipe.stages.options.evaluate import EvaluateOptions
-from deit_pipe.stages.training.evaluation import evaluate_student, head_scores
+from deit_pipe.stages.training.evaluation import evaluate_student, evaluate_students, head_scores
 
 CPU = torch.device("cpu")
 
@@ -44,6 +45,26 @@ def test_ragged_tails_are_counted_once(batch: int, run: Path, data: Path) -> Non
     for values in scores.values():
         assert values["top1"] * len(table) == pytest.approx(round(values["top1"] * len(table)))
     assert scores == evaluate_student(model, facts, table, Processes(0, 1, CPU), batch_size=1)
+
+
+def test_several_models_share_one_decode_of_each_image(run: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts, model = load_student(run, CPU)
+    other, draw = copy.deepcopy(model), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.normal_(generator=draw)
+    model.train()
+    table = open_samples(str(data), "test")
+    assert table is not None
+    read: list[int] = []
+    real = table.read
+    monkeypatch.setattr(table, "read", lambda sample: read.append(sample) or real(sample))
+    alone = Processes(0, 1, CPU)
+    both = evaluate_students([model, other], facts, table, alone, batch_size=7)
+    assert sorted(read) == list(range(len(table)))
+    assert both == [evaluate_student(one, facts, table, alone, batch_size=7) for one in (model, other)]
+    assert both[0] != both[1]
+    assert (model.training, other.training) == (True, False)
 
 
 def test_scores_are_those_of_a_straight_computation(run: Path, data: Path) -> None:
