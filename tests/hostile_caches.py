@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from store_fakes import create, fill, make_teacher
 
 from deit_pipe.store.identity import canonical_digest
+from deit_pipe.store.manifest import read_teacher
 
 TEACHER = "none"
 ESCAPES = "\x1b]0;owned\x07\x1b[31m\x9b31m\u202egnp\r"
@@ -278,7 +279,15 @@ HOSTILE: dict[str, Hostile] = {
         signed(f"ledger/{TEACHER}/gate.json", {**GATE, "accuracy": "most"}), 5, "accuracy is", VERIFIED
     ),
     "escapes in a gate": Hostile(
-        signed(f"ledger/{TEACHER}/gate.json", {**GATE, "decision": "warned", "reason": ESCAPES}), 0, r"\x1b]0;owned"
+        lambda place: rewrite_record(
+            place / f"ledger/{TEACHER}/gate.json",
+            {**GATE, "identity": read_teacher(place, TEACHER).digest, "decision": "warned", "reason": ESCAPES},
+        ),
+        0,
+        r"\x1b]0;owned",
+    ),
+    "a gate of another teacher": Hostile(
+        signed(f"ledger/{TEACHER}/gate.json", GATE), 5, "gate: is another teacher's", VERIFIED
     ),
 }
 BLOCK = f"targets.zarr/{TEACHER}/teacher_label/c/1/2"

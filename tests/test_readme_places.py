@@ -126,8 +126,9 @@ CLAIMS = [
         cell("inspect-cache", "facts and outliers", 1) + cell("inspect-cache", "on it, whole process", "median"),
     ),
     (
-        "{:.0f} kills of the writer: committed blocks lost, differences | {:.0f}, {:.0f} |",
-        [cell("Store: killed writers", "| 200 |", place)[0] for place in (1, 6, 7)],
+        "{:.0f} kills of jobs that share a cache, 1 to {:.0f} at once: committed blocks lost or rewritten, "
+        "differences | {:.0f}, {:.0f} |",
+        [cell("Store: killed jobs, a directory", "| 204 |", place)[0] for place in (1, 3, 8, 9)],
     ),
     (
         "weights {:.0e} apart after {:.0f} steps (another seed: {:.1f})",

@@ -212,7 +212,7 @@ def test_sources_can_be_read_by_several_threads(kind: str, tmp_path: Path, monke
     if kind != "parquet":
         pack_samples(table, tmp_path / "train.arrow", raw=kind == "packed raw")
         table = PackedSamples(tmp_path / "train.arrow")
-    monkeypatch.setattr("deit_pipe.pipeline.sources.parquet.KEPT_BYTES", 20_000)  # three row groups
+    monkeypatch.setattr("deit_pipe.pipeline.sources.kept.row_groups.KEPT_BYTES", 20_000)  # three row groups
     for source in (table, pickle.loads(pickle.dumps(table))):
         expected = [source.read(i) for i in range(600)]
 

@@ -89,7 +89,13 @@ def test_answers_with_the_right_labels_and_wrong_logits_are_found(tmp_path: Path
     made = make_cache(tmp_path, blocks=0, epochs=1)
     teacher = teacher_in(tmp_path / "run", 3, made.table.class_names)
     identity = dataclasses.replace(
-        made.teacher, model=MODEL, weights_sha256=teacher.weights_sha256, targets=targets, name="real"
+        made.teacher,
+        name="real",
+        model=MODEL,
+        weights_sha256=teacher.weights_sha256,
+        targets=targets,
+        mean=teacher.mean,
+        std=teacher.std,
     )
     with TargetWriter.open(made.cache, identity, epochs=1) as writer:
         for block in writer.mine:

@@ -77,7 +77,7 @@ def test_hostile_text_is_shown_as_text() -> None:
 
 def run_page(**values: object) -> str:
     usual = {"heading": "h", "state": "s", "state_words": "w", "about": "a", "sections": [], "difference": None}
-    return render("run.html", **{"title": "t", **usual, "learning": [], "running": [], **values})
+    return render("run.html", **{"title": "t", **usual, "learning": [], "running": [], "answers": [], **values})
 
 
 def test_a_file_name_that_is_no_utf8_can_be_written() -> None:

@@ -137,7 +137,7 @@ READERS: dict[str, tuple[Callable[[Path, Path], Any], set[str]]] = {
     "compare": (lambda run, out: compare.run(CompareOptions(runs=(str(run),))), {"config.json", "result.json"}),
     "report": (
         lambda run, out: report.run(RunReportOptions(run=str(run), out=str(out / "page.html"))),
-        {"config.json", "result.json", "metrics.jsonl"},
+        {"config.json", "result.json", "metrics.jsonl", "shown.json"},
     ),
 }
 
