@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
 from deit_pipe.stages.networks.adapted_weights import start_from
@@ -13,7 +13,13 @@ from deit_pipe.stages.networks.factory import FACTORY, factory_module
 from deit_pipe.stages.networks.naming.timm_names import in_timms_names
 from deit_pipe.stages.networks.starting_weights import StartingWeights, find_start
 from deit_pipe.stages.networks.student import build_student, describe_student
-from deit_pipe.stages.networks.teacher_network import USUAL_SIZE, TeacherNetwork, wrong_size
+from deit_pipe.stages.networks.teacher_network import (
+    USUAL_SIZE,
+    TeacherNetwork,
+    probe_pixels,
+    same_answers,
+    wrong_size,
+)
 from deit_pipe.stages.networks.weights import digest, read_teacher_run
 
 IMAGENET = 1000
@@ -71,16 +77,17 @@ def of_folder(name: str, class_names: tuple[str, ...], size: int | None) -> Teac
 
 
 def of_function(name: str, num_classes: int, size: int | None) -> TeacherNetwork:
-    """What somebody's function returned, tried on one black image.
+    """What somebody's function returned, tried on two images.
 
     Raises:
-        UsageProblem: it cannot take the size, or gives no logits.
+        UsageProblem: it cannot take the size, gives no logits, or others every time.
     """
-    model = factory_module(name, num_classes).eval()
+    model = factory_module(name, num_classes).cpu().eval()
     shown = size or USUAL_SIZE
+    pixels = probe_pixels(shown)
     try:
         with torch.inference_mode():
-            logits = model(torch.zeros(1, 3, shown, shown))
+            logits = model(pixels[:1])
     except Exception as error:  # it is their code
         raise wrong_size(name, shown, f"{type(error).__name__}: {error}") from error
     good = isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == 1 and logits.is_floating_point()
@@ -92,6 +99,7 @@ def of_function(name: str, num_classes: int, size: int | None) -> TeacherNetwork
             got=got,
             cure="let the function return a network whose forward gives one row of logits an image",
         )
+    check_repeatable(name, model, pixels, logits)
     config = getattr(model, "pretrained_cfg", None) or {}
     stated = bool(config.get("mean") and config.get("std"))
     return TeacherNetwork(
@@ -104,6 +112,36 @@ def of_function(name: str, num_classes: int, size: int | None) -> TeacherNetwork
         std=tuple(config["std"]) if stated else None,
         num_classes=int(logits.shape[1]),
         whole=True,
+    )
+
+
+def check_repeatable(name: str, model: nn.Module, pixels: Tensor, logits: Tensor) -> None:
+    """Refuse a network whose answer to an image is not the image's own: it must not be cached.
+
+    Args:
+        name: of the function.
+        model: in eval mode, as far as it obeys.
+        pixels: two images.
+        logits: of the first alone.
+
+    Raises:
+        UsageProblem: it answers otherwise when asked again, or beside another image.
+    """
+    with torch.inference_mode():
+        again, beside = model(pixels[:1]), model(pixels)
+    if not same_answers(again, logits):
+        why = "the same image twice gives two answers"
+        cure = "let eval() turn off what is random, such as dropout: nn.Dropout, or F.dropout(x, p, self.training)"
+    elif beside.shape != (2, logits.shape[1]) or not same_answers(beside[:1], logits):
+        why = "an image beside another one gets another answer than alone"
+        cure = "let the network give one row an image, and eval() keep the statistics of batch normalisation"
+    else:
+        return
+    raise UsageProblem(
+        f"--teacher {name} does not answer to the image alone",
+        details=[why],
+        expected="in eval mode, the same logits for the same image",
+        cure=cure,
     )
 
 

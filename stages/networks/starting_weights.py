@@ -20,7 +20,8 @@ from deit_pipe.stages.networks.weights import PUBLISHED_TAGS, hub_weights, read_
 
 PRETRAINED = "pretrained"
 USUAL = "deit_tiny_distilled_patch16_224"
-HEADS = ("head", "head_dist", "heads", "heads_dist", "fc", "classifier")  # first part of their names
+# first part of their names, Hugging Face's last
+HEADS = ("head", "head_dist", "heads", "heads_dist", "fc", "classifier", "cls_classifier", "distillation_classifier")
 SIZES = ("patch_size", "embed_dim", "depth", "num_heads")  # of a custom student
 TIMM_CONFIG, TIMM_WEIGHTS = "config.json", "model.safetensors"  # of a folder that timm loads as local-dir:
 

@@ -11,7 +11,7 @@ from deit_pipe.pipeline.compose import normalise
 from deit_pipe.stages.console.errors import Mismatch, UsageProblem
 from deit_pipe.stages.networks.factory import is_factory
 from deit_pipe.stages.networks.teacher_input import TeacherInput, numbers_text, resized
-from deit_pipe.stages.networks.teacher_network import TeacherNetwork
+from deit_pipe.stages.networks.teacher_network import USUAL_SIZE, TeacherNetwork, probe_pixels, same_answers
 from deit_pipe.stages.networks.teacher_sources import find_network, is_timms
 from deit_pipe.store.identity import TeacherIdentity
 
@@ -161,7 +161,7 @@ def load_teacher(
         source=network.source,
         trained_size=network.trained_size,
         input_size=input_size,
-        whole=_only_whole(network, precision),
+        whole=_only_whole(network, precision, size or USUAL_SIZE),
         lines=(*network.lines, *lines),
     )
     if (facts := network.facts) is not None:
@@ -244,7 +244,7 @@ def _normalisation(
     return network.mean, network.std, [line]
 
 
-def _only_whole(network: TeacherNetwork, precision: str) -> bool:
+def _only_whole(network: TeacherNetwork, precision: str, size: int) -> bool:
     """Whether the network is called as a whole: then its head cannot be kept in float32.
 
     Raises:
@@ -252,13 +252,26 @@ def _only_whole(network: TeacherNetwork, precision: str) -> bool:
     """
     if not network.whole or precision == "fp32":
         return network.whole
-    if all(callable(getattr(network.model, name, None)) for name in ("forward_features", "forward_head")):
+    if _is_its_parts(network.model, size):
         return False
     raise UsageProblem(
         f"--precision {precision} cannot keep the head of --teacher {network.tag} in fp32",
-        expected="a network with forward_features and forward_head, as timm's have",
+        expected="a network that is its forward_features and then its forward_head, as timm's are",
         cure="use --precision fp32",
     )
+
+
+@torch.inference_mode()
+def _is_its_parts(model: nn.Module, size: int) -> bool:
+    """Whether body and head, called one after the other, answer as the network does: a forward may do more."""
+    body, head = (getattr(model, name, None) for name in ("forward_features", "forward_head"))
+    if not (callable(body) and callable(head)):
+        return False
+    pixels = probe_pixels(size)
+    try:
+        return same_answers(head(body(pixels)), model(pixels))
+    except Exception:  # it is their code, and called as it may not be made for
+        return False
 
 
 def check_classes(teacher: Teacher, num_classes: int, class_names: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deit_pipe.stages.console.command_lines import command_line
 from deit_pipe.stages.console.errors import Mismatch, UsageProblem
 from deit_pipe.stages.networks.factory import is_factory
-from deit_pipe.stages.networks.file_names import RUN_WEIGHTS, STUDENT_FACTS
+from deit_pipe.stages.networks.file_names import RUN_FACTS, RUN_WEIGHTS, STUDENT_FACTS
 from deit_pipe.stages.networks.naming.model_names import timms_name
 from deit_pipe.stages.networks.naming.timm_names import fit_positions, in_timms_names
 from deit_pipe.stages.networks.own_networks import of_folder, of_function, stated_names
@@ -87,7 +87,7 @@ def find_network(
             std=std,
             num_classes=int(model.num_classes),  # type: ignore[arg-type]
         )
-    folder = find_teacher_run(tag) if weights is None else Path(weights)
+    folder = find_teacher_run(tag) if weights is None else _described(Path(weights))
     facts = read_teacher_run(folder) if folder is not None else None
     if facts is not None and folder is not None:
         _check_same_model(facts.model, tag, str(folder))
@@ -100,6 +100,11 @@ def find_network(
     model = hub_weights(tag)
     network = _built(tag, model.state_dict(), f"timm hub, {tag}", size, model)
     return replace(network, trained_size=published_size(tag))
+
+
+def _described(weights: Path) -> Path:
+    """The folder whose teacher.json describes this file; else the path itself."""
+    return weights.parent if weights.name == RUN_WEIGHTS and (weights.parent / RUN_FACTS).is_file() else weights
 
 
 def find_teacher_run(tag: str) -> Path | None:

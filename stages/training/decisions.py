@@ -20,7 +20,7 @@ from deit_pipe.stages.training.cached_run import cached_epochs, teacher_names, w
 from deit_pipe.stages.training.chosen_student import chosen_student, student_text, token_width
 from deit_pipe.stages.training.losses import DistillationLoss
 from deit_pipe.stages.training.published import FEW_WIDTH, TrainingSettings
-from deit_pipe.stages.training.run_folder import begun_config
+from deit_pipe.stages.training.run_folder import begun_config, teachers_text
 from deit_pipe.stages.training.settings import (
     BY_IMAGES,
     ChosenPreset,
@@ -174,13 +174,6 @@ def teacher_weights(options: TrainStudentOptions, names: Sequence[str], begun: M
     asked = options.teacher or (begun or {}).get("teacher")
     said = dict(weighted_teachers(asked)) if asked else {}
     return [said.get(name, 1.0) for name in names]
-
-
-def teachers_text(names: Sequence[str], weights: Sequence[float]) -> str:
-    """How a run's config names its teachers: `a,b`; with weights that differ, `a:2,b:1`."""
-    if len(set(weights)) < 2:
-        return ",".join(names)
-    return ",".join(f"{name}:{weight:.10g}" for name, weight in zip(names, weights, strict=True))
 
 
 def make_loss(

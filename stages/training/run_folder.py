@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,18 @@ def begun_config(run: Path) -> dict[str, Any] | None:
         sizes = CustomSizes(*(config[name] for name in ("width", "depth", "heads", "patch_size")))
         config["student"] = custom_text(sizes)
     if config is not None and (weights := config.get("teacher_loss_weights")):  # likewise
-        names = zip(config["teacher"].split(","), weights.split(","), strict=True)
-        config["teacher"] = ",".join(f"{name}:{float(weight):.10g}" for name, weight in names)
+        config["teacher"] = teachers_text(config["teacher"].split(","), [float(part) for part in weights.split(",")])
     return config
+
+
+def teachers_text(names: Sequence[str], weights: Sequence[float]) -> str:
+    """How a run's config names its teachers: `a,b`; with weights that differ, `a:2,b:1`.
+
+    Every digit of a weight is kept: who goes on with the run reads them here.
+    """
+    if len(set(weights)) < 2:
+        return ",".join(names)
+    return ",".join(f"{name}:{str(weight).removesuffix('.0')}" for name, weight in zip(names, weights, strict=True))
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -66,6 +66,46 @@ def nan():
     return net
 
 
+class Odd(Net):
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def forward(self, images):
+        logits = super().forward(images)
+        if self.how == "dropout":
+            return nn.functional.dropout(logits)
+        mean = logits.mean(0, True)
+        return mean if self.how == "mean" else logits + mean
+
+
+def dropout():
+    return Odd("dropout")
+
+
+def one_row():
+    return Odd("mean")
+
+
+def of_the_batch():
+    return Odd("batch")
+
+
+class Permuted(Net):
+    def forward_features(self, images):
+        return images
+
+    def forward_head(self, images):
+        return super().forward(images)
+
+    def forward(self, images):
+        return super().forward(images).flip(1)
+
+
+def permuted():
+    return Permuted()
+
+
 number = 5
 """
 HALF = ("--teacher-mean", "0.5", "--teacher-std", "0.5")
@@ -171,6 +211,20 @@ CASES: dict[str, tuple[Callable[[], object], Words, int, str]] = {
         2,
         "cannot keep the head",
     ),
+    "bf16 of a network whose forward does more than its parts": (
+        nothing,
+        ("--teacher", "odd_nets:permuted", "--precision", "bf16", *HALF),
+        2,
+        "cannot keep the head",
+    ),
+    "dropout that eval does not turn off": (
+        nothing,
+        ("--teacher", "odd_nets:dropout", *HALF),
+        2,
+        "the same image twice gives two answers",
+    ),
+    "one answer for a whole batch": (nothing, ("--teacher", "odd_nets:one_row", *HALF), 2, "beside another one"),
+    "answers that rest on the batch": (nothing, ("--teacher", "odd_nets:of_the_batch", *HALF), 2, "beside another one"),
     "a head on somebody's network": (
         nothing,
         ("--teacher", "odd_nets:good", "--fit-head", "--accept-teacher", *HALF),

@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from pathlib import Path
 
 import timm
 
@@ -14,10 +15,12 @@ SIZES = {"t": "tiny", "ti": "tiny", "s": "small", "b": "base", "l": "large", "h"
 def timms_name(name: str) -> str | None:
     """Timm's name of a network that others call by this one; None where timm knows the name, or nobody does.
 
+    A path that is there, `runs/resnet50`, is meant as one.
+
     >>> timms_name("RegNetY-16GF"), timms_name("regnet_y_1_6gf"), timms_name("ResNet-50"), timms_name("resnet50")
     ('regnety_160', 'regnety_016', 'resnet50', None)
     """
-    if not name or timm.is_model(name.partition(".")[0]):
+    if not name or timm.is_model(name.partition(".")[0]) or ("/" in name and Path(name).exists()):
         return None
     plain = name.rpartition("/")[2] if name.count("/") == 1 and not VIT.fullmatch(name) else name
     found = next((one for one in (_regnet(plain), _vit(plain), _convnext(plain)) if one), None)

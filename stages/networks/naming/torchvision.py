@@ -67,8 +67,9 @@ EFFICIENTNET: Rules = (
 )
 EFFICIENTNET_BLOCK = re.compile(r"features\.([1-7])\.(\d+)\.block\.(\d)\.(.+)")
 SQUEEZE: Rules = ((r"fc1\.", "se.conv_reduce."), (r"fc2\.", "se.conv_expand."))
-# timm's of the same name normalise with another epsilon: the weights would load and answer otherwise
-OTHER_EPSILON = re.compile(r"efficientnet_b[5-8]")
+# timm's other names of this shape (b5 to b8, tf_, lite) have another epsilon, padding or activation: the weights would
+# load and answer otherwise
+ALIKE = re.compile(r"efficientnet_b[0-4]")
 
 
 def is_torchvisions(state: Mapping[str, Tensor]) -> bool:
@@ -99,10 +100,10 @@ def from_torchvision(state: Mapping[str, Tensor], architecture: str) -> dict[str
         return {
             _convnext(name): value.flatten() if name.endswith("layer_scale") else value for name, value in state.items()
         }
-    if OTHER_EPSILON.match(architecture):
+    if not ALIKE.fullmatch(architecture):
         raise Mismatch(
-            f"torchvision's weights of {architecture} are for another epsilon than timm's network has",
-            expected="efficientnet_b0 to b4 of torchvision, or timm's own weights",
+            f"torchvision's weights are for another epsilon, padding or activation than timm's {architecture} has",
+            expected="--teacher efficientnet_b0 to efficientnet_b4, or timm's own weights",
             cure="build torchvision's network in a function, and give it as --teacher package.module:function",
         )
     return {_efficientnet(name, state): value for name, value in state.items()}

@@ -1,14 +1,17 @@
 """Names of networks and tensors: what others call otherwise is found, and answers as it does in their code."""
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
 import torchvision
 from torch import nn
 
-from deit_pipe.stages.console.errors import UsageProblem
+from deit_pipe.stages.console.errors import Mismatch, UsageProblem
 from deit_pipe.stages.networks.naming.model_names import timms_name
 from deit_pipe.stages.networks.naming.timm_names import in_timms_names
+from deit_pipe.stages.networks.teacher_sources import is_folder
 from deit_pipe.stages.networks.weights import alias_line, load_into, resolve_tag
 
 NAMES = {
@@ -73,3 +76,23 @@ def moved(net: nn.Module) -> None:
             value.uniform_(0.5, 1.5, generator=random)
         elif name.startswith("heads") or value.ndim == 1:
             value.add_(torch.rand(value.shape, generator=random) * 0.1)
+
+
+@pytest.mark.parametrize("theirs", ["tf_efficientnet_b0", "tf_efficientnet_lite0", "efficientnet_b5"])
+def test_torchvisions_efficientnet_is_no_network_of_another_padding(theirs: str) -> None:
+    """The names of their tensors are the same, and all would load."""
+    net = torchvision.models.efficientnet_b0(num_classes=5)
+    with torch.device("meta"):
+        ours = timm.create_model(theirs, num_classes=5)
+    with pytest.raises(Mismatch, match="another epsilon, padding or activation"):
+        in_timms_names(net.state_dict(), ours)
+
+
+@pytest.mark.parametrize("place", ["runs/resnet50", "./ResNet-50"])
+def test_a_folder_that_is_there_is_meant_and_not_the_model_of_its_name(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (timms_name(place), is_folder(place)) == ("resnet50", False)
+    Path(place).mkdir(parents=True)
+    assert (timms_name(place), is_folder(place), alias_line(place)) == (None, True, [])

@@ -17,6 +17,7 @@ from deit_pipe import DeitPipeError
 from deit_pipe.stages import cache_teacher, evaluate, export, train_student
 from deit_pipe.stages.console.errors import Mismatch, Missing, UsageProblem
 from deit_pipe.stages.networks.adapted_weights import start_from
+from deit_pipe.stages.networks.naming.hugging_face import in_their_names
 from deit_pipe.stages.networks.starting_weights import find_start, is_run
 from deit_pipe.stages.networks.student import StudentFacts, build_student, describe_student, read_facts
 from deit_pipe.stages.networks.weights import digest
@@ -325,3 +326,12 @@ def test_evaluate_says_what_is_not_there(name: str, says: str, tmp_path: Path, m
     with pytest.raises(Missing) as error:
         evaluate.run(EvaluateOptions(run=name, data="digits", device="cpu"))
     assert says in str(error.value)
+
+
+def test_a_file_with_hugging_faces_names_keeps_its_heads(tmp_path: Path) -> None:
+    old = contiguous(network(img_size=32, num_classes=4).state_dict())
+    path = tmp_path / "pytorch_model.bin"
+    torch.save(in_their_names(old, two_heads=True), path)
+    new, said = loaded(str(path), facts(), student=DEIT)
+    assert all(torch.equal(new[name], old[name]) for name in old)
+    assert "heads taken: as many classes, 4" in said

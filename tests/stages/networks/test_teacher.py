@@ -14,7 +14,14 @@ from deit_pipe.stages import cache_teacher, train_teacher
 from deit_pipe.stages.console.errors import Corrupt, Mismatch, Missing, UsageProblem
 from deit_pipe.stages.networks.teacher import load_teacher
 from deit_pipe.stages.networks.teacher_head import plain_classifier
-from deit_pipe.stages.networks.weights import digest, hub_weights, read_teacher_run, resolve_tag
+from deit_pipe.stages.networks.weights import (
+    TeacherRun,
+    digest,
+    hub_weights,
+    read_teacher_run,
+    resolve_tag,
+    write_teacher_run,
+)
 from deit_pipe.stages.options.cache_teacher import CacheTeacherOptions
 from deit_pipe.stages.options.train_teacher import TrainTeacherOptions
 from deit_pipe.stages.teaching.head_fit import logistic_regression
@@ -265,3 +272,22 @@ def test_a_head_is_fitted_on_a_convolutional_classifier_too() -> None:
     assert isinstance(classifier, torch.nn.Conv2d)
     teacher = load_teacher("resnetv2_50", weights="random", num_classes=7, class_names=tuple("abcdefg"), device=CPU)
     assert plain_classifier(teacher).weight.shape == classifier.weight.shape
+
+
+def test_the_weights_file_of_a_teacher_folder_is_described_by_what_lies_beside_it(tmp_path: Path) -> None:
+    """Its normalisation and its order of classes count, as with the folder's own name."""
+    model = timm.create_model("test_resnet", num_classes=2)
+    names = TeacherRun(
+        model="test_resnet.r160_in1k",
+        head="trained",
+        image_size=32,
+        mean=(0.1,) * 3,
+        std=(0.3,) * 3,
+        class_names=("b", "a"),
+    )
+    write_teacher_run(tmp_path, names, model)
+    given = {"num_classes": 2, "device": torch.device("cpu"), "weights": str(tmp_path / "model.safetensors")}
+    teacher = load_teacher("test_resnet", class_names=("b", "a"), **given)
+    assert (teacher.mean, teacher.std, teacher.head) == ((0.1,) * 3, (0.3,) * 3, "trained")
+    with pytest.raises(Mismatch, match="in another order"):
+        load_teacher("test_resnet", class_names=("a", "b"), **given)

@@ -14,8 +14,18 @@ from stage_fakes import cache_options, student_options, write_idx
 from deit_pipe import DeitPipeError
 from deit_pipe.stages import cache_teacher, train_student
 from deit_pipe.stages.console.errors import Mismatch, Missing, TrainingDiverged, UsageProblem
+from deit_pipe.stages.networks.durable_files import write_partial
+from deit_pipe.stages.networks.sums import commit
 from deit_pipe.stages.training import trainer
-from deit_pipe.stages.training.run_folder import Metrics, only_writer
+from deit_pipe.stages.training.decisions import teacher_weights
+from deit_pipe.stages.training.run_folder import (
+    Metrics,
+    begin,
+    begun_config,
+    json_bytes,
+    only_writer,
+    teachers_text,
+)
 from deit_pipe.store import stored_cache
 from deit_pipe.store.ledger import ledger_of, want_epochs
 from deit_pipe.store.manifest import list_teachers
@@ -149,3 +159,25 @@ def test_the_online_teacher_takes_the_seed_of_random_weights_from_the_cache(tmp_
         train_student.run(student_options(place, tmp_path / name, online_teacher=online, epochs=1))
     one, other = (load_file(tmp_path / name / "student.safetensors") for name in ("a", "b"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("weights", "text"),
+    [("2,1", "a:2,b:1"), ("1,1", "a,b"), ("0,0.5", "a:0,b:0.5"), (f"{1 / 3},1", f"a:{1 / 3},b:1")],
+)
+def test_a_run_begun_with_the_old_spelling_of_weights_goes_on_as_the_same_run(
+    weights: str, text: str, tmp_path: Path
+) -> None:
+    numbers = [float(part) for part in weights.split(",")]
+    now = {"teacher": teachers_text(["a", "b"], numbers), "epochs": 2}
+    write_partial(tmp_path / "config.json", json_bytes({**now, "teacher": "a,b", "teacher_loss_weights": weights}))
+    write_partial(tmp_path / "result.json", json_bytes({}))
+    commit(tmp_path, ["config.json", "result.json"], fresh=True)
+    begun = begun_config(tmp_path)
+    assert begun is not None
+    assert begun["teacher"] == now["teacher"] == text
+    options = student_options(tmp_path, tmp_path)
+    assert teacher_weights(options, ["a", "b"], begun) == (numbers if "a," not in text else [1.0, 1.0])
+    begin(tmp_path, now, given=["teacher"])
+    with pytest.raises(Mismatch, match="teacher"):
+        begin(tmp_path, {**now, "teacher": "a:5,b:1"}, given=["teacher"])
