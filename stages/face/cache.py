@@ -237,7 +237,7 @@ def check_whole(name: str, value: object, least: int) -> int:
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
-def three_numbers(name: str, values: Sequence[float], least: float) -> tuple[float, ...]:
+def three_numbers(name: str, values: Any, least: float) -> tuple[float, ...]:
     """A mean or std, checked; numbers of 0..255 would be taken for a picture that is next to black.
 
     Raises:

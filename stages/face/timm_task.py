@@ -70,7 +70,8 @@ class CachedDistillationTask(TrainingTask):  # type: ignore[misc]  # timm ships 
         self.trainable_module = student_model
         self.criterion = SoftTargetCrossEntropy() if criterion is None else criterion
         self.distill_type, self.temperature = distill_type, temperature
-        for name, weight in (("distill_loss_weight", distill_loss_weight), ("task_loss_weight", task_loss_weight)):
+        given: dict[str, Any] = {"distill_loss_weight": distill_loss_weight, "task_loss_weight": task_loss_weight}
+        for name, weight in given.items():
             if weight is not None and not (isinstance(weight, numbers.Real) and 0 <= weight < math.inf):
                 raise UsageProblem(f"{name} cannot be {weight!r}: expected a number of at least 0")
         if distill_loss_weight is None and task_loss_weight is not None and task_loss_weight > 1:

@@ -20,6 +20,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +79,7 @@ class DistillationLoss:
             if value is None:  # an option that a preset decides; here nothing does
                 raise UsageProblem(f"{name} cannot be None: a loss of its own has no preset that decides it")
             checked_as(TrainStudentOptions, option, value)
-        weights = self.teacher_weights
+        weights: Any = self.teacher_weights
         if not isinstance(weights, Sequence) or not all(isinstance(one, numbers.Real) and one >= 0 for one in weights):
             raise UsageProblem(f"teacher_weights cannot be {weights!r}", expected="a number of at least 0 per teacher")
         if self.kind != "none" and not math.isclose(sum(weights), 1.0, rel_tol=1e-6):
