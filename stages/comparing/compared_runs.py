@@ -84,6 +84,7 @@ class ComparedRun:
         top1: by head that was trained, 0..1.
         answer: the head that counts.
         measured: what the accuracies were measured on.
+        held_out: whether these were drawn from the training images.
     """
 
     folder: str
@@ -92,6 +93,7 @@ class ComparedRun:
     top1: Mapping[str, float]
     answer: str
     measured: Measured
+    held_out: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -174,11 +176,12 @@ def read_compared(folder: Path) -> ComparedRun:
         top1={head: scores[head]["top1"] for head in trained if head in scores},
         answer=result["answer"],
         measured=Measured(
-            str(config.get("val_data") or config.get("data")),
+            validated_on(config, choice),
             selected.removesuffix("_ema"),
             int(result.get("images", 0)),
             "ema" if selected.endswith("_ema") else "model",
         ),
+        held_out=bool(choice.get("val_fraction")) and not config.get("val_data") and selected.startswith("val"),
     )
 
 
@@ -211,11 +214,40 @@ def compare(folders: Sequence[str]) -> list[Line]:
                     cure="a run counts once: leave one of them out",
                 )
         same.append(run)
+    check_held_out(list(lines.values()))
     base = Line(next(iter(lines.values()))).answers()
     return [
         Line(runs, paired_difference(Line(runs).answers(), base) if place else None)
         for place, runs in enumerate(lines.values())
     ]
+
+
+def validated_on(config: Mapping[str, Any], choice: Mapping[str, Any]) -> str:
+    """The data whose images a run was measured on, with what of its choice decides which of them these are."""
+    if other := config.get("val_data") or choice.get("val_data"):
+        return str(other)
+    found = str(config.get("data"))
+    if name := choice.get("val_split"):
+        found += f" ({name})"
+    if part := choice.get("val_fraction"):
+        found += f", {part * 100:.3g}% held out"
+    return found
+
+
+def check_held_out(lines: Sequence[Sequence[ComparedRun]]) -> None:
+    """Refuse lines that were measured on other draws of held-out images: these are drawn by the seed of the subset.
+
+    Raises:
+        Mismatch: says which.
+    """
+    drawn = [sorted({run.seeds[1] for run in runs}) for runs in lines]
+    for runs, seeds in zip(lines, drawn, strict=True):
+        if runs[0].held_out and seeds != drawn[0]:
+            raise Mismatch(
+                "these runs were not measured on the same images: other images were held out for other subset seeds",
+                details=[f"{lines[0][0].folder} and its like: {drawn[0]}", f"{runs[0].folder} and its like: {seeds}"],
+                cure="compare runs of the same --subset-seed, or give all of them the same --val-data",
+            )
 
 
 def differing(lines: Sequence[Line]) -> list[str]:

@@ -3,12 +3,13 @@
 `train-student` takes its targets here, and whoever has a trainer of his own his batches.
 """
 
-import math
+import numbers
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
+import numpy as np
 import torch
 
 from deit_pipe.pipeline.data_set import DataSet
@@ -31,6 +32,7 @@ from deit_pipe.store.manifest import TeacherIdentity
 from deit_pipe.store.reader import TargetReader
 
 Place = str | os.PathLike[str]
+MAX_WHOLE = (1 << 31) - 1
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -135,15 +137,15 @@ class Cache:
         asked = TrainStudentOptions(
             batch_size=batch_size, device=str(device), workers=workers, smoothing=smoothing, order_seed=order_seed
         )
-        for name, value, least in (("world", world, 1), ("rank", rank, 0), ("epoch", epoch, 0), ("start", start, 0)):
-            check_whole(name, value, least)
-        if rank >= world:
-            raise UsageProblem(f"rank {rank} does not exist among {world} processes", expected=f"0 to {world - 1}")
-        self.plan.check_batch(batch_size, world)
+        for name, given in (("batch_size", batch_size), ("smoothing", smoothing)):
+            if given is None:  # an option that a preset decides; here nothing does
+                raise UsageProblem(f"{name} cannot be None: no preset decides it here")
+        rank, world = self._share(batch_size, rank, world)
+        epoch, start = check_whole("epoch", epoch, 0), self._start(batch_size, start)
         group = Processes(rank, world, choose_device(asked.device))
         form = InputForm(
-            mean=three_numbers("mean", mean),
-            std=three_numbers("std", std, above=0.0),
+            mean=three_numbers("mean", mean, least=0.0),
+            std=three_numbers("std", std, least=1e-6),
             num_classes=len(self.class_names),
             smoothing=smoothing,
         )
@@ -158,6 +160,21 @@ class Cache:
             block_slots=self.teachers[0].block_slots,
         )
         return self._proven(lambda: schedule.cells(group, epoch, start), form, group.device, choose_workers(workers))
+
+    def _share(self, batch_size: int, rank: int, world: int) -> tuple[int, int]:
+        """Rank and world, checked."""
+        world, rank = check_whole("world", world, 1), check_whole("rank", rank, 0)
+        if rank >= world:
+            raise UsageProblem(f"rank {rank} does not exist among {world} processes", expected=f"0 to {world - 1}")
+        self.plan.check_batch(batch_size, world)
+        return rank, world
+
+    def _start(self, batch_size: int, start: int) -> int:
+        """Steps that are done, checked: all of a pass at most."""
+        start, steps = check_whole("start", start, 0), self.plan.batch_count(step_slots(batch_size, self.plan))
+        if start > steps:
+            raise UsageProblem(f"start {start:,} is beyond the end: a pass has {steps:,} steps of {batch_size:,} views")
+        return start
 
     def _proven(
         self, cells: Callable[[], Iterator[Cells]], form: InputForm, device: torch.device, workers: int
@@ -195,29 +212,42 @@ def open_cache(
     """
     given: dict[str, Any] = {"cache": path, "data": data, "teacher": teacher, "val_data": val_data}
     asked = TrainStudentOptions(**given)  # a path becomes the text that it is
+    if asked.teacher is not None and ":" in asked.teacher:
+        raise UsageProblem(
+            f"teacher {asked.teacher!r} gives weights, which batches do not have",
+            expected="names of teachers: a or a,b",
+            cure="give the weights to the loss: DistillationLoss(..., teacher_weights=(0.7, 0.3))",
+        )
     opened = open_views_of(asked.cache)
     images = opened.open_images(asked.data, asked.val_data)
     readers = [open_reader(asked.cache, name) for name in asked_teachers(opened.stored, asked.teacher)]
     return Cache(opened, images, readers)
 
 
-def check_whole(name: str, value: object, least: int) -> None:
-    """Refuse what is no whole number of at least `least`.
+def check_whole(name: str, value: object, least: int) -> int:
+    """A whole number of at least `least`, numpy's too, that an address of random numbers can hold.
 
     Raises:
         UsageProblem: it is none.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UsageProblem(f"{name} cannot be {value!r}: expected a whole number of at least {least}")
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not least <= value <= MAX_WHOLE:  # type: ignore[operator]
+        most = f", at most {MAX_WHOLE:,}" if whole else ""
+        raise UsageProblem(f"{name} cannot be {value!r}: expected a whole number of at least {least}{most}")
+    return int(value)  # type: ignore[call-overload, no-any-return]
 
 
-def three_numbers(name: str, values: Sequence[float], above: float = -math.inf) -> tuple[float, ...]:
-    """A mean or std, checked.
+def three_numbers(name: str, values: Any, least: float) -> tuple[float, ...]:
+    """A mean or std, checked; numbers of 0..255 would be taken for a picture that is next to black.
 
     Raises:
-        UsageProblem: not one number for each of red, green, blue.
+        UsageProblem: not one number for each of red, green, blue, or not in units of 0..1.
     """
-    three = isinstance(values, Sequence) and len(values) == 3
-    if not three or not all(isinstance(value, int | float) and above < value < math.inf for value in values):
-        raise UsageProblem(f"{name} cannot be {values!r}", expected="three numbers: red, green, blue")
+    three = isinstance(values, Sequence | np.ndarray) and len(values) == 3
+    if not three or not all(isinstance(value, numbers.Real) and least <= value <= 1.0 for value in values):
+        raise UsageProblem(
+            f"{name} cannot be {values!r}",
+            expected=f"three numbers: red, green, blue, each from {least:g} to 1",
+            cure="numbers of 0..255 are divided by 255",
+        )
     return tuple(float(value) for value in values)

@@ -1,5 +1,7 @@
 """A training task of timm whose teacher is a cache: in the protocol of timm's own distillation tasks."""
 
+import math
+import numbers
 from typing import Any
 
 import timm
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from deit_pipe.stages.console.errors import Missing, UsageProblem
 from deit_pipe.stages.networks.two_heads import has_two_heads
-from deit_pipe.stages.training.losses import DistillationLoss
+from deit_pipe.stages.training.losses import DistillationLoss, both_heads
 from deit_pipe.stages.training.proven_batches import Batch
 
 try:
@@ -57,7 +59,7 @@ class CachedDistillationTask(TrainingTask):  # type: ignore[misc]  # timm ships 
             verbose: see above.
 
         Raises:
-            UsageProblem: a type or temperature that cannot be.
+            UsageProblem: a type, weight or temperature that cannot be.
         """
         super().__init__(device=device, dtype=dtype, verbose=verbose)
         if distill_type not in ("soft", "hard"):
@@ -68,6 +70,15 @@ class CachedDistillationTask(TrainingTask):  # type: ignore[misc]  # timm ships 
         self.trainable_module = student_model
         self.criterion = SoftTargetCrossEntropy() if criterion is None else criterion
         self.distill_type, self.temperature = distill_type, temperature
+        given: dict[str, Any] = {"distill_loss_weight": distill_loss_weight, "task_loss_weight": task_loss_weight}
+        for name, weight in given.items():
+            if weight is not None and not (isinstance(weight, numbers.Real) and 0 <= weight < math.inf):
+                raise UsageProblem(f"{name} cannot be {weight!r}: expected a number of at least 0")
+        if distill_loss_weight is None and task_loss_weight is not None and task_loss_weight > 1:
+            raise UsageProblem(
+                f"task_loss_weight {task_loss_weight:g} leaves a negative weight to the teacher",
+                cure="give distill_loss_weight too",
+            )
         self._loss = DistillationLoss(kind=distill_type, alpha=1.0, tau=temperature)
         self.task_loss_weight = 1.0 if task_loss_weight is None else task_loss_weight
         if distill_loss_weight is None:
@@ -96,9 +107,11 @@ class CachedDistillationTask(TrainingTask):  # type: ignore[misc]  # timm ships 
 
         Returns:
             `loss`, `output` (logits of the class head), `task_loss` and `distill_loss`, as timm's task.
+
+        Raises:
+            UsageProblem: no batch, or a student of other classes.
         """
-        output = self.trainable_module(input)
-        main, taught = output if isinstance(output, tuple) else (output, output)
+        main, taught = both_heads(self.trainable_module(input), target)
         task_loss = self.criterion(main, target.labels)
         distill_loss = self._loss.distillation(taught, target)
         return {

@@ -84,6 +84,15 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
             )
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
+    elif device.type != "cpu":
+        try:
+            torch.zeros(1, device=device).item()
+        except (RuntimeError, NotImplementedError, AssertionError) as error:
+            raise UsageProblem(
+                f"--device {name} is not usable here",
+                details=[str(error).split("\n")[0][:200]],
+                cure="use --device cpu",
+            ) from error
     return device
 
 

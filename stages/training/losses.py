@@ -16,14 +16,17 @@ class head. A view counts in the label term by its labelled share: with unlabell
 with nothing labelled in it not at all, and then only the teacher's term is left. Both terms stay means over all views.
 """
 
+import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deit_pipe.stages.console.errors import Mismatch
+from deit_pipe.stages.console.errors import Mismatch, UsageProblem
 from deit_pipe.stages.options.fields import checked_as
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.proven_batches import Batch
@@ -72,7 +75,19 @@ class DistillationLoss:
             UsageProblem: names the option that cannot be.
         """
         for name, option in OPTIONS.items():
-            checked_as(TrainStudentOptions, option, getattr(self, name))
+            value = getattr(self, name)
+            if value is None:  # an option that a preset decides; here nothing does
+                raise UsageProblem(f"{name} cannot be None: a loss of its own has no preset that decides it")
+            checked_as(TrainStudentOptions, option, value)
+        weights: Any = self.teacher_weights
+        if not isinstance(weights, Sequence) or not all(isinstance(one, numbers.Real) and one >= 0 for one in weights):
+            raise UsageProblem(f"teacher_weights cannot be {weights!r}", expected="a number of at least 0 per teacher")
+        if self.kind != "none" and not math.isclose(sum(weights), 1.0, rel_tol=1e-6):
+            raise UsageProblem(
+                f"teacher_weights {weights!r} sum to {sum(weights):g}",
+                expected="1",
+                cure="divide each by their sum; alpha is the share of the teachers together",
+            )
 
     def __call__(
         self,
@@ -106,8 +121,22 @@ class DistillationLoss:
         Args:
             output: both heads' logits [B, C], or those of the only one, which then gets both terms.
             batch: what the student was given.
+
+        Raises:
+            UsageProblem: logits of another shape, smoothed labels for `bce`, other weights than teachers.
         """
-        class_logits, dist_logits = output if isinstance(output, tuple) else (output, output)
+        class_logits, dist_logits = both_heads(output, batch)
+        if self.label == "bce" and batch.smoothing > 0:
+            raise UsageProblem(
+                f"labels that are smoothed by {batch.smoothing:g} cannot serve bce, which takes every class above 0",
+                cure="give batches(..., smoothing=0.0)",
+            )
+        weights, teachers = len(self.teacher_weights), len(batch.teachers)
+        if self.kind != "none" and weights != teachers:
+            raise UsageProblem(
+                f"this loss has {weights} teacher weights, the batch answers of {teachers}",
+                cure=f"give DistillationLoss(..., teacher_weights={equal_shares(teachers)})",
+            )
         return self(class_logits, dist_logits, batch.labels, batch.targets, batch.labelled)
 
     def distillation(self, dist_logits: Tensor, batch: Batch) -> Tensor:
@@ -116,8 +145,12 @@ class DistillationLoss:
         Args:
             dist_logits: [B, C].
             batch: what the student was given.
+
+        Raises:
+            UsageProblem: logits of another shape.
         """
-        return self._of_teachers(dist_logits, batch.targets, [1 / len(batch.teachers)] * len(batch.teachers))
+        _, dist_logits = both_heads(dist_logits, batch)
+        return self._of_teachers(dist_logits, batch.targets, equal_shares(len(batch.teachers)))
 
     def _of_teachers(self, dist_logits: Tensor, targets: list[TensorTargets], weights: Sequence[float]) -> Tensor:
         terms = [
@@ -131,6 +164,34 @@ class DistillationLoss:
         if self.kind == "mse":
             return mse_term(logits, targets)
         return soft_term(logits, targets, self.tau, self.reduction)
+
+
+def equal_shares(count: int) -> tuple[float, ...]:
+    """The weights of so many teachers of which none counts more."""
+    return (1 / count,) * count
+
+
+def both_heads(output: object, batch: object) -> tuple[Tensor, Tensor]:
+    """The logits of class and distillation head, checked against the batch: what broadcasts would be a wrong loss.
+
+    Raises:
+        UsageProblem: no batch of a cache, no logits, or logits of another shape.
+    """
+    if not isinstance(batch, Batch):
+        raise UsageProblem(
+            f"the loss needs a whole batch, not {type(batch).__name__}", cure="give what Cache.batches yields"
+        )
+    shape = tuple(batch.labels.shape)
+    heads = output if isinstance(output, tuple | list) else (output, output)
+    got = [tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__ for one in heads]
+    if got != [shape, shape]:
+        raise UsageProblem(
+            "the student's output does not fit the batch",
+            expected=f"logits {shape}, or a pair of them: views and classes of the batch",
+            got=", ".join(map(str, got if isinstance(output, tuple | list) else got[:1])),
+            cure="make the student with num_classes=len(cache.class_names), and give it this batch's images",
+        )
+    return heads[0], heads[1]
 
 
 def label_term(logits: Tensor, soft_labels: Tensor, kind: str, labelled: Tensor | None = None) -> Tensor:

@@ -55,6 +55,7 @@ class Batch:
         labels: float32 [B, C]: true labels, smoothed, mixed like the images; a row sums to its labelled share.
         labelled: float32 [B]: share of each view that labelled images cover; 1 where all have a label.
         teachers: the answers of each teacher.
+        smoothing: of the labels.
     """
 
     epoch: int
@@ -64,6 +65,7 @@ class Batch:
     labels: Tensor
     labelled: Tensor
     teachers: tuple[Answers, ...]
+    smoothing: float
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -177,4 +179,5 @@ class ProvenBatches:
             labels=labels,
             labelled=labelled,
             teachers=tuple(Answers(one) for one in answers),
+            smoothing=form.smoothing,
         )

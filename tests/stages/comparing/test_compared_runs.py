@@ -50,6 +50,41 @@ def write_run(folder: Path, seed: int, top1: float, **changed: Any) -> str:
     return str(folder)
 
 
+def chosen(folder: Path, seed: int, loss: str, **choice: Any) -> str:
+    """A finished run whose cache was made with this choice of images."""
+    return write_run(folder, seed, 0.7, loss=loss, data_choice={"subset_seed": 0} | choice)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({"val_data": "/one"}, {"val_data": "/two"}),
+        ({"val_data": "/one"}, {}),
+        ({"val_split": "dev"}, {"val_split": "test"}),
+        ({"val_fraction": 0.1}, {"val_fraction": 0.0}),
+        ({"val_fraction": 0.1, "subset_seed": 1}, {"val_fraction": 0.1, "subset_seed": 2}),
+    ],
+)
+def test_as_many_images_of_the_same_data_need_not_be_the_same(ours: Any, theirs: Any, tmp_path: Path) -> None:
+    runs = [chosen(tmp_path / "ours", 0, "hard", **ours), chosen(tmp_path / "theirs", 0, "soft", **theirs)]
+    with pytest.raises(Mismatch, match="these runs were not measured on the same images"):
+        compare(runs)
+
+
+def test_images_held_out_anew_for_each_subset_seed_are_compared_in_pairs(tmp_path: Path) -> None:
+    runs = [
+        chosen(tmp_path / f"{loss}-{seed}", seed, loss, val_fraction=0.1, subset_seed=seed)
+        for loss in ("hard", "soft")
+        for seed in (0, 1)
+    ]
+    lines = compare(runs)
+    assert lines[1].difference is not None
+    assert lines[1].difference.pairs == 2
+    assert "images of digits, 10% held out" in table_text(lines)
+    with pytest.raises(Mismatch, match="other images were held out for other subset seeds"):
+        compare(runs[:3])
+
+
 def three_losses(root: Path) -> list[str]:
     scores = {"none": (0.6, 0.62, 0.61), "hard": (0.7, 0.75, 0.71), "soft": (0.8, 0.79, 0.84)}
     return [

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 import deit_pipe
@@ -116,13 +118,40 @@ def test_calls(
         ({"mean": (0.5, 0.5)}, "mean cannot be (0.5, 0.5)"),
         ({"std": (0.5, 0.0, 0.5)}, "std cannot be (0.5, 0.0, 0.5)"),
         ({"std": "imagenet"}, "std cannot be 'imagenet'"),
+        ({"mean": (124, 116, 104)}, "mean cannot be (124, 116, 104)"),
+        ({"mean": (10**400, 0, 0)}, "mean cannot be (1000"),
+        ({"std": (58, 57, 57)}, "std cannot be (58, 57, 57)"),
+        ({"smoothing": None}, "smoothing cannot be None"),
+        ({"batch_size": None}, "batch_size cannot be None"),
+        ({"epoch": 10**30}, "epoch cannot be 1000000000000000000000000000000"),
+        ({"start": 7}, "start 7 is beyond the end: a pass has 6 steps of 16 views"),
+        ({"device": "xpu"}, "--device xpu is not usable here"),
+        ({"device": "meta"}, "--device meta is not usable here"),
     ],
 )
 def test_what_only_python_can_ask_for(given: dict[str, Any], says: str, cache: Path) -> None:
     with pytest.raises(deit_pipe.DeitPipeError) as error:
-        deit_pipe.open_cache(str(cache)).batches(16, device="cpu", **given)
+        deit_pipe.open_cache(str(cache)).batches(**({"batch_size": 16, "device": "cpu"} | given))
     assert str(error.value).startswith(says)
     assert error.value.exit_code == 2
+
+
+def test_numbers_of_numpy_are_numbers(cache: Path) -> None:
+    opened = deit_pipe.open_cache(str(cache))
+    mean = (0.5, 0.25, 0.75)
+    plain = next(opened.batches(16, 1, start=2, mean=mean, device="cpu", workers=0))
+    whole = {"epoch": np.int64(1), "start": np.int32(2), "rank": np.int64(0), "world": np.int64(1)}
+    given = next(opened.batches(np.int64(16), mean=np.array(mean, dtype=np.float32), device="cpu", workers=0, **whole))
+    assert np.array_equal(given.slots, plain.slots)
+    assert torch.equal(given.images, plain.images)
+    assert list(opened.batches(16, start=6, device="cpu", workers=0)) == []  # a pass that is done
+
+
+def test_weights_of_teachers_belong_to_the_loss(cache: Path) -> None:
+    with pytest.raises(deit_pipe.DeitPipeError, match="gives weights, which batches do not have") as error:
+        deit_pipe.open_cache(str(cache), teacher="test_resnet.r160_in1k:2,other:1")
+    assert error.value.exit_code == 2
+    assert "DistillationLoss(..., teacher_weights=" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -139,3 +168,81 @@ def test_losses(given: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(deit_pipe.DeitPipeError) as error:
         deit_pipe.DistillationLoss(**({"kind": "hard", "alpha": 0.5} | given))
     assert (str(error.value), error.value.exit_code) == said_by_the_command_line(["train-student", *words])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"kind": None}, "kind cannot be None"),
+        ({"alpha": None}, "alpha cannot be None"),
+        ({"label": None}, "label cannot be None"),
+        ({"teacher_weights": ()}, "teacher_weights () sum to 0"),
+        ({"teacher_weights": (7.0,)}, "teacher_weights (7.0,) sum to 7"),
+        ({"teacher_weights": (2.0, -1.0)}, "teacher_weights cannot be (2.0, -1.0)"),
+        ({"teacher_weights": (float("nan"),)}, "teacher_weights cannot be (nan,)"),
+        ({"teacher_weights": 1.0}, "teacher_weights cannot be 1.0"),
+        ({"teacher_weights": "a"}, "teacher_weights cannot be 'a'"),
+    ],
+)
+def test_losses_that_cannot_be(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(deit_pipe.DeitPipeError) as error:
+        deit_pipe.DistillationLoss(**({"kind": "hard", "alpha": 0.5} | given))
+    assert str(error.value).startswith(says)
+    assert error.value.exit_code == 2
+
+
+SOFT: dict[str, Any] = {"kind": "soft", "alpha": 0.5, "tau": 3.0}
+UNFIT = "the student's output does not fit the batch"
+
+
+def zeros(*shape: int) -> torch.Tensor:
+    return torch.zeros(shape)
+
+
+@pytest.fixture(scope="module")
+def batch(cache: Path) -> Any:
+    return next(deit_pipe.open_cache(str(cache)).batches(16, device="cpu", workers=0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "output", "says"),
+    [
+        ({}, zeros(1, 4), UNFIT),  # would broadcast to a wrong loss
+        ({}, zeros(16, 1), UNFIT),
+        ({}, zeros(16, 1000), UNFIT),
+        ({}, (zeros(16, 4), zeros(8, 4)), UNFIT),
+        ({}, (zeros(16, 4),) * 3, UNFIT),
+        ({}, None, UNFIT),
+        ({"label": "bce"}, zeros(16, 4), "labels that are smoothed by 0.1 cannot serve bce"),
+        ({"teacher_weights": (0.5, 0.5)}, zeros(16, 4), "this loss has 2 teacher weights, the batch answers of 1"),
+    ],
+)
+def test_outputs_that_do_not_fit(settings: dict[str, Any], output: Any, says: str, batch: deit_pipe.Batch) -> None:
+    with pytest.raises(deit_pipe.DeitPipeError) as error:
+        deit_pipe.DistillationLoss(**(SOFT | settings)).of(output, batch)
+    assert str(error.value).startswith(says)
+    assert error.value.exit_code == 2
+
+
+def test_a_loss_needs_the_whole_batch(batch: deit_pipe.Batch) -> None:
+    loss: Any = deit_pipe.DistillationLoss(**SOFT)
+    pair = [zeros(16, 4), zeros(16, 4)]
+    assert torch.equal(loss.of(pair, batch).total, loss.of(tuple(pair), batch).total)
+    for call in (loss.of, loss.distillation):
+        with pytest.raises(deit_pipe.DeitPipeError, match="the loss needs a whole batch, not Tensor"):
+            call(zeros(16, 4), batch.labels)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"task_loss_weight": "x"}, "task_loss_weight cannot be 'x'"),
+        ({"task_loss_weight": float("nan")}, "task_loss_weight cannot be nan"),
+        ({"distill_loss_weight": -1.0}, "distill_loss_weight cannot be -1.0"),
+        ({"task_loss_weight": 2.0}, "task_loss_weight 2 leaves a negative weight to the teacher"),
+    ],
+)
+def test_tasks(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(deit_pipe.DeitPipeError) as error:
+        deit_pipe.CachedDistillationTask(torch.nn.Linear(1, 1), verbose=False, **given)
+    assert str(error.value).startswith(says)
