@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import pickle
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from deit_pipe.pipeline.data_set import open_data
+from deit_pipe.pipeline.data_set import DataChoice, open_data
 from deit_pipe.pipeline.errors import BadImage, DataCorrupt
 from deit_pipe.pipeline.sources.kept import decoded_rows, own_folder, row_groups
 from deit_pipe.pipeline.sources.open_samples import open_samples
@@ -215,6 +217,51 @@ def test_lengths_are_measured_once(
         file.write_bytes(file.read_bytes()[:-8] + bytes(8))
     assert open_samples(str(data)).byte_sizes.tolist() == expected
     assert set(decoded.values()) == {1}
+
+
+LONG = "an image under a name that is longer than a name of a file may be" * 3
+
+
+@pytest.mark.parametrize("names", [(f"{LONG}1", f"{LONG}2"), ("image", "image.bytes"), ("ä", "a\u0308")])
+def test_columns_of_alike_names_are_not_exchanged(
+    tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(row_groups, "KEPT_BYTES", 1000)
+    kind = pa.struct([("bytes", pa.binary())])
+    columns = [[image(row, salt) for row in range(ROWS)] for salt in (1, 2)]
+    arrays = [pa.array([{"bytes": data} for data in columns[0]], kind), pa.array(columns[1], pa.binary())]
+    table = pa.table({**dict(zip(names, arrays, strict=True)), "label": [row % 3 for row in range(ROWS)]})
+    (tmp_path / "data").mkdir()
+    parquet.write_table(table, tmp_path / "data" / "train.parquet", row_group_size=GROUP)
+    for _ in range(2):
+        for name, expected in zip(names, columns, strict=True):
+            found = open_data(str(tmp_path / "data"), DataChoice(image_column=name, val_fraction=0)).train
+            assert [found.read(row) for row in shuffled(3)] == [expected[row] for row in shuffled(3)]
+            assert found.byte_sizes.tolist() == [len(data) for data in expected]
+    assert len(kept_rows(own)) == 2 * ROWS // GROUP
+
+
+def test_reading_labels_starts_no_threads(tmp_path: Path) -> None:
+    """A pool of threads that a process leaves behind may abort it, or keep it, when it ends."""
+    data = write(tmp_path / "data")
+    (tmp_path / "flat").mkdir()
+    names = [f"{i}.png" for i in range(4)]
+    for name in names:
+        (tmp_path / "flat" / name).write_bytes(b"x")
+    parquet.write_table(pa.table({"file": names, "label": ["a", "b"] * 2}), tmp_path / "flat" / "labels.parquet")
+    program = (
+        "import sys, pyarrow.parquet; from pathlib import Path\n"
+        "from deit_pipe.pipeline.data_set import DataChoice, open_data\n"
+        "names = lambda: [one.read_text() for one in Path('/proc/self/task').glob('*/comm')]\n"
+        "count = lambda: sum('jemalloc' not in name for name in names())  # that one is the allocator's\n"
+        "before = count()\n"
+        "found = [open_data(data, DataChoice(val_fraction=0)).train for data in sys.argv[1:]]\n"
+        "found[0].read(3); found[0].byte_sizes\n"
+        "print([len(one) for one in found], count() - before)"
+    )
+    command = [sys.executable, "-c", program, str(data), str(tmp_path / "flat")]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert out.stdout == f"[{ROWS}, 4] 0\n"
 
 
 def read_some(table: ParquetSamples, seed: int) -> bool:

@@ -9,6 +9,7 @@ to end, and small data, leave nothing on the disk; and no row group is decoded m
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections import OrderedDict
@@ -142,8 +143,8 @@ class RowGroups:
 
     @property
     def _prefix(self) -> str:
-        """Of the names of files: other columns are other images."""
-        return "".join(f"{byte:02x}" for byte in self.column.encode("utf-8", "surrogateescape"))[:100] + "-"
+        """Of the names of files: other columns are other images, however alike their names begin."""
+        return hashlib.sha256(self.column.encode("utf-8", "surrogateescape")).hexdigest()[:32] + "-"
 
     def _entry(self, file: int, *, make: bool) -> Path | None:
         """Return where to keep what is made of a file, None where it is no longer the file that was opened."""
