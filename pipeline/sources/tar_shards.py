@@ -157,6 +157,7 @@ def _index_of(file: Path, label_name: str | None) -> ShardIndex:
         known = kept_index(state, label_name)
         if known is not None:
             return known
+        settled = state.settled  # before it is read: what changes it later is seen
         left_out, index = LeftOut(), ShardIndex()
         for key, member in _read_shard(file, label_name, left_out).items():
             if member.image is None:
@@ -166,7 +167,8 @@ def _index_of(file: Path, label_name: str | None) -> ShardIndex:
             index.places.append(member.image)
             index.labels.append(None if member.label is None else str(member.label))
         index.left_out = left_out.kinds()
-        keep_index(file, state, label_name, index)
+        if settled:
+            keep_index(file, state, label_name, index)
         return index
     except OSError as error:
         raise DataCorrupt(f"cannot read {file}: {error.strerror}", cure="make it readable") from error

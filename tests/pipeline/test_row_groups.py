@@ -157,6 +157,22 @@ def test_another_file_of_the_same_name_is_read_anew(tmp_path: Path, own: Path, m
     assert not set(before) & set(kept_rows(own))  # of the file as it was nothing is left
 
 
+@pytest.mark.parametrize("how", ["in place", "another file"])
+def test_a_file_changed_while_it_is_used_never_gives_images_to_the_old_labels(
+    tmp_path: Path, own: Path, how: str
+) -> None:
+    data = write(tmp_path / "data")
+    table = pickle.loads(pickle.dumps(open_samples(str(data))))  # as a worker has it
+    if how == "another file":
+        for file in data.iterdir():
+            file.unlink()
+    write(data, salt=1)
+    for file in data.iterdir():
+        os.utime(file, ns=(1, 1))
+    with pytest.raises(DataCorrupt, match="was changed after it was opened"):
+        table.read(3)
+
+
 def test_what_is_kept_of_files_that_are_gone_goes_too(
     tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

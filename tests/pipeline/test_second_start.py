@@ -121,6 +121,24 @@ def test_a_shard_changed_a_moment_ago_is_not_kept(
     assert not own.exists() or not list(own.rglob("*.index"))
 
 
+def test_a_shard_that_settles_while_it_is_read_is_not_kept(
+    tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been written again after its beginning was read, at the same time by the file system's clock."""
+    real: Callable[..., Any] = tar_shards._read_shard
+
+    def slow(*args: Any) -> Any:
+        found = real(*args)
+        monkeypatch.setattr(own_folder, "SETTLED_NS", -(10**15))
+        return found
+
+    monkeypatch.setattr(tar_shards, "_read_shard", slow)
+    monkeypatch.setattr(own_folder, "SETTLED_NS", 10**18)
+    write_shard(tmp_path / "x.tar", members())
+    opened(tmp_path / "x.tar")
+    assert not own.exists() or not list(own.rglob("*.index"))
+
+
 @pytest.mark.parametrize("fault", ["flipped", "shorter", "empty", "foreign", "folder", "forbidden", "others"])
 def test_a_damaged_index_is_as_if_it_were_not_there(
     tmp_path: Path, own: Path, shards_read: list[str], fault: str
