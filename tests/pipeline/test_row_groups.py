@@ -4,8 +4,6 @@ import multiprocessing
 import os
 import pickle
 import random
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -255,29 +253,6 @@ def test_columns_of_alike_names_are_not_exchanged(
             assert [found.read(row) for row in shuffled(3)] == [expected[row] for row in shuffled(3)]
             assert found.byte_sizes.tolist() == [len(data) for data in expected]
     assert len(kept_rows(own)) == 2 * ROWS // GROUP
-
-
-def test_reading_labels_starts_no_threads(tmp_path: Path) -> None:
-    """A pool of threads that a process leaves behind may abort it, or keep it, when it ends."""
-    data = write(tmp_path / "data")
-    (tmp_path / "flat").mkdir()
-    names = [f"{i}.png" for i in range(4)]
-    for name in names:
-        (tmp_path / "flat" / name).write_bytes(b"x")
-    parquet.write_table(pa.table({"file": names, "label": ["a", "b"] * 2}), tmp_path / "flat" / "labels.parquet")
-    program = (
-        "import sys, pyarrow.parquet; from pathlib import Path\n"
-        "from deit_pipe.pipeline.data_set import DataChoice, open_data\n"
-        "names = lambda: [one.read_text() for one in Path('/proc/self/task').glob('*/comm')]\n"
-        "count = lambda: sum('jemalloc' not in name for name in names())  # that one is the allocator's\n"
-        "before = count()\n"
-        "found = [open_data(data, DataChoice(val_fraction=0)).train for data in sys.argv[1:]]\n"
-        "found[0].read(3); found[0].byte_sizes\n"
-        "print([len(one) for one in found], count() - before)"
-    )
-    command = [sys.executable, "-c", program, str(data), str(tmp_path / "flat")]
-    out = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert out.stdout == f"[{ROWS}, 4] 0\n"
 
 
 def read_some(table: ParquetSamples, seed: int) -> bool:
