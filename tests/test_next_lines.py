@@ -24,14 +24,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = random.integers(0, 60, (16, 16, 3), dtype=np.uint8)
             pixels[..., label] += 150
             Image.fromarray(pixels).save(place / "meine bilder" / name / f"bild {i}.png")
+    program_in(place)
+    return place
+
+
+def program_in(place: Path) -> None:
+    """A shell's `deit-pipe`."""
     (place / "bin").mkdir()
     program = place / "bin" / "deit-pipe"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m deit_pipe.cli "$@"\n')
     program.chmod(0o755)
-    return place
 
 
-def shell(folder: Path, line: str, expected: int = 0) -> str:
+def shell(folder: Path, line: str, expected: int = 0, seconds: float = 200) -> str:
     """Paste a line; what it printed on both streams."""
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     offline = {"HF_HUB_OFFLINE": "1", "PATH": path, "OMP_NUM_THREADS": "1"}
@@ -43,7 +48,7 @@ def shell(folder: Path, line: str, expected: int = 0) -> str:
         env={**os.environ, **offline},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=seconds,
         check=False,
     )
     said = ran.stdout + ran.stderr

@@ -133,19 +133,20 @@ def _group_of(head: Any, file: int, number: int, column: str) -> RowGroup:
     """Describe a row group: its rows, and the bytes of the images' column as the file says."""
     about = head.metadata.row_group(number)
     columns = (about.column(i) for i in range(about.num_columns))
-    size = sum(one.total_uncompressed_size for one in columns if one.path_in_schema.split(".")[0] == column)
+    size = sum(one.total_uncompressed_size for one in columns if f"{one.path_in_schema}.".startswith(f"{column}."))
     return RowGroup(file, number, about.num_rows, size)
 
 
 def _open_file(file: Path) -> Any:
     try:
-        return parquet.ParquetFile(file)
+        return parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)  # else Arrow's threads read it
     except (pa.ArrowInvalid, OSError) as error:
         raise DataCorrupt(f"not a Parquet file: {file}: {error}", cure="fetch it again") from error
 
 
 def _read_column(head: Any, column: str, file: Path) -> Any:
     try:
-        return head.read([column]).column(0)
-    except (pa.ArrowInvalid, OSError) as error:
+        # By its name: asked for `a.b` Arrow also reads the field b of a. A pool of threads may hang an exit.
+        return head.read([column], use_threads=False).column(column)
+    except (pa.ArrowInvalid, OSError, KeyError) as error:  # KeyError: two of that name
         raise DataCorrupt(f"cannot read column {column} of {file}: {error}", cure="fetch the file again") from error

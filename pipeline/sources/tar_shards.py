@@ -157,6 +157,7 @@ def _index_of(file: Path, label_name: str | None) -> ShardIndex:
         known = kept_index(state, label_name)
         if known is not None:
             return known
+        settled = state.settled  # before it is read: what changes it later is seen
         left_out, index = LeftOut(), ShardIndex()
         for key, member in _read_shard(file, label_name, left_out).items():
             if member.image is None:
@@ -166,7 +167,8 @@ def _index_of(file: Path, label_name: str | None) -> ShardIndex:
             index.places.append(member.image)
             index.labels.append(None if member.label is None else str(member.label))
         index.left_out = left_out.kinds()
-        keep_index(file, state, label_name, index)
+        if settled:
+            keep_index(file, state, label_name, index)
         return index
     except OSError as error:
         raise DataCorrupt(f"cannot read {file}: {error.strerror}", cure="make it readable") from error
@@ -189,9 +191,29 @@ def _read_shard(file: Path, label_name: str | None, left_out: LeftOut) -> dict[s
                     left_out.add(HIDDEN if not stem else NO_IMAGE, f"{file.name}/{name}")
                     continue
                 _take(found.setdefault(folder + slash + stem, _Member()), shard, member, kind.lower(), file, label_name)
+            _refuse_odd_end(file, shard.offset)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise DataCorrupt(f"not a whole tar file: {file}: {error}", cure="fetch the file again") from error
     return found
+
+
+def _refuse_odd_end(file: Path, end: int) -> None:
+    """Refuse a file that does not end with zeros: `tarfile` stops silently at a broken head and a first end."""
+    with file.open("rb") as opened:
+        opened.seek(end)
+        data = opened.read(1 << 20)
+        if not data:
+            raise DataCorrupt(
+                f"not a whole tar file: {file}: it has no end, so more may be missing",
+                cure="fetch the file again, or write it again",
+            )
+        while data:
+            if data.count(0) < len(data):
+                raise DataCorrupt(
+                    f"not a whole tar file: {file}: its members end at byte {end:,}, and more is behind",
+                    cure="fetch the file again; join tar files with tar --concatenate",
+                )
+            data = opened.read(1 << 20)
 
 
 def _take(

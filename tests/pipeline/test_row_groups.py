@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from deit_pipe.pipeline.data_set import open_data
+from deit_pipe.pipeline.data_set import DataChoice, open_data
 from deit_pipe.pipeline.errors import BadImage, DataCorrupt
 from deit_pipe.pipeline.sources.kept import decoded_rows, own_folder, row_groups
 from deit_pipe.pipeline.sources.open_samples import open_samples
@@ -155,6 +155,22 @@ def test_another_file_of_the_same_name_is_read_anew(tmp_path: Path, own: Path, m
     assert not set(before) & set(kept_rows(own))  # of the file as it was nothing is left
 
 
+@pytest.mark.parametrize("how", ["in place", "another file"])
+def test_a_file_changed_while_it_is_used_never_gives_images_to_the_old_labels(
+    tmp_path: Path, own: Path, how: str
+) -> None:
+    data = write(tmp_path / "data")
+    table = pickle.loads(pickle.dumps(open_samples(str(data))))  # as a worker has it
+    if how == "another file":
+        for file in data.iterdir():
+            file.unlink()
+    write(data, salt=1)
+    for file in data.iterdir():
+        os.utime(file, ns=(1, 1))
+    with pytest.raises(DataCorrupt, match="was changed after it was opened"):
+        table.read(3)
+
+
 def test_what_is_kept_of_files_that_are_gone_goes_too(
     tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +231,28 @@ def test_lengths_are_measured_once(
         file.write_bytes(file.read_bytes()[:-8] + bytes(8))
     assert open_samples(str(data)).byte_sizes.tolist() == expected
     assert set(decoded.values()) == {1}
+
+
+LONG = "an image under a name that is longer than a name of a file may be" * 3
+
+
+@pytest.mark.parametrize("names", [(f"{LONG}1", f"{LONG}2"), ("image", "image.bytes"), ("ä", "a\u0308")])
+def test_columns_of_alike_names_are_not_exchanged(
+    tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(row_groups, "KEPT_BYTES", 1000)
+    kind = pa.struct([("bytes", pa.binary())])
+    columns = [[image(row, salt) for row in range(ROWS)] for salt in (1, 2)]
+    arrays = [pa.array([{"bytes": data} for data in columns[0]], kind), pa.array(columns[1], pa.binary())]
+    table = pa.table({**dict(zip(names, arrays, strict=True)), "label": [row % 3 for row in range(ROWS)]})
+    (tmp_path / "data").mkdir()
+    parquet.write_table(table, tmp_path / "data" / "train.parquet", row_group_size=GROUP)
+    for _ in range(2):
+        for name, expected in zip(names, columns, strict=True):
+            found = open_data(str(tmp_path / "data"), DataChoice(image_column=name, val_fraction=0)).train
+            assert [found.read(row) for row in shuffled(3)] == [expected[row] for row in shuffled(3)]
+            assert found.byte_sizes.tolist() == [len(data) for data in expected]
+    assert len(kept_rows(own)) == 2 * ROWS // GROUP
 
 
 def read_some(table: ParquetSamples, seed: int) -> bool:

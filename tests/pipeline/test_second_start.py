@@ -2,12 +2,16 @@
 
 import io
 import os
+import subprocess
+import sys
 import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 
 from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
@@ -121,6 +125,24 @@ def test_a_shard_changed_a_moment_ago_is_not_kept(
     assert not own.exists() or not list(own.rglob("*.index"))
 
 
+def test_a_shard_that_settles_while_it_is_read_is_not_kept(
+    tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been written again after its beginning was read, at the same time by the file system's clock."""
+    real: Callable[..., Any] = tar_shards._read_shard
+
+    def slow(*args: Any) -> Any:
+        found = real(*args)
+        monkeypatch.setattr(own_folder, "SETTLED_NS", -(10**15))
+        return found
+
+    monkeypatch.setattr(tar_shards, "_read_shard", slow)
+    monkeypatch.setattr(own_folder, "SETTLED_NS", 10**18)
+    write_shard(tmp_path / "x.tar", members())
+    opened(tmp_path / "x.tar")
+    assert not own.exists() or not list(own.rglob("*.index"))
+
+
 @pytest.mark.parametrize("fault", ["flipped", "shorter", "empty", "foreign", "folder", "forbidden", "others"])
 def test_a_damaged_index_is_as_if_it_were_not_there(
     tmp_path: Path, own: Path, shards_read: list[str], fault: str
@@ -206,3 +228,28 @@ def test_an_image_that_went_after_the_listing_is_named(tmp_path: Path) -> None:
     (data / "train" / "x" / "004.jpg").unlink()
     with pytest.raises(BadImage, match=r"x/004\.jpg.*No such file"):
         table.read(2)
+
+
+def test_reading_labels_starts_no_threads(tmp_path: Path) -> None:
+    """A pool of threads that a process leaves behind may abort it, or keep it, when it ends."""
+    (tmp_path / "data").mkdir()
+    table = pa.table({"image": [b"x"] * COUNT, "label": [0, 1] * (COUNT // 2)})
+    parquet.write_table(table, tmp_path / "data" / "train.parquet")
+    (tmp_path / "flat").mkdir()
+    names = [f"{i}.png" for i in range(4)]
+    for name in names:
+        (tmp_path / "flat" / name).write_bytes(b"x")
+    parquet.write_table(pa.table({"file": names, "label": ["a", "b"] * 2}), tmp_path / "flat" / "labels.parquet")
+    program = (
+        "import sys, pyarrow.parquet; from pathlib import Path\n"
+        "from deit_pipe.pipeline.data_set import DataChoice, open_data\n"
+        "names = lambda: [one.read_text() for one in Path('/proc/self/task').glob('*/comm')]\n"
+        "count = lambda: sum('jemalloc' not in name for name in names())  # that one is the allocator's\n"
+        "before = count()\n"
+        "found = [open_data(data, DataChoice(val_fraction=0)).train for data in sys.argv[1:]]\n"
+        "found[0].read(3); found[0].byte_sizes\n"
+        "print([len(one) for one in found], count() - before)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "data"), str(tmp_path / "flat")]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert out.stdout == f"[{COUNT}, 4] 0\n"

@@ -17,7 +17,7 @@ from view_images import encoded, photo
 
 from deit_pipe.pipeline.cells import render_cells
 from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
-from deit_pipe.pipeline.errors import BadImage
+from deit_pipe.pipeline.errors import BadImage, DataCorrupt
 from deit_pipe.pipeline.plan import Cells, ViewPlan
 from deit_pipe.pipeline.recipe import load_recipe
 from deit_pipe.pipeline.samples import SampleTable
@@ -217,6 +217,23 @@ def test_members_in_any_order_belong_together(tmp_path: Path) -> None:
     found = opened(file, val_fraction=0)
     assert image_bytes(found.train) == [picture(i) for i in range(4)]
     assert found.train.labels.tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("how", ["a broken head", "joined by cat", "cut between members"])
+def test_a_tar_file_whose_rest_would_be_missed_is_refused(tmp_path: Path, how: str) -> None:
+    """Python's tarfile stops at each of them as at the end."""
+    file = write_tar(tmp_path / "x.tar", {f"{i}.{kind}": b"1" for i in range(6) for kind in ("jpg", "cls")})
+    assert len(opened(file, val_fraction=0).train) == 6
+    whole = bytearray(file.read_bytes())
+    if how == "a broken head":
+        whole[6 * 1024 + 3] ^= 4  # of 3.jpg
+    elif how == "joined by cat":
+        whole *= 2
+    else:
+        del whole[6 * 1024 :]
+    file.write_bytes(whole)
+    with pytest.raises(DataCorrupt, match="not a whole tar file"):
+        opened(file, val_fraction=0)
 
 
 def test_a_tar_file_that_shrinks_is_a_bad_image(tmp_path: Path) -> None:

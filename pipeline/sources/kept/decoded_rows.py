@@ -55,7 +55,7 @@ def decoded_rows(opened: Any, column: str, group: RowGroup, file: Path) -> Itera
     at_once = max(1, min(1024, AT_ONCE * group.rows // max(group.size, 1)))
     try:
         for batch in opened.iter_batches(at_once, row_groups=[group.number], columns=[column], use_threads=False):
-            images = batch.column(0)
+            images = batch.column(column)  # by its name: for `a.b` Arrow also reads the field b of a
             part = compute.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
             size, rows = size + part.nbytes, rows + len(part)
             if size > most:

@@ -9,6 +9,7 @@ to end, and small data, leave nothing on the disk; and no row group is decoded m
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections import OrderedDict
@@ -22,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as compute
 from numpy.typing import NDArray
 
+from deit_pipe.pipeline.errors import DataCorrupt
 from deit_pipe.pipeline.sources.kept.decoded_rows import RowGroup, as_bytes, decoded_rows, open_for_rows
 from deit_pipe.pipeline.sources.kept.own_folder import (
     FileState,
@@ -128,8 +130,9 @@ class RowGroups:
             known = self._entry(place, make=False)
             data = None if known is None else read_whole(known / f"{self._prefix}{LENGTHS}")
             if data is None or len(data) != 8 * rows:
+                settled = self._states[place].settled  # before it is read: what changes it later is seen
                 data = np.concatenate([np.zeros(0, np.int64), *map(self._measure, groups)]).astype("<i8").tobytes()
-                if (entry := self._entry(place, make=True)) is not None:
+                if settled and (entry := self._entry(place, make=True)) is not None:
                     write_whole(entry / f"{self._prefix}{LENGTHS}", data)
             parts.append(np.frombuffer(data, "<i8"))
         return np.concatenate([np.zeros(0, np.int64), *parts])
@@ -142,8 +145,8 @@ class RowGroups:
 
     @property
     def _prefix(self) -> str:
-        """Of the names of files: other columns are other images."""
-        return "".join(f"{byte:02x}" for byte in self.column.encode("utf-8", "surrogateescape"))[:100] + "-"
+        """Of the names of files: other columns are other images, however alike their names begin."""
+        return hashlib.sha256(self.column.encode("utf-8", "surrogateescape")).hexdigest()[:32] + "-"
 
     def _entry(self, file: int, *, make: bool) -> Path | None:
         """Return where to keep what is made of a file, None where it is no longer the file that was opened."""
@@ -207,7 +210,20 @@ class RowGroups:
         one = self.groups[group]
         if one.file not in self._open:
             self._open[one.file] = open_for_rows(self.files[one.file])
+        self._refuse_changed(one.file)
         yield from decoded_rows(self._open[one.file], self.column, one, self.files[one.file])
+        self._refuse_changed(one.file)
+
+    def _refuse_changed(self, place: int) -> None:
+        """Refuse a file that was replaced or written while it is used: the labels are those of the file as it was."""
+        file, before = self.files[place], self._states[place]
+        with contextlib.suppress(OSError):
+            now = state_of(file)
+            same = (
+                now.inode == before.inode or now.changed_ns == before.changed_ns
+            )  # the numbers of some are not theirs
+            if not (same and (now.size, now.modified_ns) == (before.size, before.modified_ns)):
+                raise DataCorrupt(f"{file} was changed after it was opened", cure="start again")
 
 
 def _unchanged(file: Path, state: FileState) -> bool:

@@ -160,11 +160,12 @@ def _read_csv(table: Path) -> tuple[list[str], list[list[Any]]]:
 
 
 def _read_parquet(table: Path) -> tuple[list[str], list[list[Any]]]:
-    read: Callable[[Path], Any] = parquet.read_table
+    open_file: Callable[..., Any] = parquet.ParquetFile
     try:
         if table.stat().st_size > MOST_BYTES:
             raise DataCorrupt(f"too large for a table of labels: {table}", cure="leave columns out of it")
-        columns = read(table)
+        # Without a pool of threads, which may hang a process at its end.
+        columns = open_file(table, buffer_size=1 << 20, pre_buffer=False).read(use_threads=False)
         names = list(columns.schema.names)
         kept = [name for name in names if not pa.types.is_nested(columns.schema.field(name).type)]
         values = [columns.column(name).to_pylist() for name in kept] if len(set(names)) == len(names) else []
