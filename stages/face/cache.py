@@ -22,6 +22,7 @@ from deit_pipe.stages.opened.cache import OpenedCache
 from deit_pipe.stages.opened.cache import open_cache as open_views_of
 from deit_pipe.stages.opened.replay import ReplayContext
 from deit_pipe.stages.opened.same_program import check_same_program
+from deit_pipe.stages.options.fields import is_number
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.adapted_settings import step_slots
 from deit_pipe.stages.training.cached_run import asked_teachers, open_reader
@@ -244,7 +245,7 @@ def three_numbers(name: str, values: Any, least: float) -> tuple[float, ...]:
         UsageProblem: not one number for each of red, green, blue, or not in units of 0..1.
     """
     three = isinstance(values, Sequence | np.ndarray) and len(values) == 3
-    if not three or not all(isinstance(value, numbers.Real) and least <= value <= 1.0 for value in values):
+    if not three or not all(is_number(value) and least <= value <= 1.0 for value in values):
         raise UsageProblem(
             f"{name} cannot be {values!r}",
             expected=f"three numbers: red, green, blue, each from {least:g} to 1",

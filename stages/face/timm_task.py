@@ -1,7 +1,6 @@
 """A training task of timm whose teacher is a cache: in the protocol of timm's own distillation tasks."""
 
 import math
-import numbers
 from typing import Any
 
 import timm
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from deit_pipe.stages.console.errors import Missing, UsageProblem
 from deit_pipe.stages.networks.two_heads import has_two_heads
+from deit_pipe.stages.options.fields import is_number
 from deit_pipe.stages.training.losses import DistillationLoss, both_heads
 from deit_pipe.stages.training.proven_batches import Batch
 
@@ -72,7 +72,7 @@ class CachedDistillationTask(TrainingTask):  # type: ignore[misc]  # timm ships 
         self.distill_type, self.temperature = distill_type, temperature
         given: dict[str, Any] = {"distill_loss_weight": distill_loss_weight, "task_loss_weight": task_loss_weight}
         for name, weight in given.items():
-            if weight is not None and not (isinstance(weight, numbers.Real) and 0 <= weight < math.inf):
+            if weight is not None and not (is_number(weight) and 0 <= weight < math.inf):
                 raise UsageProblem(f"{name} cannot be {weight!r}: expected a number of at least 0")
         if distill_loss_weight is None and task_loss_weight is not None and task_loss_weight > 1:
             raise UsageProblem(

@@ -141,6 +141,11 @@ def checked_as(options: type[CheckedOptions], name: str, value: Any) -> Any:
     return checked_value(field, typing.get_type_hints(options)[name], value)
 
 
+def is_number(value: Any) -> bool:
+    """Whether it is a real number, of Python or NumPy; a plain answer, which leaves the type of what is asked alone."""
+    return isinstance(value, numbers.Real)
+
+
 def key(name: str) -> str:
     """`img_size` -> `img-size`, as in deit-pipe.toml and in `--set`."""
     return name.replace("_", "-")

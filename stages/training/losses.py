@@ -17,7 +17,6 @@ with nothing labelled in it not at all, and then only the teacher's term is left
 """
 
 import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deit_pipe.stages.console.errors import Mismatch, UsageProblem
-from deit_pipe.stages.options.fields import checked_as
+from deit_pipe.stages.options.fields import checked_as, is_number
 from deit_pipe.stages.options.train_student import TrainStudentOptions
 from deit_pipe.stages.training.proven_batches import Batch
 from deit_pipe.stages.training.targets import TensorTargets, log_probabilities
@@ -80,7 +79,7 @@ class DistillationLoss:
                 raise UsageProblem(f"{name} cannot be None: a loss of its own has no preset that decides it")
             checked_as(TrainStudentOptions, option, value)
         weights: Any = self.teacher_weights
-        if not isinstance(weights, Sequence) or not all(isinstance(one, numbers.Real) and one >= 0 for one in weights):
+        if not isinstance(weights, Sequence) or not all(is_number(one) and one >= 0 for one in weights):
             raise UsageProblem(f"teacher_weights cannot be {weights!r}", expected="a number of at least 0 per teacher")
         if self.kind != "none" and not math.isclose(sum(weights), 1.0, rel_tol=1e-6):
             raise UsageProblem(
