@@ -32,6 +32,7 @@ from deit_pipe.store.places.opening import open_location
 from deit_pipe.store.places.strays import find_strays
 from deit_pipe.store.runs import read_runs
 from deit_pipe.store.samples import SAMPLES, SampleIndex, decode_labels, decode_samples, sample_bytes
+from deit_pipe.store.twice.identities import original_key
 
 
 class StoredCache:
@@ -100,7 +101,8 @@ class StoredCache:
     def strays(self) -> list[str]:
         """Files here that are no part of a cache: what systems leave in folders, and what has no teacher's name."""
         found = find_strays(self.place.root) if isinstance(self.place, LocalDirectory) else []
-        return found + sorted(key for key in self._identity_keys if named_by(key) is None and not key.endswith(REMOVED))
+        unnamed = (key for key in self._identity_keys if named_by(original_key(key)) is None)
+        return found + sorted(key for key in unnamed if not key.endswith(REMOVED))
 
     def teacher(self, name: str) -> "StoredTeacher":
         """One of its teachers, the same object each time.

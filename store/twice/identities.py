@@ -26,6 +26,11 @@ def copy_key(key: str) -> str:
     return f"{COPIES}/{key}"
 
 
+def original_key(key: str) -> str:
+    """What a copy is of; a file that is no copy is its own."""
+    return key.removeprefix(f"{COPIES}/")
+
+
 def read_either(place: Location, key: str, kind: type[IdentityType]) -> tuple[IdentityType, dict[str, Any]] | None:
     """A file, or its copy where it is damaged or gone; None where neither is there.
 
