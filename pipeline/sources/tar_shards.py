@@ -9,6 +9,7 @@ unpacking. Compressed tar files have no such places: they are refused.
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from deit_pipe.pipeline.errors import BadImage, DataAmbiguous, DataCorrupt, DataMissing
 from deit_pipe.pipeline.samples import KeyList, SampleTable
 from deit_pipe.pipeline.sources.found_splits import Columns, FoundData, FoundSplit
-from deit_pipe.pipeline.sources.kept.own_folder import state_of
+from deit_pipe.pipeline.sources.kept.own_folder import FileState, refuse_changed, state_of
 from deit_pipe.pipeline.sources.kept.shard_index import ShardIndex, keep_index, kept_index
 from deit_pipe.pipeline.sources.left_out import HIDDEN, IRREGULAR, LeftOut, listed, printable
 from deit_pipe.pipeline.sources.opened_split import OpenedSplit, opened_from_files
@@ -68,7 +69,8 @@ class TarSamples(SampleTable):
         self.files = tuple(files)
         keys: list[str] = []
         words: list[str | None] = []
-        indexes = [_index_of(file, label_name) for file in files]
+        known = [_index_of(file, label_name) for file in files]
+        self._states, indexes = [state for state, _ in known], [index for _, index in known]
         for index in indexes:
             keys += index.keys
             words += index.labels
@@ -96,11 +98,18 @@ class TarSamples(SampleTable):
         super().__init__(name, KeyList(keys), labels, classes)
 
     def read(self, sample: int) -> bytes:
-        """Return the encoded image."""
-        file = self.files[int(self._shards[sample])]
+        """Return the encoded image.
+
+        Raises:
+            BadImage: it cannot be read.
+            DataCorrupt: the file is not the one whose heads were read.
+        """
+        shard = int(self._shards[sample])
+        file = self.files[shard]
         place, length = self._places[sample].tolist()
         try:
             with file.open("rb") as opened:
+                refuse_changed(file, self._states[shard], os.fstat(opened.fileno()))
                 opened.seek(place)
                 data = opened.read(length)
         except OSError as error:
@@ -150,13 +159,13 @@ def _opener(data: str) -> Callable[[FoundSplit, Columns], OpenedSplit]:
     return open_split
 
 
-def _index_of(file: Path, label_name: str | None) -> ShardIndex:
-    """Return the samples of one file that have an image, and what else is there."""
+def _index_of(file: Path, label_name: str | None) -> tuple[FileState, ShardIndex]:
+    """Return a file's state before it is read, its samples that have an image, and what else is there."""
     try:
         state = state_of(file)
         known = kept_index(state, label_name)
         if known is not None:
-            return known
+            return state, known
         settled = state.settled  # before it is read: what changes it later is seen
         left_out, index = LeftOut(), ShardIndex()
         for key, member in _read_shard(file, label_name, left_out).items():
@@ -169,7 +178,7 @@ def _index_of(file: Path, label_name: str | None) -> ShardIndex:
         index.left_out = left_out.kinds()
         if settled:
             keep_index(file, state, label_name, index)
-        return index
+        return state, index
     except OSError as error:
         raise DataCorrupt(f"cannot read {file}: {error.strerror}", cure="make it readable") from error
 

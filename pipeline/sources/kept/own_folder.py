@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from deit_pipe.pipeline.errors import DataCorrupt
+
 FOLDER = "deit-pipe"
 # A file that was changed so lately may be changed again without a sign of it: clocks of file systems are coarse.
 SETTLED_NS = 2_000_000_000
@@ -52,6 +54,20 @@ def state_of(file: Path) -> FileState:
     real = os.path.realpath(file)
     about = Path(real).stat()
     return FileState(real, about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+
+
+def refuse_changed(file: Path, before: FileState, now: os.stat_result) -> None:
+    """Refuse a file that was replaced or written while it is used: what is known of it was read of the file as it was.
+
+    The inode or the time of change has to be the same: the numbers of some file systems are not the file's own, and
+    other links and permissions are no other content.
+
+    Raises:
+        DataCorrupt: it was changed.
+    """
+    same = now.st_ino == before.inode or now.st_ctime_ns == before.changed_ns
+    if not (same and (now.st_size, now.st_mtime_ns) == (before.size, before.modified_ns)):
+        raise DataCorrupt(f"{file} was changed after it was opened", cure="start again")
 
 
 def own_folder(*, make: bool = False) -> Path | None:

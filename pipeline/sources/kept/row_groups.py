@@ -23,13 +23,13 @@ import pyarrow as pa
 import pyarrow.compute as compute
 from numpy.typing import NDArray
 
-from deit_pipe.pipeline.errors import DataCorrupt
 from deit_pipe.pipeline.sources.kept.decoded_rows import RowGroup, as_bytes, decoded_rows, open_for_rows
 from deit_pipe.pipeline.sources.kept.own_folder import (
     FileState,
     entry_of,
     own_folder,
     read_whole,
+    refuse_changed,
     state_of,
     write_whole,
 )
@@ -215,15 +215,8 @@ class RowGroups:
         self._refuse_changed(one.file)
 
     def _refuse_changed(self, place: int) -> None:
-        """Refuse a file that was replaced or written while it is used: the labels are those of the file as it was."""
-        file, before = self.files[place], self._states[place]
         with contextlib.suppress(OSError):
-            now = state_of(file)
-            same = (
-                now.inode == before.inode or now.changed_ns == before.changed_ns
-            )  # the numbers of some are not theirs
-            if not (same and (now.size, now.modified_ns) == (before.size, before.modified_ns)):
-                raise DataCorrupt(f"{file} was changed after it was opened", cure="start again")
+            refuse_changed(self.files[place], self._states[place], self.files[place].stat())
 
 
 def _unchanged(file: Path, state: FileState) -> bool:
