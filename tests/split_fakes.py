@@ -1,6 +1,8 @@
 """Small data sets of every source on disk; an image's bytes name its file, so that a leak is seen."""
 
+import io
 import struct
+import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -105,3 +107,13 @@ def image_bytes(table: SampleTable | None) -> list[bytes]:
         return []
     images = (table.read(sample) for sample in range(len(table)))
     return [image if isinstance(image, bytes) else image.tobytes() for image in images]
+
+
+def write_tar(file: Path, members: Mapping[str, bytes]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w") as shard:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            shard.addfile(member, io.BytesIO(data))
+    return file

@@ -1,10 +1,8 @@
 """What a second start reads of the data again, and that no change is missed for it."""
 
-import io
 import os
 import subprocess
 import sys
-import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from split_fakes import write_tar
 
 from deit_pipe.pipeline.data_set import DataChoice, DataSet, open_data
 from deit_pipe.pipeline.errors import BadImage
@@ -20,15 +19,6 @@ from deit_pipe.pipeline.sources import tar_shards
 from deit_pipe.pipeline.sources.kept import own_folder, shard_index
 
 COUNT = 12
-
-
-def write_shard(file: Path, members: dict[str, bytes]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(file, "w") as shard:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            shard.addfile(member, io.BytesIO(data))
 
 
 def members(count: int = COUNT, salt: bytes = b"") -> dict[str, bytes]:
@@ -74,7 +64,7 @@ def everything(found: DataSet) -> tuple[Any, ...]:
 
 def test_the_heads_of_a_shard_are_read_once(tmp_path: Path, own: Path, shards_read: list[str]) -> None:
     for part in range(2):
-        write_shard(tmp_path / "data" / f"x-{part:05}.tar", members())
+        write_tar(tmp_path / "data" / f"x-{part:05}.tar", members())
     first = everything(opened(tmp_path / "data"))
     assert len(first[1]) == 2 * (COUNT + 1)
     assert first[2].count(-1) == 2
@@ -92,7 +82,7 @@ def test_a_changed_shard_is_read_again_whatever_its_times_say(
     tmp_path: Path, own: Path, shards_read: list[str], change: str
 ) -> None:
     file = tmp_path / "data" / "x.tar"
-    write_shard(file, members())
+    write_tar(file, members())
     before, about = everything(opened(file.parent)), file.stat()
     shards_read.clear()
     changed = members()
@@ -108,7 +98,7 @@ def test_a_changed_shard_is_read_again_whatever_its_times_say(
         file = file.rename(target)
         assert everything(opened(file.parent))[1:] == before[1:]
     else:
-        write_shard(file, changed)
+        write_tar(file, changed)
         os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
         assert everything(opened(file.parent)) != before
     assert len(shards_read) == 1
@@ -118,7 +108,7 @@ def test_a_shard_changed_a_moment_ago_is_not_kept(
     tmp_path: Path, own: Path, shards_read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_folder, "SETTLED_NS", 10**18)
-    write_shard(tmp_path / "x.tar", members())
+    write_tar(tmp_path / "x.tar", members())
     for _ in range(2):
         opened(tmp_path / "x.tar")
     assert len(shards_read) == 2
@@ -138,7 +128,7 @@ def test_a_shard_that_settles_while_it_is_read_is_not_kept(
 
     monkeypatch.setattr(tar_shards, "_read_shard", slow)
     monkeypatch.setattr(own_folder, "SETTLED_NS", 10**18)
-    write_shard(tmp_path / "x.tar", members())
+    write_tar(tmp_path / "x.tar", members())
     opened(tmp_path / "x.tar")
     assert not own.exists() or not list(own.rglob("*.index"))
 
@@ -147,7 +137,7 @@ def test_a_shard_that_settles_while_it_is_read_is_not_kept(
 def test_a_damaged_index_is_as_if_it_were_not_there(
     tmp_path: Path, own: Path, shards_read: list[str], fault: str
 ) -> None:
-    write_shard(tmp_path / "x.tar", members())
+    write_tar(tmp_path / "x.tar", members())
     first = everything(opened(tmp_path / "x.tar"))
     (file,) = own.rglob("*.index")
     whole = file.read_bytes()

@@ -1,11 +1,8 @@
 """Flat folders with a table of labels, and tar files: the same samples as class folders hold."""
 
-import io
 import json
 import os
 import pickle
-import tarfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from split_fakes import image_bytes
+from split_fakes import image_bytes, write_tar
 from view_images import encoded, photo
 
 from deit_pipe.pipeline.cells import render_cells
@@ -26,16 +23,6 @@ from deit_pipe.pipeline.sources.open_samples import open_samples
 from deit_pipe.pipeline.sources.packed import pack_samples
 
 CLASSES = ("ant", "bee", "cat")
-
-
-def write_tar(file: Path, members: Mapping[str, bytes]) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(file, "w") as shard:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            shard.addfile(member, io.BytesIO(data))
-    return file
 
 
 def opened(data: Path | str, **choice: Any) -> DataSet:

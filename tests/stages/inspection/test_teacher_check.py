@@ -13,6 +13,7 @@ from deit_pipe.stages.inspect_cache import run
 from deit_pipe.stages.networks.teacher import Teacher, load_teacher
 from deit_pipe.stages.networks.weights import TeacherRun, write_teacher_run
 from deit_pipe.stages.options.inspect_cache import InspectCacheOptions
+from deit_pipe.store.identity import TeacherIdentity
 from deit_pipe.store.writer import TargetWriter
 
 MODEL = "test_resnet.r160_in1k"
@@ -35,12 +36,9 @@ def teacher_in(folder: Path, seed: int, names: tuple[str, ...]) -> Teacher:
     return teacher
 
 
-@pytest.mark.parametrize("targets", ["dense", "dense8", "topk:2", "none"])
-def test_the_teacher_is_asked_again_and_a_block_of_wrong_normalisation_is_found(tmp_path: Path, targets: str) -> None:
-    made = make_cache(tmp_path, recipe=MIXED, blocks=0, epochs=2)
-    teacher = teacher_in(tmp_path / "run", 3, made.table.class_names)
-    identity = dataclasses.replace(
-        made.teacher,
+def identity_of(made: TeacherIdentity, teacher: Teacher, targets: str) -> TeacherIdentity:
+    return dataclasses.replace(
+        made,
         name="real",
         model=MODEL,
         weights_sha256=teacher.weights_sha256,
@@ -48,6 +46,13 @@ def test_the_teacher_is_asked_again_and_a_block_of_wrong_normalisation_is_found(
         mean=teacher.mean,
         std=teacher.std,
     )
+
+
+@pytest.mark.parametrize("targets", ["dense", "dense8", "topk:2", "none"])
+def test_the_teacher_is_asked_again_and_a_block_of_wrong_normalisation_is_found(tmp_path: Path, targets: str) -> None:
+    made = make_cache(tmp_path, recipe=MIXED, blocks=0, epochs=2)
+    teacher = teacher_in(tmp_path / "run", 3, made.table.class_names)
+    identity = identity_of(made.teacher, teacher, targets)
     wrong = dataclasses.replace(teacher, mean=(0.0, 0.0, 0.0), std=(0.05, 0.05, 0.05))
     answers = {}
     with TargetWriter.open(made.cache, identity, epochs=2) as writer:
@@ -88,15 +93,7 @@ def test_the_teacher_is_asked_again_and_a_block_of_wrong_normalisation_is_found(
 def test_answers_with_the_right_labels_and_wrong_logits_are_found(tmp_path: Path, targets: str) -> None:
     made = make_cache(tmp_path, blocks=0, epochs=1)
     teacher = teacher_in(tmp_path / "run", 3, made.table.class_names)
-    identity = dataclasses.replace(
-        made.teacher,
-        name="real",
-        model=MODEL,
-        weights_sha256=teacher.weights_sha256,
-        targets=targets,
-        mean=teacher.mean,
-        std=teacher.std,
-    )
+    identity = identity_of(made.teacher, teacher, targets)
     with TargetWriter.open(made.cache, identity, epochs=1) as writer:
         for block in writer.mine:
             rendered = made.views.render(0, np.arange(block.start, block.stop))
